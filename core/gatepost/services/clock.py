@@ -1,0 +1,179 @@
+"""The clock: the only place from which gatepost takes the time, sleeps, and sets timers.
+
+``SystemClock`` keeps all timers of the process in one timing wheel: a bucket for each tenth of a second and one
+``loop.call_later`` for the next bucket that is not empty. A waiting client so costs a slot in a set, not a timer in
+the loop's heap. ``VirtualClock`` moves only when told to, so a test of a 30 s delay takes no time.
+
+The wheel rounds up: a timer never fires early, and at most one tick late.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import time
+from collections.abc import Callable
+from itertools import count
+from typing import Protocol
+
+TICK = 0.1
+
+
+class Timer:
+    """A callback that is due at some time. ``cancel()`` may be called at any time, also twice."""
+
+    __slots__ = ("_bucket", "_callback")
+
+    def __init__(self, callback: Callable[[], object], bucket: set[Timer]) -> None:
+        self._callback: Callable[[], object] | None = callback
+        self._bucket = bucket
+        bucket.add(self)
+
+    def cancel(self) -> None:
+        """Forget the callback; does nothing once it has run."""
+        self._bucket.discard(self)
+        self._callback = None
+
+    def fire(self) -> None:
+        """Run the callback, once, unless it was cancelled."""
+        callback = self._callback
+        self.cancel()
+        if callback is not None:
+            callback()
+
+
+class Clock(Protocol):
+    """What a plugin gets when its constructor asks for ``clock``."""
+
+    def now(self) -> float:
+        """Seconds since the epoch. For stamps that outlive the process."""
+
+    def monotonic(self) -> float:
+        """Seconds on a clock that never jumps. For measuring and for deadlines."""
+
+    def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
+        """Call ``callback()`` in ``seconds`` from now, on the loop."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait ``seconds``."""
+
+
+class _Sleeping:
+    """``sleep`` over ``call_later``, alike for both clocks."""
+
+    __slots__ = ()
+
+    async def sleep(self: Clock, seconds: float) -> None:
+        """Wait ``seconds``."""
+        woken = asyncio.Event()
+        timer = self.call_later(seconds, woken.set)
+        try:
+            await woken.wait()
+        finally:
+            timer.cancel()
+
+
+class SystemClock(_Sleeping):
+    """The machine's clock, with one timing wheel for the loop that runs when the first timer is set."""
+
+    __slots__ = ("_buckets", "_handle", "_loop", "_next_tick")
+
+    now = staticmethod(time.time)
+    monotonic = staticmethod(time.monotonic)
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._buckets: dict[int, set[Timer]] = {}
+        self._handle: asyncio.TimerHandle | None = None
+        self._next_tick = 0
+
+    def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
+        """Call ``callback()`` in ``seconds`` from now, at most one tick late."""
+        tick = int((time.monotonic() + seconds) / TICK) + 1
+        bucket = self._buckets.get(tick)
+        if bucket is None:
+            bucket = self._buckets[tick] = set()
+            if self._handle is None or tick < self._next_tick:
+                self._wake_at(tick)
+        return Timer(callback, bucket)
+
+    def _wake_at(self, tick: int) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        self._next_tick = tick
+        self._handle = self._loop.call_later(max(0.0, tick * TICK - time.monotonic()), self._turn)
+
+    def _turn(self) -> None:
+        """Run every bucket that is due, then wait for the next one."""
+        assert self._loop is not None
+        self._handle = None
+        present = int(time.monotonic() / TICK)
+        for tick in sorted(tick for tick in self._buckets if tick <= present):
+            bucket = self._buckets.pop(tick)
+            while bucket:
+                self._loop.call_soon(bucket.pop().fire)
+        if self._buckets and self._handle is None:
+            self._wake_at(min(self._buckets))
+
+
+class VirtualClock(_Sleeping):
+    """A clock that stands still until ``advance``: for tests, ``gatepost try`` and replay.
+
+    ``start`` is what ``now()`` says first, in seconds since the epoch.
+    """
+
+    __slots__ = ("_due", "_elapsed", "_number", "_pending", "_start")
+
+    def __init__(self, start: float = 1_800_000_000.0) -> None:
+        self._start = start
+        self._elapsed = 0.0
+        self._due: list[tuple[float, int, Timer]] = []
+        self._pending: set[Timer] = set()
+        self._number = count()
+
+    def now(self) -> float:
+        """Virtual seconds since the epoch."""
+        return self._start + self._elapsed
+
+    def monotonic(self) -> float:
+        """Virtual seconds since this clock was made."""
+        return self._elapsed
+
+    def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
+        """Call ``callback()`` once the clock has been advanced by ``seconds``."""
+        timer = Timer(callback, self._pending)
+        heapq.heappush(self._due, (self._elapsed + seconds, next(self._number), timer))
+        return timer
+
+    async def advance(self, seconds: float) -> None:
+        """Move on by ``seconds``, running what falls due on the way and letting tasks settle after each."""
+        end = self._elapsed + seconds
+        await settle()
+        while self._due and self._due[0][0] <= end:
+            self._run_next()
+            await settle()
+        self._elapsed = end
+
+    async def jump(self) -> bool:
+        """Move to the next timer and run it; False when there is none to wait for."""
+        await settle()
+        while self._due and self._due[0][2] not in self._pending:
+            heapq.heappop(self._due)
+        if not self._due:
+            return False
+        self._run_next()
+        await settle()
+        return True
+
+    def _run_next(self) -> None:
+        due, _, timer = heapq.heappop(self._due)
+        self._elapsed = max(self._elapsed, due)
+        timer.fire()
+
+
+async def settle(rounds: int = 20) -> None:
+    """Let tasks that are ready run until they wait for something else."""
+    for _ in range(rounds):
+        await asyncio.sleep(0)
