@@ -1,0 +1,53 @@
+"""What all tests share: real peers, present or missed out loud.
+
+A missing peer is a failure where the variable ``CI`` is set, and elsewhere a skip that says what to install.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+
+import pytest
+
+from tests.peers import postfix as postfix_peer
+from tests.peers import rbldnsd as rbldnsd_peer
+from tests.peers.postfix import Postfix
+from tests.peers.rbldnsd import Rbldnsd
+
+
+def _require(reason: str | None) -> None:
+    if reason and os.environ.get("CI"):
+        pytest.fail(reason)
+    if reason:
+        pytest.skip(reason)
+
+
+@pytest.fixture
+def require_program() -> Callable[[str, str], str]:
+    """Return a function of a program and its Debian package that returns the program's path."""
+
+    def require(program: str, package: str) -> str:
+        path = shutil.which(program)
+        _require(None if path else f"{program} is not installed: apt-get install {package}")
+        return str(path)
+
+    return require
+
+
+@pytest.fixture
+def postfix() -> Iterator[Postfix]:
+    """Return a running Postfix of this test's own."""
+    _require(postfix_peer.missing())
+    with Postfix() as peer:
+        yield peer
+
+
+@pytest.fixture
+def start_rbldnsd() -> Iterator[Callable[[Mapping[str, Mapping[str, str]]], Rbldnsd]]:
+    """Return a function of zones that starts an rbldnsd, which ends with the test."""
+    _require(rbldnsd_peer.missing())
+    with contextlib.ExitStack() as peers:
+        yield lambda zones: peers.enter_context(Rbldnsd(zones))

@@ -1,0 +1,243 @@
+"""A real Postfix (Debian's package) with a private configuration, queue and maildir, to stand behind gatepost.
+
+Its listener is the one that ``docs/examples/postfix-master.cf`` gives to administrators, on a free port of loopback.
+It asks no DNS, runs without chroot, and takes mail for ``DOMAIN`` only; every address there ends in one maildir.
+It knows nothing of gatepost. It needs root, since Postfix drops privileges of its own accord.
+
+How messages are counted: by the Message-ID of each file in the maildir, in ``messages()``. ``smtp-source`` writes
+``Message-Id: <PID.FD.LEFT@HOST>`` with three numbers in hexadecimal: its process, the file descriptor of the session,
+and how many messages are left to send. A session has one descriptor and the last number only falls, so each message
+of a run has its own, and so have those of several runs at once. Postfix itself adds no Message-ID to relayed mail.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import smtplib
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping
+from email import policy
+from email.parser import BytesHeaderParser
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+DOMAIN = "example.test"
+LISTENER = Path(__file__).parents[2] / "docs" / "examples" / "postfix-master.cf"
+
+_PROGRAMS = ("postfix", "postconf", "postqueue", "smtp-source")
+
+_MAIN_CF = {
+    "compatibility_level": "3.6",
+    "command_directory": "/usr/sbin",
+    "daemon_directory": "/usr/lib/postfix/sbin",
+    "mail_owner": "postfix",
+    "setgid_group": "postdrop",
+    "myhostname": "mail.example.test",
+    "mydestination": "",
+    "local_recipient_maps": "",
+    "alias_maps": "",
+    "alias_database": "",
+    # What a careless machine has: the listener must override it.
+    "mynetworks": "127.0.0.0/8",
+    "inet_interfaces": "127.0.0.1",
+    "inet_protocols": "ipv4",
+    "smtpd_peername_lookup": "no",
+    "disable_dns_lookups": "yes",
+    "virtual_mailbox_domains": DOMAIN,
+    "virtual_mailbox_maps": "static:inbox/",
+    "virtual_mailbox_limit": "0",
+    "default_transport": "discard:",
+    "message_size_limit": "62914560",
+    "maillog_file_prefixes": "/",
+    # A second try of what was deferred must not wait for the usual minutes.
+    "minimal_backoff_time": "1s",
+    "maximal_backoff_time": "2s",
+    "queue_run_delay": "1s",
+}
+
+_SERVICES = """\
+pickup unix n - n 60 1 pickup
+cleanup unix n - n - 0 cleanup
+qmgr unix n - n 1 1 qmgr
+tlsmgr unix - - n 1000? 1 tlsmgr
+rewrite unix - - n - - trivial-rewrite
+bounce unix - - n - 0 bounce
+defer unix - - n - 0 bounce
+trace unix - - n - 0 bounce
+verify unix - - n - 1 verify
+flush unix n - n 1000? 0 flush
+proxymap unix - - n - - proxymap
+showq unix n - n - - showq
+error unix - - n - - error
+retry unix - - n - - error
+discard unix - - n - - discard
+virtual unix - n n - - virtual
+anvil unix - - n - 1 anvil
+scache unix - - n - 1 scache
+postlog unix-dgram n - n - 1 postlogd
+"""
+
+
+def missing() -> str | None:
+    """Say why no Postfix can run here, or None if it can."""
+    absent = [program for program in _PROGRAMS if not shutil.which(program)]
+    if absent:
+        return f"Postfix is not installed (no {', '.join(absent)}): apt-get install postfix"
+    if os.geteuid() != 0:
+        return "Postfix starts as root only"
+    return None
+
+
+class Postfix:
+    """One Postfix instance, as a context manager: started on entering, stopped and removed on leaving.
+
+    ``settings`` are lines of main.cf that replace the fixture's own. ``port`` listens on 127.0.0.1.
+    """
+
+    def __init__(self, settings: Mapping[str, str] | None = None) -> None:
+        # Not pytest's folder: nobody but root may pass through that one, and Postfix's daemons are not root.
+        self.folder = Path(tempfile.mkdtemp(prefix="gatepost-postfix-"))
+        self.folder.chmod(0o755)
+        self.port = _free_port()
+        self.etc = self.folder / "etc"
+        self.log = self.folder / "log"
+        self.inbox = self.folder / "mail" / "inbox"
+        self._lay_out(settings or {})
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except RuntimeError:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill()
+        shutil.rmtree(self.folder)
+
+    def _lay_out(self, settings: Mapping[str, str]) -> None:
+        for name in ("etc", "queue", "data", "mail"):
+            (self.folder / name).mkdir(mode=0o755)
+        shutil.chown(self.folder / "data", "postfix")
+        shutil.chown(self.folder / "mail", "nobody", "nogroup")
+        nobody = (self.folder / "mail").stat()
+        placed = {
+            "queue_directory": str(self.folder / "queue"),
+            "data_directory": str(self.folder / "data"),
+            "maillog_file": str(self.log),
+            "virtual_mailbox_base": str(self.folder / "mail"),
+            "virtual_uid_maps": f"static:{nobody.st_uid}",
+            "virtual_gid_maps": f"static:{nobody.st_gid}",
+        }
+        lines = {**_MAIN_CF, **placed, **settings}
+        (self.etc / "main.cf").write_text("".join(f"{key} = {value}\n" for key, value in lines.items()))
+        listener = LISTENER.read_text().replace("127.0.0.1:10025", f"127.0.0.1:{self.port}")
+        (self.etc / "master.cf").write_text(listener + _SERVICES)
+
+    def start(self) -> None:
+        """Start, or start again after ``kill`` with the queue as it was, and wait until it answers.
+
+        Raises RuntimeError with Postfix's log if it does not.
+        """
+        self._run("postfix", "-c", str(self.etc), "start")
+        self._wait("answer", self._answers)
+
+    def kill(self) -> None:
+        """End every process of this Postfix at once, as a power cut would. Does nothing when none runs."""
+        master = self._master()
+        if master is None:
+            return
+        # master makes itself the leader of a process group; its children stay in it.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(master, signal.SIGKILL)
+        self._wait("die", lambda: not self._answers() and not _group_lives(master))
+        (self.folder / "queue" / "pid" / "master.pid").unlink()
+
+    def deliver(self) -> None:
+        """Wait until the queue is empty: all that Postfix took lies in the maildir."""
+        self._run("postqueue", "-c", str(self.etc), "-f")
+        self._wait("empty its queue", lambda: not self.queued(), limit=120)
+
+    def queued(self) -> list[str]:
+        """Return the queue ids of the messages that are not delivered yet."""
+        listing = self._run("postqueue", "-c", str(self.etc), "-j")
+        return [line for line in listing.splitlines() if line]
+
+    def messages(self) -> list[str]:
+        """Return the Message-ID of every delivered message, each as often as it was delivered."""
+        parse = BytesHeaderParser(policy=policy.default).parsebytes
+        return [str(parse(mail).get("Message-ID", "(none)")) for mail in self.delivered()]
+
+    def delivered(self) -> list[bytes]:
+        """Return every delivered message as it lies in the maildir."""
+        return [file.read_bytes() for file in sorted(self.inbox.glob("new/*"))]
+
+    def _master(self) -> int | None:
+        try:
+            return int((self.folder / "queue" / "pid" / "master.pid").read_text())
+        except FileNotFoundError:
+            return None
+
+    def _answers(self) -> bool:
+        try:
+            with smtplib.SMTP("127.0.0.1", self.port, local_hostname="localhost", timeout=5):
+                return True
+        except OSError:
+            return False
+
+    def _wait(self, what: str, condition: Callable[[], bool], limit: float = 30) -> None:
+        end = time.monotonic() + limit
+        while not condition():
+            if time.monotonic() > end:
+                raise RuntimeError(f"Postfix did not {what} within {limit:.0f} s; its log:\n{self._log_text()}")
+            time.sleep(0.02)
+
+    def _log_text(self) -> str:
+        return self.log.read_text(errors="replace") if self.log.exists() else "(empty)"
+
+    def _run(self, *command: str) -> str:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(command)}: {done.stdout}{done.stderr}\n{self._log_text()}")
+        return done.stdout
+
+
+def smtp_source(
+    port: int, messages: int, sessions: int = 1, *, recipient: str = f"inbox@{DOMAIN}", options: Iterable[str] = ()
+) -> subprocess.Popen[str]:
+    """Start Postfix's load generator against a server on 127.0.0.1 and return its process.
+
+    It keeps ``sessions`` connections busy until ``messages`` are sent, and ends with status 1 and a line on stderr
+    at the first reply that it did not want. ``options`` go before the server, as in smtp-source(1): ``-d`` keeps
+    connections open, ``-l`` sets the octets of a message.
+    """
+    command = ["smtp-source", "-m", str(messages), "-s", str(sessions), "-f", "sender@example.org", "-t", recipient]
+    return subprocess.Popen(
+        [*command, *options, f"inet:127.0.0.1:{port}"], stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True
+    )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _group_lives(group: int) -> bool:
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            state, _parent, member_of = stat.read_text().rpartition(")")[2].split()[:3]
+            # The dead that nobody has buried yet hold no queue file and no socket.
+            if int(member_of) == group and state != "Z":
+                return True
+    return False

@@ -1,0 +1,75 @@
+"""The real Postfix of these tests takes mail, loses none when killed, and relays nothing.
+
+Its listener is the one of the manual (``docs/examples/postfix-master.cf``), so these tests hold that page too.
+"""
+
+from __future__ import annotations
+
+import smtplib
+
+import pytest
+
+from tests.peers.postfix import DOMAIN, Postfix, smtp_source
+
+INBOX = f"inbox@{DOMAIN}"
+FOREIGN = (
+    "a@elsewhere.example",
+    "a%elsewhere.example@example.test",
+    "elsewhere.example!a@example.test",
+    '"a@elsewhere.example"@example.test',
+    "@example.test:a@elsewhere.example",
+)
+
+
+def send(peer: Postfix, message_id: str) -> None:
+    with smtplib.SMTP("127.0.0.1", peer.port, local_hostname="client.example.org", timeout=10) as client:
+        client.sendmail("a@example.org", [INBOX], f"Message-ID: {message_id}\r\n\r\nhello\r\n")
+
+
+def test_every_message_of_smtp_source_has_a_message_id_of_its_own(postfix: Postfix) -> None:
+    source = smtp_source(postfix.port, 60, 5)
+    _, complaints = source.communicate(timeout=60)
+    assert (source.returncode, complaints) == (0, "")
+
+    postfix.deliver()
+    assert len(postfix.messages()) == 60
+    assert len(set(postfix.messages())) == 60
+
+
+def test_smtp_source_fails_when_a_recipient_is_refused(postfix: Postfix) -> None:
+    source = smtp_source(postfix.port, 1, recipient="a@elsewhere.example")
+    _, complaints = source.communicate(timeout=60)
+
+    assert source.returncode == 1
+    assert "Relay access denied" in complaints
+
+
+def test_what_was_answered_250_is_there_after_a_kill(postfix: Postfix) -> None:
+    for number in range(10):
+        send(postfix, f"<{number}@example.org>")
+    postfix.kill()
+    with pytest.raises(ConnectionRefusedError):
+        send(postfix, "<late@example.org>")
+
+    postfix.start()
+    postfix.deliver()
+    assert sorted(postfix.messages()) == [f"<{number}@example.org>" for number in range(10)]
+
+
+def test_the_listener_of_the_manual_relays_nothing(postfix: Postfix) -> None:
+    with smtplib.SMTP("127.0.0.1", postfix.port, local_hostname="client.example.org", timeout=10) as client:
+        client.ehlo()
+        assert client.docmd("MAIL", "FROM:<a@example.org>")[0] == 250
+        for recipient in FOREIGN:
+            code, text = client.docmd("RCPT", f"TO:<{recipient}>")
+            assert (code, text[:5], recipient) == (554, b"5.7.1", recipient)
+
+
+def test_the_listener_of_the_manual_takes_xforward(postfix: Postfix) -> None:
+    with smtplib.SMTP("127.0.0.1", postfix.port, local_hostname="gate.example.org", timeout=10) as client:
+        client.ehlo()
+        assert client.has_extn("xforward")
+        assert client.docmd("XFORWARD", "NAME=mail.example.org ADDR=192.0.2.25 PROTO=ESMTP")[0] == 250
+        client.sendmail("a@example.org", [INBOX], "Message-ID: <x@example.org>\r\n\r\nhello\r\n")
+
+    assert b"client=mail.example.org[192.0.2.25]" in postfix.log.read_bytes()
