@@ -1,0 +1,289 @@
+"""Mailboxes and paths as MAIL and RCPT carry them, and the parameters behind them.
+
+The grammar is RFC 5321 §4.1.2 and §4.1.3, with UTF-8 as RFC 6531 §3.3 adds it. Each regular expression stands under its
+rule. ``parse_path`` has one expression for the address that nearly every client sends, and reads all others piece by
+piece; both give the same answer.
+
+This module does not know whether SMTPUTF8 was asked for, which parameters exist, nor who may receive mail. A local part
+such as ``victim%evil`` or ``evil!victim`` is a name like any other here; who is ours is a plugin's question.
+
+The sentence of an ``AddressError`` holds nothing that the client sent, so it may go on the wire and into a log.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address
+from unicodedata import normalize
+
+from gatepost.errors import AddressError
+
+# RFC 5321 §4.5.3.1.1 says 64 octets, and §4.5.3.1 asks for no limit where possible. Return paths made by VERP and SRS
+# pass 64; aiosmtpd dropped the limit for them (its issue 257), mox takes 128, Mailgun's flanker 256.
+LOCAL_PART_LIMIT = 256
+
+# RFC 5321 §4.5.3.1.2. A path needs no limit of its own (§4.5.3.1.3 says 256 octets): these two and the length of a
+# command line bound it.
+DOMAIN_LIMIT = 255
+
+# RFC 6531 §3.3 and RFC 6532 §3.1: UTF8-non-ascii. _FORBIDDEN takes out what no line of text should hold.
+_NON_ASCII = r"\x80-\U0010ffff"
+
+# RFC 5321 §4.1.2 keeps C0 and DEL out of every rule, RFC 5198 §2 keeps C1 out of text on the network. U+2028 and U+2029
+# begin a new line in whatever shows the text later. A surrogate cannot be written as UTF-8.
+_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+# RFC 5322 §3.2.3: atext, which RFC 5321 takes over
+_ATEXT = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~\-"
+
+# Dot-string = Atom *("." Atom);  RFC 6531: atext =/ UTF8-non-ascii
+_DOT_STRING = re.compile(rf"[{_ATEXT}{_NON_ASCII}]++(?:\.[{_ATEXT}{_NON_ASCII}]++)*+")
+
+# Quoted-string   = DQUOTE *QcontentSMTP DQUOTE
+# quoted-pairSMTP = %d92 %d32-126
+# qtextSMTP       = %d32-33 / %d35-91 / %d93-126;  RFC 6531: qtextSMTP =/ UTF8-non-ascii
+# The rule lets "" be a local part. Erratum 3135 on the same rule of RFC 5322 says that it names nobody; so do we.
+_QUOTED_STRING = re.compile(rf'"((?:[ !#-\[\]-~{_NON_ASCII}]|\\[ -~])++)"')
+_QUOTED_PAIR = re.compile(r"\\(.)")
+_MUST_BE_ESCAPED = re.compile(r'(["\\])')
+
+# sub-domain = Let-dig [Ldh-str];  at most 63 octets (RFC 1035 §2.3.4)
+# No host name has an underscore, but some senders' do, and Postfix takes them.
+_SUB_DOMAIN = r"(?!-)[A-Za-z0-9_\-]{1,63}+(?<!-)"
+
+# Domain = sub-domain *("." sub-domain)
+_DOMAIN = re.compile(rf"{_SUB_DOMAIN}(?:\.{_SUB_DOMAIN})*+")
+
+# address-literal = "[" ( IPv4-address-literal / IPv6-address-literal / General-address-literal ) "]"   (§4.1.3)
+# No tag but IPv6 was ever registered for a General-address-literal. The RFC's IPv6-comp counts its groups wrongly
+# (erratum 4315), so ``ipaddress`` judges what stands inside.
+_ADDRESS_LITERAL = re.compile(r"\[(IPv6:)?([0-9A-F:.]+)\]", re.IGNORECASE)
+
+# A-d-l = At-domain *( "," At-domain );  Path = "<" [ A-d-l ":" ] Mailbox ">"
+_SOURCE_ROUTE = re.compile(r'@([^@:,<>"]++(?:,@[^@:,<>"]++)*+):')
+
+# esmtp-param = esmtp-keyword ["=" esmtp-value];  esmtp-keyword = (ALPHA / DIGIT) *(ALPHA / DIGIT / "-")
+# esmtp-value = 1*(%d33-60 / %d62-126);  RFC 6531: esmtp-value =/ UTF8-non-ascii
+# The rule leaves "=" (%d61) out of the value. We let it in, since the first "=" ends the keyword anyway and a client
+# that puts a return path such as SRS0=x=y=z@example.com into AUTH= or ORCPT= as it stands would lose its mail.
+_ESMTP_PARAM = re.compile(rf"([A-Za-z0-9][A-Za-z0-9\-]*+)(?:=([!-~{_NON_ASCII}]++))?+")
+
+# What nearly every client sends: Dot-string "@" Domain, all ASCII, and parameters. Spaces before "<" are forbidden
+# (§3.3), yet sent; qpsmtpd and Postfix take them too.
+_ORDINARY_PATH = re.compile(rf" *+<([{_ATEXT}]++(?:\.[{_ATEXT}]++)*+)@({_DOMAIN.pattern})>(?: ([ -~]*+))?+")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A mailbox, the bare ``postmaster``, or the null reverse-path (RFC 5321 §4.1.2, §4.1.1.3, §4.5.5).
+
+    ``local`` is the local part, unquoted and unescaped, its case kept; "" for the null path only. ``domain`` is in
+    lower case, with A-labels; an address literal is ``[192.0.2.1]`` or ``[IPv6:2001:db8::1]``; "" for the null path
+    and the bare postmaster. ``u_label`` says that the domain was written with a U-label, and does not count when two
+    are compared. Local parts are compared exactly (§2.4: their case is the receiver's affair), domains without case.
+
+    ``str()`` writes the mailbox as it goes on the wire, without angle brackets and quoted only where it must be;
+    ``Address.parse(f"<{address}>")`` gives every address back. The constructor trusts its caller: use ``parse`` for
+    whatever comes from elsewhere.
+    """
+
+    local: str
+    domain: str
+    u_label: bool = field(default=False, compare=False, repr=False)
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """Read a mailbox such as ``user@example.com`` or ``postmaster``, in angle brackets or bare; ``<>`` is ``NULL``.
+
+        Raises ``AddressError`` with a sentence that says what is wrong. A source route is wrong here.
+        """
+        _refuse_control_characters(text)
+        if text == "<>":
+            return NULL
+        path = text if text.startswith("<") else f"<{text}>"
+        address, end = _read_mailbox(path, 1)
+        if end != len(path):
+            raise AddressError("Something follows the address.")
+        return address
+
+    @property
+    def is_null(self) -> bool:
+        """Is this the null reverse-path ``<>`` of bounces and other notifications (RFC 5321 §4.5.5)?"""
+        return not self.local
+
+    @property
+    def is_postmaster(self) -> bool:
+        """Is the local part ``postmaster``, in any case and at any domain or none (RFC 5321 §4.5.1)?"""
+        return self.local.lower() == "postmaster"
+
+    @property
+    def smtputf8(self) -> bool:
+        """Could this be written only where SMTPUTF8 is in force: a local part or a domain beyond ASCII (RFC 6531)?"""
+        return self.u_label or not self.local.isascii()
+
+    def __str__(self) -> str:
+        local = self.local
+        if local and _DOT_STRING.fullmatch(local) is None:
+            local = '"' + _MUST_BE_ESCAPED.sub(r"\\\1", local) + '"'
+        return f"{local}@{self.domain}" if self.domain else local
+
+
+NULL = Address("", "")
+"""The null reverse-path ``<>``."""
+
+
+def parse_path(argument: str, *, forward: bool) -> tuple[Address, str]:
+    """Read what follows ``FROM:`` or ``TO:``: a path in angle brackets, then parameters (RFC 5321 §4.1.2).
+
+    Returns the address and the text of the parameters. A source route is read and dropped (Appendix C). With
+    ``forward`` the bare ``<postmaster>`` is allowed (§4.1.1.3), without it the null path ``<>`` is (§4.5.5).
+    Raises ``AddressError`` with a sentence that says what is wrong.
+    """
+    found = _ORDINARY_PATH.fullmatch(argument)
+    if found is not None:
+        local, domain, parameters = found.groups("")
+        if len(local) <= LOCAL_PART_LIMIT and len(domain) <= DOMAIN_LIMIT:
+            return Address(local, domain.lower()), parameters.strip(" ")
+    return _parse_unusual_path(argument, forward=forward)
+
+
+def parse_parameters(text: str) -> dict[str, str | None]:
+    """Read ESMTP parameters such as ``SIZE=1234 AUTH=<> SMTPUTF8`` (RFC 5321 §4.1.2, esmtp-param).
+
+    Keywords come back in upper case, values as they were sent, None where there is no value. xtext (RFC 3461 §4) is not
+    decoded. Raises ``AddressError`` for bad syntax and for a keyword that stands twice.
+    """
+    _refuse_control_characters(text)
+    parameters: dict[str, str | None] = {}
+    for word in filter(None, text.split(" ")):
+        found = _ESMTP_PARAM.fullmatch(word)
+        if found is None:
+            raise AddressError("A parameter must be KEYWORD or KEYWORD=value.")
+        keyword = found[1].upper()
+        if keyword in parameters:
+            raise AddressError("A parameter is given twice.")
+        parameters[keyword] = found[2]
+    return parameters
+
+
+def _parse_unusual_path(argument: str, *, forward: bool) -> tuple[Address, str]:
+    """``parse_path`` by the whole grammar."""
+    _refuse_control_characters(argument)
+    text = argument.lstrip(" ")
+    if not text.startswith("<"):
+        raise AddressError("The address must stand in angle brackets.")
+    if text.startswith("<>"):
+        if forward:
+            raise AddressError("The null path <> cannot be a recipient.")
+        return NULL, _after_path(text, 2)
+    start = _skip_source_route(text, 1)
+    address, end = _read_mailbox(text, start)
+    if not address.domain and not (forward and start == 1):
+        raise AddressError("The address must have a domain.")
+    return address, _after_path(text, end)
+
+
+def _skip_source_route(text: str, start: int) -> int:
+    """Where the mailbox begins: behind the source route, if there is one at ``start``."""
+    if not text.startswith("@", start):
+        return start
+    found = _SOURCE_ROUTE.match(text, start)
+    if found is None:
+        raise AddressError("The source route must be @domain,@domain: before the address.")
+    for domain in found[1].split(",@"):
+        _read_domain_name(domain)
+    return found.end()
+
+
+def _read_mailbox(text: str, start: int) -> tuple[Address, int]:
+    """Read a mailbox or ``postmaster`` at ``start``, up to its ``>``; return it and the position behind that."""
+    local, at = _read_local_part(text, start)
+    close = text.find(">", at)
+    if close < 0:
+        raise AddressError("The address has no closing angle bracket.")
+    if text[at] == "@":
+        domain, u_label = _read_domain(text[at + 1 : close])
+        return Address(local, domain, u_label), close + 1
+    if at < close:
+        raise AddressError("The local part has a dot too many, or a character that must be quoted.")
+    if local.lower() != "postmaster":
+        raise AddressError("The address must have a domain.")
+    return Address(local, ""), close + 1
+
+
+def _read_local_part(text: str, start: int) -> tuple[str, int]:
+    """Read Local-part = Dot-string / Quoted-string; return it unquoted, and the position behind it."""
+    if text.startswith('"', start):
+        found = _QUOTED_STRING.match(text, start)
+        if found is None:
+            raise AddressError("The quoted local part is empty or not closed.")
+        local = _QUOTED_PAIR.sub(r"\1", found[1])
+    else:
+        found = _DOT_STRING.match(text, start)
+        if found is None:
+            raise AddressError("The address has no local part, or it begins with a dot or a character to be quoted.")
+        local = found[0]
+    if len(local.encode()) > LOCAL_PART_LIMIT:
+        raise AddressError(f"The local part is longer than {LOCAL_PART_LIMIT} octets.")
+    return local, found.end()
+
+
+def _read_domain(text: str) -> tuple[str, bool]:
+    """Read a domain or an address literal; return its normal form, and whether it was written with a U-label."""
+    if text.startswith("["):
+        return _read_address_literal(text), False
+    return _read_domain_name(text), not text.isascii()
+
+
+def _read_address_literal(text: str) -> str:
+    found = _ADDRESS_LITERAL.fullmatch(text)
+    if found is None:
+        raise AddressError("The address literal must be [192.0.2.1] or [IPv6:2001:db8::1].")
+    try:
+        return f"[IPv6:{IPv6Address(found[2])}]" if found[1] else f"[{IPv4Address(found[2])}]"
+    except ValueError:
+        raise AddressError("The address literal holds no valid IP address.") from None
+
+
+def _read_domain_name(text: str) -> str:
+    labels = [_a_label(label) for label in text.split(".")]
+    domain = ".".join(labels).lower()
+    if not all(labels):
+        raise AddressError("The domain is empty, or has a dot too many.")
+    if _DOMAIN.fullmatch(domain) is None:
+        raise AddressError("A label of the domain is too long, begins or ends with a hyphen, or has a wrong character.")
+    if len(domain) > DOMAIN_LIMIT:
+        raise AddressError(f"The domain is longer than {DOMAIN_LIMIT} octets.")
+    return domain
+
+
+def _a_label(label: str) -> str:
+    """The ASCII form of a label.
+
+    Python's codec is IDNA 2003 (RFC 3490), which maps some letters to others: ``straße`` would become ``strasse``,
+    another domain. RFC 6531 means IDNA 2008, which does not. So a label that does not come back as it was sent, but for
+    case and composition, is refused; its A-label would pass.
+    """
+    if label.isascii():
+        return label
+    try:
+        wire = label.encode("idna")
+        faithful = wire.decode("idna") == normalize("NFC", label).lower()
+    except UnicodeError:
+        faithful = False
+    if not faithful:
+        raise AddressError("The domain cannot be converted to A-labels; send it as A-labels (xn--).")
+    return wire.decode("ascii")
+
+
+def _after_path(text: str, end: int) -> str:
+    """The parameters behind a path that ends at ``end``."""
+    if text[end : end + 1] not in ("", " "):
+        raise AddressError("A space must stand between the address and its parameters.")
+    return text[end:].strip(" ")
+
+
+def _refuse_control_characters(text: str) -> None:
+    if _FORBIDDEN.search(text) is not None:
+        raise AddressError("Control characters are not allowed.")
