@@ -1,0 +1,176 @@
+"""What is said between us and a next hop, as text: its target, its answers, dot-stuffing, XFORWARD.
+
+Nothing here has I/O or a clock; ``next_hop_session`` brings it on the wire. RFC 5321 §4.2 (replies) and §4.5.2
+(dot-stuffing); RFC 2034 (enhanced status codes); RFC 3461 §4 (xtext); Postfix's XFORWARD_README.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import urlsplit
+
+#: RFC 5321 §4.5.3.1.4: a command line has at most 512 octets, CRLF included.
+MAX_COMMAND = 510
+
+Protocol = Literal["smtp", "lmtp"]
+
+DEFAULT_PORTS: dict[Protocol, int] = {"smtp": 25, "lmtp": 24}
+
+# RFC 5321 §4.2: Reply-line = *( Reply-code "-" [ textstring ] CRLF ) Reply-code [ SP textstring ] CRLF
+REPLY_LINE = re.compile(rb"([2-5][0-9]{2})(?:([ -])(.*))?", re.DOTALL)
+
+# RFC 2034 §4: status-code ::= class "." subject "." detail, before the text and in every line
+ENHANCED_STATUS = re.compile(r"([245]\.[0-9]{1,3}\.[0-9]{1,3})(?: +|$)")
+
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a next hop listens: ``host`` and ``port``, or the ``path`` of a Unix socket (then host is empty)."""
+
+    protocol: Protocol
+    host: str = ""
+    port: int = 0
+    path: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Target:
+        """Read ``smtp://host:port``, ``lmtp://host:port`` or ``lmtp:///path/to/socket``; ports default to 25 and 24.
+
+        Raises ValueError with a sentence that says what is wrong and what is allowed.
+        """
+        try:
+            return cls._of(text)
+        except ValueError as error:
+            forms = "smtp://host:port, lmtp://host:port or lmtp:///path/to/socket"
+            raise ValueError(f"{text!r} is no next hop: {error}; write {forms}") from None
+
+    @classmethod
+    def _of(cls, text: str) -> Target:
+        if " " in text or CONTROL.search(text):
+            raise ValueError("it holds a blank or a control character")
+        parts = urlsplit(text)
+        if parts.scheme not in DEFAULT_PORTS or "://" not in text:
+            raise ValueError("it does not begin with smtp:// or lmtp://")
+        protocol = parts.scheme
+        if parts.query or parts.fragment or "@" in parts.netloc:
+            raise ValueError("it has more than a host and a port, or a path")
+        if not parts.hostname:
+            if parts.netloc or protocol == "smtp" or parts.path in ("", "/"):
+                raise ValueError("the host is missing")
+            return cls(protocol, path=parts.path)
+        if parts.path or parts.port == 0:
+            raise ValueError("a path may not follow a host" if parts.path else "port 0 cannot be connected to")
+        parts.hostname.encode("idna")
+        return cls(protocol, parts.hostname, parts.port or DEFAULT_PORTS[protocol])
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.protocol}://{self.path or f'{host}:{self.port}'}"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a next hop said: ``code``, its enhanced ``status`` or None, and the ``text`` of all lines in one.
+
+    The text is ASCII without control characters, so that it can be logged and passed on as it is.
+    """
+
+    code: int
+    status: str | None
+    text: str
+
+    @classmethod
+    def of(cls, code: int, lines: Sequence[str]) -> Answer:
+        """Make an answer of the texts of its lines. A status of another class than the code's is left in the text."""
+        status, texts = None, []
+        for line in lines:
+            found = ENHANCED_STATUS.match(line)
+            if found and found[1][0] == str(code)[0]:
+                status = found[1]
+                line = line[found.end() :]
+            texts.append(line)
+        text = CONTROL.sub(" ", " ".join(texts)).encode("ascii", "backslashreplace").decode("ascii")
+        return cls(code, status, text.strip())
+
+    @property
+    def is_positive(self) -> bool:
+        """2xx: done."""
+        return 200 <= self.code < 300
+
+    @property
+    def is_temporary(self) -> bool:
+        """4xx: not now."""
+        return 400 <= self.code < 500
+
+    @property
+    def is_permanent(self) -> bool:
+        """5xx: never."""
+        return 500 <= self.code < 600
+
+    def __str__(self) -> str:
+        return " ".join(part for part in (str(self.code), self.status, self.text) if part)
+
+
+def take_reply(received: bytearray) -> Answer | None:
+    """Cut the first whole reply off what was received; None while it is not whole. ValueError: that is no reply."""
+    lines: list[str] = []
+    start = 0
+    while (end := received.find(b"\n", start)) >= 0:
+        line = bytes(received[start:end]).removesuffix(b"\r")
+        found = REPLY_LINE.fullmatch(line)
+        if found is None:
+            raise ValueError(f"it answered what is no SMTP reply: {line[:80]!r}")
+        lines.append((found[3] or b"").decode("utf-8", "surrogateescape"))
+        start = end + 1
+        if found[2] != b"-":
+            del received[:start]
+            return Answer.of(int(found[1]), lines)
+    return None
+
+
+class DotStuffing:
+    """Dot-stuffing over block borders (RFC 5321 §4.5.2). The content must have canonical line ends."""
+
+    __slots__ = ("_tail",)
+
+    def __init__(self) -> None:
+        # Content begins at the beginning of a line, so it is as if a line had just ended.
+        self._tail = b"\r\n"
+
+    def feed(self, block: bytes) -> bytes:
+        """Return the block as it goes on the wire."""
+        joined = self._tail + block
+        kept = len(self._tail)
+        self._tail = joined[-2:]
+        return joined.replace(b"\r\n.", b"\r\n..")[kept:]
+
+    def end(self) -> bytes:
+        """Return what ends the message: the final dot, after a line end if the content had none."""
+        return b".\r\n" if self._tail == b"\r\n" else b"\r\n.\r\n"
+
+
+def xforward_lines(attributes: Mapping[str, str]) -> Iterator[str]:
+    """Cut the attributes into commands that each fit a line."""
+    line = "XFORWARD"
+    for name, value in attributes.items():
+        if name == "ADDR" and ":" in value and not value.upper().startswith("IPV6:"):
+            value = f"IPV6:{value}"
+        part = f" {name}={_xtext(value or '[UNAVAILABLE]')}"
+        if len(line) + len(part) > MAX_COMMAND and line != "XFORWARD":
+            yield line
+            line = "XFORWARD"
+        line += part
+    if attributes:
+        yield line
+
+
+def _xtext(text: str) -> str:
+    """RFC 3461 §4: printable ASCII but "+" and "=" stands for itself, any other octet is "+" and two hex digits."""
+    return "".join(
+        chr(octet) if 33 <= octet <= 126 and octet not in b"+=" else f"+{octet:02X}" for octet in text.encode()
+    )
