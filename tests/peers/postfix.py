@@ -1,7 +1,8 @@
 """A real Postfix (Debian's package) with a private configuration, queue and maildir, to stand behind gatepost.
 
 Its listener is the one that ``docs/examples/postfix-master.cf`` gives to administrators, on a free port of loopback.
-It asks no DNS, runs without chroot, and takes mail for ``DOMAIN`` only; every address there ends in one maildir.
+It asks no DNS, runs without chroot, and takes mail for ``DOMAIN`` only. Every address there ends in one maildir,
+except ``UNKNOWN``, which does not exist.
 It knows nothing of gatepost. It needs root, since Postfix drops privileges of its own accord.
 
 How messages are counted: by the Message-ID of each file in the maildir, in ``messages()``. ``smtp-source`` writes
@@ -29,6 +30,7 @@ from types import TracebackType
 from typing import Self
 
 DOMAIN = "example.test"
+UNKNOWN = f"nobody@{DOMAIN}"
 LISTENER = Path(__file__).parents[2] / "docs" / "examples" / "postfix-master.cf"
 
 _PROGRAMS = ("postfix", "postconf", "postqueue", "smtp-source")
@@ -51,7 +53,6 @@ _MAIN_CF = {
     "smtpd_peername_lookup": "no",
     "disable_dns_lookups": "yes",
     "virtual_mailbox_domains": DOMAIN,
-    "virtual_mailbox_maps": "static:inbox/",
     "virtual_mailbox_limit": "0",
     "default_transport": "discard:",
     "message_size_limit": "62914560",
@@ -131,7 +132,9 @@ class Postfix:
         shutil.chown(self.folder / "data", "postfix")
         shutil.chown(self.folder / "mail", "nobody", "nogroup")
         nobody = (self.folder / "mail").stat()
+        (self.etc / "mailboxes").write_text(f"!/^{UNKNOWN}$/ inbox/\n")
         placed = {
+            "virtual_mailbox_maps": f"regexp:{self.etc}/mailboxes",
             "queue_directory": str(self.folder / "queue"),
             "data_directory": str(self.folder / "data"),
             "maillog_file": str(self.log),

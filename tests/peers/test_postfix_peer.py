@@ -9,7 +9,7 @@ import smtplib
 
 import pytest
 
-from tests.peers.postfix import DOMAIN, Postfix, smtp_source
+from tests.peers.postfix import DOMAIN, UNKNOWN, Postfix, smtp_source
 
 INBOX = f"inbox@{DOMAIN}"
 FOREIGN = (
@@ -63,6 +63,15 @@ def test_the_listener_of_the_manual_relays_nothing(postfix: Postfix) -> None:
         for recipient in FOREIGN:
             code, text = client.docmd("RCPT", f"TO:<{recipient}>")
             assert (code, text[:5], recipient) == (554, b"5.7.1", recipient)
+
+
+def test_the_listener_of_the_manual_refuses_a_mailbox_that_is_not_there(postfix: Postfix) -> None:
+    with smtplib.SMTP("127.0.0.1", postfix.port, local_hostname="client.example.org", timeout=10) as client:
+        client.ehlo()
+        assert client.docmd("MAIL", "FROM:<a@example.org>")[0] == 250
+        code, text = client.docmd("RCPT", f"TO:<{UNKNOWN}>")
+        assert (code, text[:5]) == (550, b"5.1.1")
+        assert client.docmd("RCPT", f"TO:<{INBOX}>")[0] == 250
 
 
 def test_the_listener_of_the_manual_takes_xforward(postfix: Postfix) -> None:
