@@ -1,0 +1,19 @@
+"""Sphinx builds the manual from the Markdown pages of this folder: offline, every warning an error (scripts/docs)."""
+
+from __future__ import annotations
+
+from importlib.metadata import version as installed_version
+
+project = "gatepost"
+copyright = "the gatepost authors"  # noqa: A001 - Sphinx reads this name
+version = release = installed_version("gatepost")
+
+extensions = ["myst_parser"]
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+exclude_patterns = ["examples"]
+
+html_theme = "furo"
+html_title = f"gatepost {release}"
+html_copy_source = False
+html_show_sourcelink = False
