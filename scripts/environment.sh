@@ -11,7 +11,7 @@ apt_install() (
         printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod +x "$policy"
     fi
     export DEBIAN_FRONTEND=noninteractive
-    { apt-get update -qq && apt-get install -qq -y --no-install-recommends "$@"; } </dev/null >&2
+    { apt-get update -qq && apt-get install -qq -y -o Dpkg::Use-Pty=0 --no-install-recommends "$@"; } </dev/null >&2
 )
 
 # Make .venv with gatepost (editable) and the named dependency groups, unless it stands already.
@@ -27,7 +27,7 @@ prepare() {
 }
 
 _make_venv() {
-    made_by="$("$python" -VV) in $PWD"
+    made_by="$("$python" --version) in $PWD"
     [ "$(cat .venv/made-by 2>/dev/null)" != "$made_by" ] || return 0
     echo "Setting up .venv (once)" >&2
     if ! "$python" -c 'import ensurepip' 2>/dev/null; then
