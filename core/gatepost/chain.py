@@ -1,0 +1,165 @@
+"""The plugins of a policy, ready to be asked: ``Instance`` (one configured plugin) and ``Hook`` (one of its phases).
+
+Both are made once, when a policy is loaded, so that asking costs nothing that could be known before. This module knows
+no session and asks nobody.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from operator import itemgetter
+from typing import Any
+
+from gatepost.errors import PluginError
+
+FAILURES_TO_OPEN = 5
+"""Failures in a row after which a plugin's circuit opens."""
+OPEN_SECONDS = 30.0
+"""How long it stays open before a trial call."""
+
+GRANTS = {"recipients": "rcpt", "logins": "auth", "delivery": "queue"}
+"""What a class may declare as ``grants``, and the phase in which its accept then counts."""
+
+
+class Mode(Enum):
+    """What is made of a plugin's answers."""
+
+    ENFORCE = "enforce"
+    OBSERVE = "observe"
+    OFF = "off"
+
+
+class Circuit:
+    """Stops asking a plugin that keeps failing: open after five failures in a row, a trial call after 30 s."""
+
+    __slots__ = ("_failures", "_open_until", "_trying")
+
+    def __init__(self) -> None:
+        self._failures = 0
+        self._open_until = 0.0
+        self._trying = False
+
+    @property
+    def closed(self) -> bool:
+        """True while the plugin is asked as usual."""
+        return self._failures < FAILURES_TO_OPEN
+
+    def allows(self, now: float) -> bool:
+        """True when a call may be made at ``now``; it must then be followed by one of the three below."""
+        if self.closed:
+            return True
+        if self._trying or now < self._open_until:
+            return False
+        self._trying = True
+        return True
+
+    def succeeded(self) -> None:
+        """A call gave an answer."""
+        self._failures = 0
+        self._trying = False
+
+    def failed(self, now: float) -> bool:
+        """A call failed at ``now``. True when this opened the circuit."""
+        self._failures += 1
+        self._trying = False
+        self._open_until = now + OPEN_SECONDS
+        return self._failures == FAILURES_TO_OPEN
+
+    def abandoned(self) -> None:
+        """A call ended without an answer, since the client left."""
+        self._trying = False
+
+
+@dataclass(slots=True, eq=False)
+class Instance:
+    """One configured plugin: the object, what its class declares, and what the configuration says of it."""
+
+    name: str
+    plugin: Any
+    mode: Mode = Mode.ENFORCE
+    time_limit: float = 30.0
+    """Seconds one call may take."""
+    on_error: str = "defer"
+    reject_at: str | None = None
+    phases: frozenset[str] | None = None
+    """The phases in which it takes part; None: all that it implements."""
+    grants: frozenset[str] = frozenset()
+    skip_trusted: bool = False
+    longest_wait: float = 0.0
+    """How long its ``connect`` may wait on purpose, in seconds; part of that phase's budget."""
+    package: str = ""
+    version: str = ""
+    circuit: Circuit = field(default_factory=Circuit)
+
+    @property
+    def observed(self) -> bool:
+        """True when its answers are recorded and not applied."""
+        return self.mode is Mode.OBSERVE
+
+    def may_grant(self, phase: str) -> bool:
+        """True when its accept counts at rcpt, auth or queue."""
+        return any(GRANTS[grant] == phase for grant in self.grants)
+
+
+class Kind(Enum):
+    """How an implementation is called."""
+
+    PLAIN = "plain"
+    ASYNC = "async"
+    AHEAD = "ahead"
+    BLOCKING = "blocking"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Hook:
+    """One phase of one plugin: the function, and which of the phase's arguments it wants."""
+
+    name: str
+    instance: Instance
+    function: Callable[..., Any]
+    kind: Kind
+    pick: Callable[[tuple[Any, ...]], tuple[Any, ...]]
+
+
+def compile_hook(
+    instance: Instance, phase: str, function: Callable[..., Any], wanted: tuple[str, ...], opts: Any
+) -> Hook:
+    """A hook of ``phase`` from what pluggy holds. Raises ``PluginError`` with a sentence when it cannot be asked."""
+    kind = _kind(function, opts, f"{instance.name}.{phase}")
+    return Hook(instance.name, instance, function, kind, _picker(wanted, arguments_of(phase)))
+
+
+def arguments_of(phase: str) -> tuple[str, ...]:
+    """The names of a phase's arguments, in the order of its specification."""
+    from gatepost.hookspecs import Hookspecs
+
+    return tuple(inspect.signature(getattr(Hookspecs, phase)).parameters)[1:]
+
+
+def _kind(function: Callable[..., Any], opts: Any, where: str) -> Kind:
+    is_async = inspect.iscoroutinefunction(function)
+    if opts.get("ahead"):
+        if not is_async:
+            raise PluginError(f"{where} is marked ahead=True, which is for an async def")
+        return Kind.AHEAD
+    if opts.get("blocking"):
+        if is_async:
+            raise PluginError(f"{where} is marked blocking=True, which is for a plain def")
+        return Kind.BLOCKING
+    return Kind.ASYNC if is_async else Kind.PLAIN
+
+
+def _picker(wanted: tuple[str, ...], given: tuple[str, ...]) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
+    """A function that picks the ``wanted`` ones from a tuple of the ``given`` arguments."""
+    if wanted == given:
+        return lambda arguments: arguments
+    places = [given.index(name) for name in wanted]
+    if len(places) == 1:
+        place = places[0]
+        return lambda arguments: (arguments[place],)
+    if not places:
+        return lambda arguments: ()
+    return itemgetter(*places)

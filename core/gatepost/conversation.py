@@ -1,0 +1,549 @@
+"""The conversation: the state of one SMTP dialogue over a gate.
+
+It takes command lines and message blocks and gives replies. It alone knows what may follow what, when a delayed refusal
+is spoken, and the limits on commands. It has no sockets and no timers, so doors, tests, ``gatepost try`` and replay
+drive the very same object. Whoever drives it writes each reply and then calls ``replied()``.
+
+RFC 5321 §3, §4.1 (commands), §4.1.4 (order), §4.5.3 (limits); RFC 1870 (SIZE), RFC 6152 (8BITMIME), RFC 6531
+(SMTPUTF8), RFC 2920 (who may pipeline what), RFC 2034 (status codes).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from gatepost import decisions
+from gatepost.address import Address, parse_parameters, parse_path
+from gatepost.composition import rule_score
+from gatepost.decisions import Action, Reply, defer, refusal
+from gatepost.delivery import hand_over
+from gatepost.errors import AddressError
+from gatepost.gate import Gate
+from gatepost.message import Intake, Message
+from gatepost.rulings import Receipt, Record, Ruling, reply_text
+from gatepost.session import Envelope, Session
+from gatepost.site import Site
+from gatepost.tracing import forget_forged_results, received
+
+Handler = Callable[["Conversation", str], Awaitable[Reply]]
+
+_CONTROLS = re.compile(rb"[\x00-\x1f\x7f]")
+_HTTP = frozenset({b"GET", b"POST", b"PUT", b"HEAD", b"DELETE", b"OPTIONS", b"CONNECT", b"PATCH", b"TRACE"})
+_HTTP_FIELDS = (b"HOST:", b"USER-AGENT:", b"ACCEPT:", b"CONNECTION:", b"REFERER:", b"CONTENT-LENGTH:")
+_MUST_WAIT = {b"HELO": "helo", b"EHLO": "helo", b"DATA": "data", b"QUIT": "quit"}
+"""Commands after which a client must wait for the reply (RFC 2920 §3.1), with their phases."""
+_NOISE = frozenset({b"NOOP", b"RSET", b"HELO", b"EHLO", b"VRFY"})
+_SPOKEN = {"connect": 0, "helo": 1, "mail": 2, "rcpt": 3}
+"""The phases at which a refusal may be spoken (``reject_at``), in order."""
+
+
+class Conversation:
+    """One dialogue. ``intake`` is there while a message is received: feed it, then call ``end_of_data``."""
+
+    __slots__ = (
+        "_delivering",
+        "_headers_ruling",
+        "_helo_done",
+        "_message",
+        "_messages",
+        "_noise",
+        "_refusals",
+        "_to_tell",
+        "_unknown_in_row",
+        "_written",
+        "gate",
+        "intake",
+        "session",
+        "site",
+    )
+
+    def __init__(self, gate: Gate, site: Site, session: Session) -> None:
+        self.gate = gate
+        self.site = site
+        self.session = session
+        self.intake: Intake | None = None
+        self._helo_done = False
+        self._message: Message | None = None
+        self._headers_ruling: Ruling | None = None
+        self._delivering: asyncio.Task[Reply] | None = None
+        self._written: asyncio.Future[None] | None = None
+        self._to_tell: list[Ruling] = []
+        self._noise = self._refusals = self._unknown_in_row = self._messages = 0
+        session.scored = gate.score is not None
+
+    # The start and the end of a session.
+
+    def opened(self, ruling: Ruling) -> Reply | None:
+        """Take the ruling of the connect phase, which the door has asked. A refusal, or None: greet the client."""
+        self._keep(ruling)
+        return self._refusal_of(ruling) if ruling.refuses else None
+
+    async def greet(self) -> Reply:
+        """The banner."""
+        text = f"{self.site.hostname} ESMTP"
+        if self.gate.chains["greeting"]:
+            ruling = await self.gate.ask("greeting", (self.session,), self.session)
+            text = ruling.decision.text if ruling.decision else text
+        return decisions.greeting(text)
+
+    def replied(self) -> None:
+        """The last reply is written: tell ``ruled``, and let ``queued`` fire."""
+        if self._written is not None and not self._written.done():
+            self._written.set_result(None)
+        told, self._to_tell = self._to_tell, []
+        for ruling in told:
+            self.gate.tell("ruled", (self.session, ruling))
+
+    async def close(self) -> None:
+        """The connection is gone, however. A hand-over under way is waited for; then ``reset`` and ``disconnect`` run."""
+        self.replied()
+        if self._delivering is not None:
+            await asyncio.wait((self._delivering,))
+            self.replied()
+        if self.intake is not None:
+            self.intake.discard()
+            self.intake = None
+        await self._reset()
+        await self._tell_all("disconnect", self.session)
+        self.session.cancel_later()
+        self.site.recorder.record(self._record("disconnected", "", "disconnect", (), ""))
+
+    # Commands.
+
+    async def command(self, line: bytes, behind: bool = False) -> Reply:
+        """Answer one command line, given without its line end. ``behind``: more bytes have already come behind it."""
+        verb, _, rest = line.partition(b" ")
+        verb = verb.upper()
+        if (reply := self._check_line(verb, line)) is not None:
+            return self._counted(reply)
+        handler = _HANDLERS.get(verb)
+        if handler is None:
+            return self._counted(await self._unknown(line))
+        self._unknown_in_row = 0
+        phase = _MUST_WAIT.get(verb)
+        if phase is not None:
+            early = self.session.early_talk
+            self.session.early_talk = early | {phase} if behind else early - {phase}
+        try:
+            argument = rest.decode().strip()
+        except UnicodeDecodeError:
+            return self._counted(decisions.NEEDS_SMTPUTF8 if verb in {b"MAIL", b"RCPT"} else decisions.BAD_OCTETS)
+        return self._counted(await handler(self, argument))
+
+    def _check_line(self, verb: bytes, line: bytes) -> Reply | None:
+        """What is wrong with a line before anybody looks at what it says."""
+        if verb in _HTTP or verb.startswith(_HTTP_FIELDS):
+            return decisions.NOT_SMTP
+        if verb in _NOISE:
+            self._noise += 1
+            if self._noise > self.site.limits.noise_commands:
+                return decisions.TOO_MUCH_NOISE
+        return decisions.BAD_OCTETS if _CONTROLS.search(line) else None
+
+    def _counted(self, reply: Reply) -> Reply:
+        """Count permanent refusals: who collects too many without ever sending mail is harvesting addresses."""
+        if reply.code >= 500:
+            self._refusals += 1
+            if self._refusals > self.site.limits.refusals and not reply.close:
+                return decisions.TOO_MANY_REFUSALS
+        return reply
+
+    def line_too_long(self) -> Reply:
+        """The reply to a command line over the limit, which the door has swallowed."""
+        return self._counted(decisions.LINE_TOO_LONG)
+
+    def line_limit(self, verb: bytes) -> int:
+        """How long, with CRLF, a line may be (RFC 5321 §4.5.3.1.4; RFC 1870 §3, RFC 6152 §2, RFC 6531 §3.4 add)."""
+        return _LINE_LIMITS.get(verb.upper(), 512)
+
+    async def _unknown(self, line: bytes) -> Reply:
+        self._unknown_in_row += 1
+        if self.gate.chains["unknown_command"]:
+            text = line.decode("utf-8", "replace")
+            ruling = await self._ask("unknown_command", self.session, text)
+            if ruling.decision is not None:
+                return self._answered(ruling, 250)
+        if self._unknown_in_row >= self.site.limits.unknown_commands:
+            return decisions.TOO_MANY_UNKNOWN
+        return decisions.UNKNOWN_COMMAND
+
+    async def _helo(self, hostname: str) -> Reply:
+        return await self._hello(hostname, esmtp=False)
+
+    async def _ehlo(self, hostname: str) -> Reply:
+        return await self._hello(hostname, esmtp=True)
+
+    async def _hello(self, hostname: str, esmtp: bool) -> Reply:
+        if not hostname:
+            return decisions.NEEDS_HOSTNAME
+        session = self.session
+        await self._reset()
+        session.helo, session.esmtp = hostname.split()[0], esmtp
+        session.helo_points = None
+        session.delayed = tuple(ruling for ruling in session.delayed if ruling.phase != "helo")
+        ruling = await self._ask("helo", session, session.helo)
+        if ruling.refuses and (reply := self._refusal_of(ruling)) is not None:
+            self._helo_done = False
+            return reply
+        self._helo_done = True
+        return decisions.hello(self.site.hostname, await self._keywords() if esmtp else ())
+
+    async def _keywords(self) -> tuple[str, ...]:
+        keywords = ["PIPELINING", f"SIZE {self.site.limits.max_size}", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES"]
+        if self.gate.chains["capabilities"]:
+            await self._ask("capabilities", self.session, keywords)
+        return tuple(keywords)
+
+    async def _mail(self, argument: str) -> Reply:
+        if not self._helo_done:
+            return decisions.NEED_HELO
+        if self.session.envelope is not None:
+            return decisions.NESTED_MAIL
+        if argument[:5].upper() != "FROM:":
+            return decisions.syntax_error("expected MAIL FROM:<address>")
+        try:
+            sender, rest = parse_path(argument[5:], forward=False)
+            parameters = parse_parameters(rest)
+        except AddressError as error:
+            return decisions.syntax_error(str(error))
+        envelope = Envelope(sender, parameters)
+        if (reply := self._check_parameters(envelope)) is not None:
+            return reply
+        session = self.session
+        session.delayed = tuple(ruling for ruling in session.delayed if ruling.phase != "mail")
+        ruling = await self._ask("mail", session, envelope, sender, parameters, envelope=envelope)
+        if ruling.refuses and (reply := self._refusal_of(ruling, sender=str(sender))) is not None:
+            return reply
+        session.envelope = envelope
+        return self._delayed("mail") or decisions.SENDER_OK
+
+    def _check_parameters(self, envelope: Envelope) -> Reply | None:
+        """What is wrong with the ESMTP parameters of MAIL."""
+        parameters = envelope.parameters
+        if not parameters.keys() <= {"SIZE", "BODY", "SMTPUTF8", "AUTH"}:
+            return decisions.UNKNOWN_PARAMETER
+        if "SIZE" in parameters:
+            size = parameters["SIZE"] or ""
+            if not (size.isascii() and size.isdigit() and len(size) <= 20):  # RFC 1870 §3: at most 20 digits
+                return decisions.BAD_SIZE
+            envelope.size = int(size)
+            if envelope.size > self.site.limits.max_size:
+                return decisions.TOO_BIG
+        envelope.body = (parameters.get("BODY") or "7BIT").upper()
+        if ("BODY" in parameters and not parameters["BODY"]) or envelope.body not in {"7BIT", "8BITMIME"}:
+            return decisions.BAD_BODY
+        if parameters.get("SMTPUTF8") is not None:
+            return decisions.syntax_error("SMTPUTF8 takes no value")
+        return decisions.NEEDS_SMTPUTF8 if envelope.sender.smtputf8 and not envelope.smtputf8 else None
+
+    async def _rcpt(self, argument: str) -> Reply:
+        envelope = self.session.envelope
+        if envelope is None:
+            return decisions.NEED_MAIL
+        if argument[:3].upper() != "TO:":
+            return decisions.syntax_error("expected RCPT TO:<address>")
+        try:
+            recipient, rest = parse_path(argument[3:], forward=True)
+            parameters = parse_parameters(rest)
+        except AddressError as error:
+            return decisions.syntax_error(str(error))
+        if parameters:
+            return decisions.UNKNOWN_PARAMETER
+        if recipient.smtputf8 and not envelope.smtputf8:
+            return decisions.NEEDS_SMTPUTF8
+        if len(envelope.recipients) >= self.site.limits.recipients:
+            return decisions.TOO_MANY_RECIPIENTS
+        return await self._judge_recipient(envelope, recipient, parameters)
+
+    async def _judge_recipient(
+        self, envelope: Envelope, recipient: Address, parameters: dict[str, str | None]
+    ) -> Reply:
+        session = self.session
+        pardoned = recipient.is_postmaster
+        if not pardoned and (reply := self._delayed("rcpt", recipient)) is not None:
+            return reply
+        ruling = await self._ask(
+            "rcpt", session, envelope, recipient, parameters, envelope=envelope, recipient=recipient
+        )
+        if not ruling.refuses and not ruling.vouched:
+            ruling.decide(decisions.NOT_VOUCHED, "gatepost")
+        if not pardoned:
+            rule_score(ruling, self.gate.score, session, envelope, (recipient,))
+        if ruling.refuses:
+            return self._spoken(ruling, recipient)
+        if recipient not in envelope.recipients:
+            envelope.recipients.append(recipient)
+        return decisions.RECIPIENT_OK
+
+    async def _data(self, argument: str) -> Reply:
+        envelope = self.session.envelope
+        if argument:
+            return decisions.NO_ARGUMENT
+        if envelope is None:
+            return decisions.NEED_MAIL
+        if not envelope.recipients:
+            return self._body_behind(decisions.NEED_RCPT)
+        if not self.site.spool.has_room():
+            return self._body_behind(decisions.NO_ROOM)
+        ruling = await self._ask("data", self.session, envelope, envelope=envelope)
+        if ruling.refuses:
+            reply = self._spoken(ruling)
+            await self._reset()
+            return self._body_behind(reply)
+        limits = self.site.limits
+        self.intake = Intake(self.site.spool.content(), limits, reject=self.site.line_ends == "reject")
+        return decisions.START_DATA
+
+    def _body_behind(self, reply: Reply) -> Reply:
+        """Close after a refused DATA when its body is already on the way: it would run as commands."""
+        if "data" not in self.session.early_talk or reply.close:
+            return reply
+        return Reply(reply.code, reply.text, reply.status, close=True)
+
+    async def _rset(self, argument: str) -> Reply:
+        if argument:
+            return decisions.NO_ARGUMENT
+        await self._reset()
+        return decisions.OK
+
+    async def _noop(self, argument: str) -> Reply:
+        return await self._simple("noop", argument, 250, decisions.OK)
+
+    async def _vrfy(self, argument: str) -> Reply:
+        if not argument:
+            return decisions.NEEDS_ARGUMENT
+        return await self._simple("vrfy", argument, 250, decisions.CANNOT_VERIFY)
+
+    async def _help(self, argument: str) -> Reply:
+        return await self._simple("help", argument, 214, decisions.HELP)
+
+    async def _expn(self, argument: str) -> Reply:
+        return decisions.NO_EXPN
+
+    async def _quit(self, argument: str) -> Reply:
+        if argument:
+            return decisions.NO_ARGUMENT
+        await self._tell_all("quit", self.session)
+        return decisions.BYE
+
+    async def _simple(self, phase: str, argument: str, code: int, reply: Reply) -> Reply:
+        """A command that plugins may answer and that changes no state."""
+        if not self.gate.chains[phase]:
+            return reply
+        ruling = await self._ask(phase, self.session, argument)
+        return self._answered(ruling, code) if ruling.decision is not None else reply
+
+    def _answered(self, ruling: Ruling, code: int) -> Reply:
+        assert ruling.decision is not None
+        if ruling.refuses:
+            return self._spoken(ruling)
+        return Reply(code, ruling.decision.text or "OK", "2.0.0")
+
+    # The message.
+
+    async def headers(self) -> None:
+        """The header block is here: ask ``headers``. A refusal is kept for the end of data."""
+        intake, envelope = self.intake, self.session.envelope
+        assert intake is not None and envelope is not None
+        if intake.reply is not None or self._message is not None:
+            return
+        self._message = envelope.message = intake.message()
+        if not self.gate.chains["headers"]:
+            return
+        ruling = await self._ask("headers", self.session, envelope, self._message, envelope=envelope)
+        if ruling.refuses:
+            self._headers_ruling = ruling
+            intake.refuse(decisions.OK)  # only to throw the rest away: the ruling is what is spoken
+
+    async def end_of_data(self) -> Reply:
+        """The final dot is here. From now on it is a task of the server: the client's leaving does not stop it."""
+        self._written = asyncio.get_running_loop().create_future()
+        self._delivering = self.site.spawn(self._end_of_data())
+        try:
+            return self._counted(await asyncio.shield(self._delivering))
+        finally:
+            if self._delivering.done():
+                self._delivering = None
+
+    async def _end_of_data(self) -> Reply:
+        await self.headers()
+        intake, envelope = self.intake, self.session.envelope
+        assert intake is not None and envelope is not None
+        self.intake, headers_ruling = None, self._headers_ruling
+        if headers_ruling is not None:
+            reply = self._spoken(headers_ruling)
+        elif intake.reply is not None:
+            reply = intake.reply
+            self.site.recorder.record(self._record("refused", "gatepost", "data", (), reply_text(reply), intake.size))
+        else:
+            assert self._message is not None
+            self._message.eight_bit = intake.eight_bit
+            reply = await self._judge_message(envelope, self._message)
+        intake.discard()
+        await self._reset()
+        return reply
+
+    async def _judge_message(self, envelope: Envelope, message: Message) -> Reply:
+        session = self.session
+        forget_forged_results(message, self.site.hostname)
+        ruling = await self._ask("message", session, envelope, message, envelope=envelope)
+        if not all(recipient.is_postmaster for recipient in envelope.recipients):
+            scored = [recipient for recipient in envelope.recipients if not recipient.is_postmaster]
+            rule_score(ruling, self.gate.score, session, envelope, scored)
+        if ruling.refuses:
+            return self._spoken(ruling)
+        message.prepend("Received", received(session, envelope, self.site))
+        ruling, reply = await hand_over(self.gate, self.site, session, envelope, message)
+        self._keep(ruling, envelope)
+        if reply.code >= 400:
+            self._say_refused(ruling, reply)
+            return reply
+        await self._accepted(ruling, envelope, message, reply)
+        return reply
+
+    async def _accepted(self, ruling: Ruling, envelope: Envelope, message: Message, reply: Reply) -> None:
+        self._noise = self._refusals = 0
+        self._messages += 1
+        self.site.recorder.record(
+            self._record("accepted", ruling.plugin, "queue", (ruling,), reply_text(reply), message.size, envelope.id)
+        )
+        if self.gate.chains["queued"]:
+            plugins = tuple(dict.fromkeys(name for name, _ in envelope.answers.values()))
+            receipt = Receipt(envelope.id, reply.lines()[0], plugins)
+            await self._tell_all("queued", self.session, envelope, message, receipt, envelope=envelope)
+
+    async def _reset(self) -> None:
+        """End the transaction, if there is one."""
+        envelope = self.session.envelope
+        self._message = self._headers_ruling = None
+        if envelope is None:
+            return
+        await self._tell_all("reset", self.session, envelope, envelope=envelope)
+        self.session.envelope = None
+        if envelope.message is not None:
+            envelope.message.close()
+
+    # Rulings.
+
+    async def _ask(self, phase: str, *arguments: Any, envelope: Envelope | None = None, recipient: Any = None) -> Ruling:
+        if not self.gate.chains[phase]:
+            return Ruling(phase, recipient=recipient)
+        ruling = await self.gate.ask(phase, arguments, self.session, envelope, recipient)
+        self._keep(ruling, envelope)
+        return ruling
+
+    async def _tell_all(self, phase: str, *arguments: Any, envelope: Envelope | None = None) -> None:
+        """Run a phase in which all run and nobody decides."""
+        if self.gate.chains[phase]:
+            await self.gate.ask(phase, arguments, self.session, envelope)
+
+    def _keep(self, ruling: Ruling, envelope: Envelope | None = None) -> None:
+        """Keep a ruling for the record of what it leads to."""
+        holder: Session | Envelope = self.session if envelope is None else envelope
+        holder.rulings = (*holder.rulings[-99:], ruling)
+        if ruling.remarkable:
+            self._to_tell.append(ruling)
+
+    def _refusal_of(self, ruling: Ruling, sender: str | None = None) -> Reply | None:
+        """Speak a refusal of connect, helo or mail now, or keep it for the phase at which it is to be spoken."""
+        assert ruling.decision is not None
+        instance = self.gate.instance(ruling.plugin)
+        default = "connect" if ruling.phase == "connect" else "rcpt"
+        spoken_at = (instance and instance.reject_at) or default
+        if ruling.decision.disconnect or _SPOKEN[spoken_at] <= _SPOKEN[ruling.phase]:
+            return self._spoken(ruling, sender=sender)
+        ruling.spoken_at = spoken_at
+        self.session.delayed = (*self.session.delayed, ruling)
+        return None
+
+    def _delayed(self, phase: str, recipient: Address | None = None) -> Reply | None:
+        """The delayed refusal to speak at ``phase``: the first permanent one, else the first temporary one."""
+        if self.session.may_relay:
+            self.session.delayed = ()
+        due = [ruling for ruling in self.session.delayed if _SPOKEN[ruling.spoken_at] <= _SPOKEN[phase]]
+        if not due:
+            return None
+        chosen = next((ruling for ruling in due if ruling.decision and ruling.decision.permanent), due[0])
+        spoken = Ruling(chosen.phase, chosen.trace, chosen.decision, chosen.plugin, chosen.fault)
+        spoken.unasked, spoken.recipient, spoken.seconds = chosen.unasked, recipient, chosen.seconds
+        assert spoken.decision is not None
+        if spoken.decision.action is Action.DEFER:
+            spoken.decision = defer(spoken.decision.text, status=spoken.decision.status)
+        else:
+            spoken.decision = decisions.deny(spoken.decision.text, status=spoken.decision.status)
+        return self._spoken(spoken, recipient, phase=phase)
+
+    def _spoken(
+        self, ruling: Ruling, recipient: Address | None = None, phase: str = "", sender: str | None = None
+    ) -> Reply:
+        """The reply of a refusal, and its record."""
+        assert ruling.decision is not None
+        identifier = ruling.identify()
+        if ruling.fault:
+            reply = decisions.internal_error(identifier, close=ruling.phase == "connect")
+        else:
+            reply = refusal(phase or ruling.phase, ruling.decision, identifier)
+        self._say_refused(ruling, reply, recipient, sender)
+        return reply
+
+    def _say_refused(
+        self, ruling: Ruling, reply: Reply, recipient: Address | None = None, sender: str | None = None
+    ) -> None:
+        if ruling not in self._to_tell:
+            self._to_tell.append(ruling)
+        record = self._record("refused", ruling.plugin, ruling.phase, (ruling,), reply_text(reply), 0, ruling.id)
+        if recipient is not None:
+            record.recipients = (*record.recipients, str(recipient))
+        record.sender = sender if sender is not None else record.sender
+        record.seconds = ruling.seconds
+        self.site.recorder.record(record)
+
+    def _record(
+        self,
+        event: str,
+        plugin: str,
+        phase: str,
+        rulings: tuple[Ruling, ...],
+        reply: str,
+        size: int = 0,
+        identifier: str = "",
+    ) -> Record:
+        session, envelope = self.session, self.session.envelope
+        kept = (*session.rulings, *(envelope.rulings if envelope else ()))
+        return Record(
+            id=identifier or session.id,
+            at=self.site.clock.now(),
+            event=event,
+            session=session.id,
+            client=session.client,
+            helo=session.helo,
+            sender=str(envelope.sender) if envelope else None,
+            recipients=tuple(map(str, envelope.recipients)) if envelope else (),
+            phase=phase,
+            plugin=plugin,
+            reply=reply,
+            rulings=(*kept, *(ruling for ruling in rulings if ruling not in kept)),
+            size=size,
+            seconds=self.site.clock.monotonic() - session.started,
+            trusted=session.trusted or (envelope.trusted if envelope else ""),
+        )
+
+
+_LINE_LIMITS = {b"MAIL": 512 + 26 + 17 + 10 + 500, b"RCPT": 512 + 500, b"AUTH": 12288}
+
+_HANDLERS: dict[bytes, Handler] = {
+    b"HELO": Conversation._helo,
+    b"EHLO": Conversation._ehlo,
+    b"MAIL": Conversation._mail,
+    b"RCPT": Conversation._rcpt,
+    b"DATA": Conversation._data,
+    b"RSET": Conversation._rset,
+    b"NOOP": Conversation._noop,
+    b"VRFY": Conversation._vrfy,
+    b"EXPN": Conversation._expn,
+    b"HELP": Conversation._help,
+    b"QUIT": Conversation._quit,
+}

@@ -1,0 +1,193 @@
+"""What was ruled and why: one ``Ruling`` for each phase that was asked, one ``Record`` for each outcome.
+
+A record is what ``gatepost explain`` prints: who was asked, what each said, how long each took, what was observed and
+not enforced. Its id is short, sorts by time, and stands at the end of each refusal.
+
+This module only holds and prints facts; it neither rules nor writes files.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass, field
+
+from gatepost.address import Address
+from gatepost.decisions import Action, Decision, Reply
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_RANDOM_BITS = 9
+_EPOCH = 1_577_836_800_000  # 2020-01-01 in milliseconds: 41 bits last until 2089
+_last = 0
+_salt = random.SystemRandom().getrandbits(_RANDOM_BITS)
+
+
+def new_id() -> str:
+    """Ten characters of base 32 (Crockford's alphabet) that sort by time and are unique in this process."""
+    global _last
+    number = ((time.time_ns() // 1_000_000 - _EPOCH) << _RANDOM_BITS) | _salt
+    _last = number = number if number > _last else _last + 1
+    return "".join([_ALPHABET[number >> shift & 31] for shift in range(45, -1, -5)])
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One plugin's part in a ruling.
+
+    ``answer`` is what it returned; ``error`` says why there is no answer (exception, time-out, wrong return value), and
+    ``skipped`` why it was not asked at all (trusted, circuit open). ``seconds`` is how long the call took.
+    """
+
+    plugin: str
+    answer: Decision | None = None
+    seconds: float = 0.0
+    error: str = ""
+    skipped: str = ""
+    observed: bool = False
+    withheld: tuple[str, ...] = ()
+    """What an observed plugin did besides answering (trust, header edits, capabilities) and was not applied."""
+
+    def __str__(self) -> str:
+        if self.skipped:
+            return f"skipped: {self.skipped}"
+        return self.error or (str(self.answer) if self.answer else "no opinion")
+
+
+@dataclass(slots=True)
+class Ruling:
+    """The outcome of asking one phase."""
+
+    phase: str
+    trace: list[Said | tuple[str, float]] = field(default_factory=list)
+    """In the order of asking; a bare (plugin, seconds) is one that had no opinion, the common and cheap case."""
+    decision: Decision | None = None
+    """The deny, defer or accept that decided; None when nobody did."""
+    plugin: str = ""
+    """Who decided; ``score`` and ``gatepost`` are the core's own names."""
+    fault: bool = False
+    """True when the decision stands for an error of ours: 451 4.3.0 without the reason."""
+    vouched: bool = False
+    recipient: Address | None = None
+    id: str = ""
+    seconds: float = 0.0
+    unasked: tuple[str, ...] = ()
+    """Those after the deciding one, who were not asked."""
+
+    @property
+    def said(self) -> tuple[Said, ...]:
+        """What each plugin said, in the order of asking."""
+        return tuple(said if isinstance(said, Said) else Said(said[0], seconds=said[1]) for said in self.trace)
+
+    @property
+    def refuses(self) -> bool:
+        """True when the phase was denied or deferred."""
+        return self.decision is not None and self.decision.refuses
+
+    @property
+    def remarkable(self) -> bool:
+        """True when somebody decided, failed, or was observed to say something."""
+        return self.decision is not None or any(said.observed or said.error for said in self.said)
+
+    def identify(self) -> str:
+        """The id of this ruling's record, made when it is first needed."""
+        self.id = self.id or new_id()
+        return self.id
+
+    def decide(self, decision: Decision, plugin: str, fault: bool = False) -> None:
+        """Let ``plugin`` decide."""
+        self.decision, self.plugin, self.fault = decision, plugin, fault
+
+    def without(self, plugin: str) -> str:
+        """What the others that were asked would have led to, had ``plugin`` been silent (the counterfactual)."""
+        rest = [said for said in self.said if said.plugin != plugin and not said.observed and said.answer]
+        refusals = [said for said in rest if said.answer and said.answer.refuses]
+        if refusals:
+            return f"{refusals[0].plugin} would have said {refusals[0].answer}"
+        if self.unasked:
+            return f"unknown: {', '.join(self.unasked)} would have been asked"
+        accepted = any(said.answer and said.answer.action is Action.ACCEPT for said in rest)
+        return "accepted" if accepted else "nobody would have decided"
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What the ``queued`` hook is told: where the message went and under which words."""
+
+    id: str
+    text: str
+    """The text of our 250, with the next hop's own queue id where it gave one."""
+    plugins: tuple[str, ...]
+    """The delivery plugins that took recipients."""
+
+
+@dataclass(slots=True)
+class Record:
+    """One outcome of a session: a refusal, a message, or the session's end, with all rulings that led to it."""
+
+    id: str
+    at: float
+    """Seconds since the epoch."""
+    event: str
+    """``refused``, ``accepted`` or ``disconnected``."""
+    session: str
+    client: str
+    helo: str
+    sender: str | None
+    recipients: tuple[str, ...]
+    phase: str
+    plugin: str
+    reply: str
+    """The reply as it went out, without line ends."""
+    rulings: tuple[Ruling, ...] = ()
+    size: int = 0
+    """Octets of the message; 0 when there was none."""
+    seconds: float = 0.0
+    """How long the phase (or the session) took."""
+    trusted: str = ""
+
+    def facts(self) -> dict[str, object]:
+        """The record as plain values, for JSON. Client text is as the client sent it: who prints it escapes it."""
+        return {
+            "id": self.id,
+            "at": self.at,
+            "event": self.event,
+            "session": self.session,
+            "client": self.client,
+            "helo": self.helo,
+            "sender": self.sender,
+            "recipients": list(self.recipients),
+            "phase": self.phase,
+            "plugin": self.plugin,
+            "reply": self.reply,
+            "size": self.size,
+            "seconds": round(self.seconds, 6),
+            "trusted": self.trusted,
+            "rulings": [_ruling_facts(ruling) for ruling in self.rulings],
+        }
+
+
+def _ruling_facts(ruling: Ruling) -> dict[str, object]:
+    return {
+        "phase": ruling.phase,
+        "recipient": str(ruling.recipient) if ruling.recipient else None,
+        "outcome": str(ruling.decision) if ruling.decision else None,
+        "plugin": ruling.plugin,
+        "seconds": round(ruling.seconds, 6),
+        "otherwise": ruling.without(ruling.plugin) if ruling.decision else None,
+        "unasked": list(ruling.unasked),
+        "said": [
+            {
+                "plugin": said.plugin,
+                "answer": str(said),
+                "seconds": round(said.seconds, 6),
+                "observed": said.observed,
+                "withheld": list(said.withheld),
+            }
+            for said in ruling.said
+        ],
+    }
+
+
+def reply_text(reply: Reply) -> str:
+    """A reply as one line, for the log and the journal."""
+    return " ".join(part for part in (str(reply.code), reply.status or "", " ".join(reply.lines())) if part)

@@ -1,0 +1,320 @@
+"""What plugins see of a client: its ``Session``, and inside it one ``Envelope`` at a time.
+
+Both are plain state with a few verbs (``silence``, ``later``, ``verified_name``, ``trust``, ``notes``). They do not
+know the protocol, the order of commands or the policy: the conversation fills them in.
+RFC 5321 §3.3 (envelope), RFC 8601 §2.7.3 (iprev: the verified name).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import ipaddress
+from collections.abc import Coroutine, Generator, Mapping
+from contextvars import ContextVar
+from types import EllipsisType
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+from gatepost.address import Address
+from gatepost.errors import PluginError
+from gatepost.rulings import Ruling, new_id
+
+if TYPE_CHECKING:
+    from gatepost.deadlines import Watch
+    from gatepost.message import Message
+    from gatepost.site import Site
+
+T = TypeVar("T")
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+Ledger = dict[tuple[str, str], float]
+"""Points by (plugin, reason): the same reason of the same plugin counts once."""
+
+
+class Acting:
+    """On whose behalf code runs that may not write: an observed plugin, or a look-up that runs ahead."""
+
+    __slots__ = ("ahead", "withheld")
+
+    def __init__(self, ahead: bool) -> None:
+        self.ahead = ahead
+        self.withheld: list[str] = []
+
+
+acting: ContextVar[Acting | None] = ContextVar("acting", default=None)
+
+
+def may_write(what: str) -> bool:
+    """False when ``what`` is to be recorded and not applied, since the plugin is only observed.
+
+    Raises ``PluginError`` in a look-up that runs ahead, which must not write to the session.
+    """
+    actor = acting.get()
+    if actor is None:
+        return True
+    if actor.ahead:
+        raise PluginError(f"an ahead look-up must not write to the session: {what}")
+    actor.withheld.append(what)
+    return False
+
+
+class Later(Generic[T]):
+    """The handle of work that ``session.later`` started. ``await`` it in any later phase, as often as you like.
+
+    It keeps the value or the error of the work; an error is raised where it is awaited.
+    """
+
+    __slots__ = ("_error", "_task", "_value")
+
+    def __init__(self, work: Coroutine[Any, Any, T]) -> None:
+        self._value: T | None = None
+        self._error: BaseException | None = None
+        self._task: asyncio.Task[None] | None = asyncio.get_running_loop().create_task(self._run(work))
+
+    async def _run(self, work: Coroutine[Any, Any, T]) -> None:
+        try:
+            self._value = await work
+        except asyncio.CancelledError as error:
+            self._error = error
+            raise
+        except BaseException as error:  # SystemExit must not leave a task of ours; it is raised where it is taken
+            self._error = error
+        finally:
+            self._task = None
+
+    @property
+    def done(self) -> bool:
+        """True when awaiting it does not wait."""
+        return self._task is None
+
+    def __await__(self) -> Generator[Any, None, T]:
+        if self._task is not None:
+            yield from asyncio.shield(self._task).__await__()
+        if self._error is not None:
+            raise self._error
+        return self._value  # type: ignore[return-value]
+
+    def cancel(self) -> None:
+        """Stop the work if it still runs."""
+        if self._task is not None:
+            self._task.cancel()
+
+
+class Door(Protocol):
+    """What a session needs from the connection that it belongs to."""
+
+    def silence(self, seconds: float) -> asyncio.Future[bool]:
+        """A future that is True after ``seconds`` without a byte, False as soon as one is there."""
+
+
+class Session:
+    """One client, from connect to disconnect.
+
+    Public attributes are for reading. ``client`` is the address as text (IPv4-mapped IPv6 as IPv4), ``helo`` the name
+    it gave or "", ``esmtp`` whether with EHLO, ``may_relay`` whether authentication or a relay network allows it to
+    send anywhere, ``trusted`` why checks marked ``skip_trusted`` are skipped for it ("" when they are not),
+    ``early_talk`` the phases at which it did not wait for its turn ("connect", "helo", "data", "quit").
+    """
+
+    __slots__ = (
+        "_door",
+        "_ip",
+        "_later",
+        "_notes",
+        "_silence_ends",
+        "_site",
+        "_verified_name",
+        "client",
+        "delayed",
+        "early_talk",
+        "envelope",
+        "esmtp",
+        "helo",
+        "helo_points",
+        "id",
+        "listener",
+        "local",
+        "may_relay",
+        "points",
+        "port",
+        "rulings",
+        "scored",
+        "started",
+        "trusted",
+        "watch",
+    )
+
+    def __init__(
+        self, client: str, *, site: Site, door: Door, port: int = 0, local: str = "", listener: str = "smtp"
+    ) -> None:
+        self.id = new_id()
+        self.client = client
+        self.port = port
+        self.local = local
+        self.listener = listener
+        self.started = site.clock.monotonic()
+        self.helo = ""
+        self.esmtp = False
+        self.may_relay = False
+        self.trusted = ""
+        self.early_talk: frozenset[str] = frozenset()
+        self.envelope: Envelope | None = None
+        self.scored = False
+        """True when the policy has a ``[score]``, so that points can refuse."""
+        self.watch: Watch | None = None
+        self.points: Ledger | None = None
+        self.helo_points: Ledger | None = None
+        self.rulings: tuple[Ruling, ...] = ()
+        self.delayed: tuple[Ruling, ...] = ()
+        self._site = site
+        self._door = door
+        self._ip: IPAddress | None = None
+        self._notes: dict[int, dict[str, Any]] | None = None
+        self._later: list[Later[Any]] | None = None
+        self._verified_name: str | EllipsisType | None = ...
+
+    @property
+    def ip(self) -> IPAddress:
+        """The client's address as an object of ``ipaddress``."""
+        if self._ip is None:
+            self._ip = ipaddress.ip_address(self.client)
+        return self._ip
+
+    def notes(self, plugin: object) -> dict[str, Any]:
+        """``plugin``'s own dict in this session: ``session.notes(self)``."""
+        if self._notes is None:
+            self._notes = {}
+        return self._notes.setdefault(id(plugin), {})
+
+    def silence(self, seconds: float) -> asyncio.Future[bool]:
+        """Wait until the client has been silent for ``seconds``: True then, False as soon as it has said a byte.
+
+        Only before the greeting: ``await session.silence(6)`` in the connect phase. Bytes that came with the connection
+        count. The time does not count against the plugin's ``time_limit``.
+        """
+        if self.watch is not None:
+            self.watch.deadline += seconds
+        return self._door.silence(seconds)
+
+    def later(self, work: Coroutine[Any, Any, T]) -> Later[T]:
+        """Start ``work`` now and take it in a later phase: ``await handle``.
+
+        An error is raised where it is taken. What nobody takes is cancelled at disconnect.
+        """
+        handle = Later(work)
+        if self._later is None:
+            self._later = []
+        self._later.append(handle)
+        return handle
+
+    def cancel_later(self) -> None:
+        """Cancel what ``later`` started and nobody took. Called at disconnect."""
+        for handle in self._later or ():
+            handle.cancel()
+        self._later = None
+
+    async def verified_name(self) -> str | None:
+        """The client's forward-confirmed reverse DNS name (RFC 8601 §2.7.3), or None when it has none.
+
+        Asked once a session. Raises ``DNSTemporaryError`` when it cannot be known now.
+        """
+        name = self._verified_name
+        if isinstance(name, EllipsisType):
+            name = self._verified_name = await self._site.resolver.verified_name(self.client)
+        return name
+
+    def trust(self, why: str, until: datetime.date | None = None) -> None:
+        """Skip plugins marked ``skip_trusted`` for this client, because of ``why``, which lapses after ``until``.
+
+        Only for what the client cannot choose: its network, authentication, or its verified name. To be trusted is not
+        to be allowed to relay.
+        """
+        today = datetime.datetime.fromtimestamp(self._site.clock.now(), datetime.UTC).date()
+        if may_write(f"session.trust({why!r})") and (until is None or today <= until):
+            self.trusted = why
+
+    @property
+    def exempt(self) -> bool:
+        """True for trusted and relaying clients: they are not scored, and ``skip_trusted`` plugins not asked."""
+        return self.may_relay or bool(self.trusted)
+
+
+class Envelope:
+    """One mail transaction: the reverse-path, the accepted recipients, then the message (RFC 5321 §3.3)."""
+
+    __slots__ = (
+        "_notes",
+        "answers",
+        "body",
+        "id",
+        "message",
+        "next_hop",
+        "parameters",
+        "points",
+        "recipient_points",
+        "recipients",
+        "rulings",
+        "sender",
+        "size",
+        "smtputf8",
+        "trusted",
+        "trusted_recipients",
+    )
+
+    def __init__(self, sender: Address, parameters: Mapping[str, str | None]) -> None:
+        self.id = new_id()
+        self.sender = sender
+        self.parameters = parameters
+        self.recipients: list[Address] = []
+        self.message: Message | None = None
+        self.next_hop = ""
+        """The next hop that this transaction goes to, once a delivery plugin has claimed it."""
+        self.smtputf8 = "SMTPUTF8" in parameters
+        self.body = parameters.get("BODY") or "7BIT"
+        self.size = 0
+        """What the client announced with SIZE, in octets; 0 when it did not."""
+        self.trusted = ""
+        self.trusted_recipients: frozenset[Address] = frozenset()
+        self.points: Ledger | None = None
+        self.recipient_points: dict[Address, Ledger] | None = None
+        self.answers: dict[Address, Any] = {}
+        self.rulings: tuple[Ruling, ...] = ()
+        self._notes: dict[int, dict[str, Any]] | None = None
+
+    @property
+    def pending(self) -> tuple[Address, ...]:
+        """In the queue phase: the recipients that nobody has answered for yet."""
+        return tuple(recipient for recipient in self.recipients if recipient not in self.answers)
+
+    def notes(self, plugin: object) -> dict[str, Any]:
+        """``plugin``'s own dict in this transaction: ``envelope.notes(self)``."""
+        if self._notes is None:
+            self._notes = {}
+        return self._notes.setdefault(id(plugin), {})
+
+    def trust(self, why: str, recipient: Address | None = None) -> None:
+        """Skip plugins marked ``skip_trusted`` in this transaction, or for ``recipient`` only, because of ``why``."""
+        if not may_write(f"envelope.trust({why!r})"):
+            return
+        if recipient is None:
+            self.trusted = why
+        else:
+            self.trusted_recipients |= {recipient}
+
+    def claim(self, next_hop: str) -> bool:
+        """Bind this transaction to ``next_hop``; False when it is already bound to another one.
+
+        SMTP has one answer for all recipients after the final dot, so a recipient that goes elsewhere is told 452 4.5.3
+        and comes in a transaction of its own (RFC 5321 §4.5.3.1.10).
+        """
+        if may_write(f"envelope.claim({next_hop!r})"):
+            self.next_hop = self.next_hop or next_hop
+        return self.next_hop == next_hop
+
+    def exempt(self, recipient: Address | None) -> bool:
+        """True when ``skip_trusted`` plugins are skipped: for ``recipient``, or for all of them when it is None."""
+        if self.trusted:
+            return True
+        if not self.trusted_recipients:
+            return False
+        wanted = (recipient,) if recipient is not None else tuple(self.recipients)
+        return bool(wanted) and self.trusted_recipients.issuperset(wanted)

@@ -1,0 +1,54 @@
+"""The site: everything that is the same for all sessions of this process.
+
+Doors, conversations and sessions hold one reference to it instead of a dozen. It decides nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from gatepost.config import Limits
+    from gatepost.message import Spool
+    from gatepost.rulings import Record
+    from gatepost.services.clock import Clock
+    from gatepost.services.dns import Resolver
+    from gatepost.services.store import Store
+
+T = TypeVar("T")
+
+
+class Recorder(Protocol):
+    """Where records and other events go: the log and the journal in a server, a list in tests."""
+
+    def record(self, record: Record) -> None:
+        """Keep one record. Never blocks, never raises."""
+
+    def event(self, name: str, level: str = "info", **facts: object) -> None:
+        """Say that something happened that is no ruling: a plugin failed, a circuit opened."""
+
+
+@dataclass(slots=True)
+class Site:
+    """What doors, conversations and sessions need from the process they run in."""
+
+    hostname: str
+    clock: Clock
+    resolver: Resolver
+    marks: Store
+    """The core's own namespace of the store: recipients that were already taken."""
+    spool: Spool
+    limits: Limits
+    recorder: Recorder
+    line_ends: str = "normalize"
+    tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+
+    def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run ``work`` as a task of the process, not of a connection. Stopping waits for it."""
+        task = asyncio.get_running_loop().create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        return task
