@@ -1,0 +1,193 @@
+"""A DNS server for tests, on loopback, over UDP and TCP: says what a test tells it to, right or wrong.
+
+    async with DNSServer({"mx.example": {"A": ["192.0.2.1"]}}) as server:
+        dns = DNS([server.address], clock=clock)
+
+``records`` are names, kinds and record data as a zone file has them (host names with their last dot). A name with
+other kinds only is NODATA, a name that is not there NXDOMAIN, both with an SOA; aliases are followed. ``faults`` tell
+for a name, or for "" and so for all, what goes wrong; ``held`` keeps the answer back until its event is set. All
+three may be changed while it runs. It knows nothing of gatepost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import socket
+from collections.abc import Iterator, Mapping
+from typing import Any, Self
+
+import dns.flags
+import dns.message
+import dns.name
+import dns.rcode
+import dns.rdatatype
+import dns.rrset
+
+Records = Mapping[str, Mapping[str, list[str]]]
+
+
+class Fault(enum.Enum):
+    """What can go wrong."""
+
+    SERVFAIL = "the server failed"
+    REFUSED = "the server does not want to"
+    DROP = "the query is lost"
+    TRUNCATE = "over UDP: ask again over TCP"
+    HANG_UP = "over UDP: ask again over TCP; over TCP: the connection ends"
+    REFERRAL = "ask somebody else"
+    GARBAGE = "header and question are right, nothing behind them is"
+    FORGERY = "others answer first: wrong id, wrong question, wrong port"
+
+
+class DNSServer:
+    """``received`` holds name, kind and "udp" or "tcp" of each query, in order.
+
+    ``ttl`` is that of all answers, ``negative_ttl`` the minimum of the SOA; None leaves the SOA out.
+    """
+
+    def __init__(
+        self, records: Records, *, host: str = "127.0.0.1", ttl: int = 300, negative_ttl: int | None = 60
+    ) -> None:
+        self.records = dict(records)
+        self.faults: dict[str, Fault] = {}
+        self.held: dict[str, asyncio.Event] = {}
+        self.received: list[tuple[str, str, str]] = []
+        self.ttl = ttl
+        self.negative_ttl = negative_ttl
+        self.host = host
+        self.port = 0
+        self._arrival = asyncio.Event()
+        self._answers: set[asyncio.Task[None]] = set()
+
+    @property
+    def address(self) -> str:
+        """Host and port as ``[dns] servers`` takes them."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    async def wait_for(self, count: int) -> None:
+        """Wait until ``count`` queries have arrived in all."""
+        async with asyncio.timeout(10):
+            while len(self.received) < count:
+                self._arrival.clear()
+                await self._arrival.wait()
+
+    async def __aenter__(self) -> Self:
+        self._listener = await asyncio.start_server(self._stream, self.host, 0)
+        self.port = self._listener.sockets[0].getsockname()[1]
+        loop = asyncio.get_running_loop()
+        try:
+            self._udp, _ = await loop.create_datagram_endpoint(
+                lambda: _Datagrams(self), local_addr=(self.host, self.port)
+            )
+        except OSError:  # somebody has this port for UDP: take another one
+            self._listener.close()
+            return await self.__aenter__()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._udp.close()
+        self._listener.close()
+        for answer in self._answers:
+            answer.cancel()
+        await asyncio.gather(*self._answers, return_exceptions=True)
+        await self._listener.wait_closed()
+
+    def datagram(self, octets: bytes, client: Any) -> None:
+        """Answer one query over UDP, in a task of its own."""
+        task = asyncio.create_task(self._datagram(octets, client))
+        self._answers.add(task)
+        task.add_done_callback(self._answers.discard)
+
+    async def _datagram(self, octets: bytes, client: Any) -> None:
+        query = dns.message.from_wire(octets)
+        fault = await self._receive(query, "udp")
+        if fault is Fault.DROP:
+            return
+        if fault is Fault.FORGERY:
+            self._forge(query, client)
+        self._udp.sendto(self._respond(query, fault, truncate=fault in (Fault.TRUNCATE, Fault.HANG_UP)), client)
+
+    async def _stream(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        octets = await reader.readexactly(int.from_bytes(await reader.readexactly(2), "big"))
+        query = dns.message.from_wire(octets)
+        fault = await self._receive(query, "tcp")
+        if fault is not Fault.HANG_UP:
+            response = self._respond(query, fault)
+            writer.write(len(response).to_bytes(2, "big") + response)
+        writer.close()
+
+    async def _receive(self, query: dns.message.Message, transport: str) -> Fault | None:
+        name, kind = _asked(query)
+        self.received.append((name, kind, transport))
+        self._arrival.set()
+        if name in self.held:
+            await self.held[name].wait()
+        return self.faults.get(name) or self.faults.get("")
+
+    def _respond(self, query: dns.message.Message, fault: Fault | None, *, truncate: bool = False) -> bytes:
+        response = dns.message.make_response(query)
+        if fault is Fault.GARBAGE:
+            octets = bytearray(response.to_wire())
+            octets[6:8] = b"\x00\x07"  # seven records, and none is there
+            return bytes(octets)
+        if truncate:
+            response.flags |= dns.flags.TC
+        elif fault is Fault.REFERRAL:
+            response.authority.append(dns.rrset.from_text("example.", self.ttl, "IN", "NS", "ns.example."))
+        elif fault in (Fault.SERVFAIL, Fault.REFUSED):
+            response.set_rcode(dns.rcode.from_text(fault.name))
+        else:
+            self._answer(response, *_asked(query))
+        return response.to_wire(max_size=65_535)
+
+    def _answer(self, response: dns.message.Message, name: str, kind: str) -> None:
+        for owner in self._aliases(response, name):
+            records = self.records.get(owner, {}).get(kind)
+            if records:
+                response.answer.append(dns.rrset.from_text_list(f"{owner}.", self.ttl, "IN", kind, records))
+                return
+            name = owner
+        if name not in self.records:
+            response.set_rcode(dns.rcode.NXDOMAIN)
+        if self.negative_ttl is not None:
+            soa = f"ns.example. hostmaster.example. 1 2 3 4 {self.negative_ttl}"
+            response.authority.append(dns.rrset.from_text("example.", 3600, "IN", "SOA", soa))
+
+    def _aliases(self, response: dns.message.Message, name: str) -> Iterator[str]:
+        """Give the name and all it is an alias for, and write the aliases into the answer."""
+        yield name
+        while target := self.records.get(name, {}).get("CNAME"):
+            response.answer.append(dns.rrset.from_text(f"{name}.", self.ttl, "IN", "CNAME", *target))
+            name = target[0].removesuffix(".")
+            yield name
+
+    def _forge(self, query: dns.message.Message, client: Any) -> None:
+        """Send what an attacker would: an address of his own, but never all that must be right."""
+        name, kind = _asked(query)
+        truth = dns.message.make_response(query)
+        truth.answer.append(dns.rrset.from_text(f"{name}.", 300, "IN", kind, "203.0.113.66"))
+        wrong_id = bytearray(truth.to_wire())
+        wrong_id[0] ^= 1
+        other = dns.message.make_response(dns.message.make_query("other.example", kind, id=query.id))
+        other.answer.append(dns.rrset.from_text("other.example.", 300, "IN", kind, "203.0.113.66"))
+        self._udp.sendto(bytes(wrong_id), client)
+        self._udp.sendto(other.to_wire(), client)
+        self._udp.sendto(query.to_wire(), client)  # a query is no response
+        self._udp.sendto(b"\x00", client)
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        with socket.socket(family, socket.SOCK_DGRAM) as stranger:
+            stranger.sendto(truth.to_wire(), client)
+
+
+class _Datagrams(asyncio.DatagramProtocol):
+    def __init__(self, server: DNSServer) -> None:
+        self._server = server
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        self._server.datagram(data, addr)
+
+
+def _asked(query: dns.message.Message) -> tuple[str, str]:
+    question = query.question[0]
+    return question.name.to_text(omit_final_dot=True).lower(), dns.rdatatype.to_text(question.rdtype)
