@@ -19,7 +19,7 @@ from types import TracebackType
 #: As an answer: close the connection instead.
 DROP = "drop"
 
-#: As an answer: say nothing, ever.
+#: As an answer: say nothing until the client goes away.
 HANG = "hang"
 
 Script = str | Sequence[str]
@@ -58,7 +58,8 @@ class MailServer:
     250. ``"GREETING"`` is said first, ``"."`` after the dot, with LMTP for each recipient, ``". <rcpt@x>"`` for just
     that one. An answer is reply text (several lines: parted by LF), DROP or HANG; of a list each is used once and the
     last for good. ``extensions`` are the EHLO keywords; ``tls`` adds STARTTLS. ``path`` listens on a Unix socket.
-    ``drop_after``: close when so many octets of content came; ``pause_after``: read no further until ``resume`` is set.
+    ``drop_after``: close when so many octets of content came, after the answer ``"CONTENT"`` if there is one;
+    ``pause_after``: set ``is_paused`` then and read no further until ``resume`` is set.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class MailServer:
         self.connections: list[Dialogue] = []
         self.messages: list[Delivered] = []
         self.resume = asyncio.Event()
+        self.is_paused = asyncio.Event()
         self.tls = tls
         self.drop_after = drop_after
         self.pause_after = pause_after
@@ -224,17 +226,27 @@ class _Client:
             content += line.removeprefix(b".") if at_line_start else line
             at_line_start = line.endswith(b"\r\n")
             if self._server.drop_after is not None and len(content) >= self._server.drop_after:
-                raise ConnectionAbortedError
+                await self._break_off()
             if self._server.pause_after is not None and len(content) >= self._server.pause_after:
+                self._server.is_paused.set()
+                self._writer.transport.pause_reading()
                 await self._server.resume.wait()
+                self._writer.transport.resume_reading()
         return bytes(content)
+
+    async def _break_off(self) -> None:
+        if "CONTENT" in self._server.answers:
+            await self._say("CONTENT")
+            # The answer would be lost with a connection that is dropped while octets are under way to it.
+            await self._reader.read()
+        raise ConnectionAbortedError
 
     async def _say(self, *occasions: str) -> str:
         reply = self._server.answer(*occasions)
-        if reply == DROP:
-            raise ConnectionAbortedError
         if reply == HANG:
-            await asyncio.get_running_loop().create_future()
+            await self._reader.read()
+        if reply in (DROP, HANG):
+            raise ConnectionAbortedError
         self._writer.write(reply.replace("\n", "\r\n").encode("utf-8", "surrogateescape") + b"\r\n")
         await self._writer.drain()
         return reply

@@ -246,6 +246,8 @@ class Delivery:
         try:
             async for block in _each(blocks):
                 await self._dialogue.push(stuffing.feed(block))
+                # A fast next hop never makes push wait; others want the loop too, and an early answer must come in.
+                await asyncio.sleep(0)
                 if self._dialogue.has_spoken:
                     return await self._early_answer()
         except BaseException:
