@@ -1,0 +1,77 @@
+"""gatepost: a mail gate. All that a plugin may import stands here; everything else is the gate's own business."""
+
+from gatepost.address import Address
+from gatepost.decisions import Action, Decision, accept, defer, deny, points
+from gatepost.errors import (
+    AddressError,
+    DNSError,
+    DNSTemporaryError,
+    GatepostError,
+    NextHopError,
+    NextHopRefusedError,
+    NextHopUnreachableError,
+    PluginError,
+    SpoolError,
+    StoreError,
+)
+from gatepost.hookspecs import Answer, Answers, hookimpl
+from gatepost.message import Headers, Message
+from gatepost.options import Duration, Network, Options, Secret, Size, WatchedFile
+from gatepost.rulings import Receipt, Ruling, Said
+from gatepost.services.clock import Clock
+from gatepost.services.dns import Resolver, reversed_address
+from gatepost.services.next_hop import Delivery, NextHop
+from gatepost.services.next_hop_syntax import Answer as NextHopAnswer
+from gatepost.services.next_hop_syntax import Target
+from gatepost.services.next_hops import NextHops
+from gatepost.services.store import Store
+from gatepost.session import Envelope, Later, Session
+from gatepost.site import Log, Server
+
+__all__ = [
+    "Action",
+    "Address",
+    "AddressError",
+    "Answer",
+    "Answers",
+    "Clock",
+    "DNSError",
+    "DNSTemporaryError",
+    "Decision",
+    "Delivery",
+    "Duration",
+    "Envelope",
+    "GatepostError",
+    "Headers",
+    "Later",
+    "Log",
+    "Message",
+    "Network",
+    "NextHop",
+    "NextHopAnswer",
+    "NextHopError",
+    "NextHopRefusedError",
+    "NextHopUnreachableError",
+    "NextHops",
+    "Options",
+    "PluginError",
+    "Receipt",
+    "Resolver",
+    "Ruling",
+    "Said",
+    "Secret",
+    "Server",
+    "Session",
+    "Size",
+    "SpoolError",
+    "Store",
+    "StoreError",
+    "Target",
+    "WatchedFile",
+    "accept",
+    "defer",
+    "deny",
+    "hookimpl",
+    "points",
+    "reversed_address",
+]

@@ -98,7 +98,7 @@ class Conversation:
             self.gate.tell("ruled", (self.session, ruling))
 
     async def close(self) -> None:
-        """The connection is gone, however. A hand-over under way is waited for; then ``reset`` and ``disconnect`` run."""
+        """The connection is gone. A hand-over under way is waited for; then ``reset`` and ``disconnect`` run."""
         self.replied()
         if self._delivering is not None:
             await asyncio.wait((self._delivering,))
@@ -156,7 +156,7 @@ class Conversation:
         return self._counted(decisions.LINE_TOO_LONG)
 
     def line_limit(self, verb: bytes) -> int:
-        """How long, with CRLF, a line may be (RFC 5321 §4.5.3.1.4; RFC 1870 §3, RFC 6152 §2, RFC 6531 §3.4 add)."""
+        """Octets a line may have, CRLF included (RFC 5321 §4.5.3.1.4). MAIL grows with what its extensions add."""
         return _LINE_LIMITS.get(verb.upper(), 512)
 
     async def _unknown(self, line: bytes) -> Reply:
@@ -356,7 +356,7 @@ class Conversation:
         ruling = await self._ask("headers", self.session, envelope, self._message, envelope=envelope)
         if ruling.refuses:
             self._headers_ruling = ruling
-            intake.refuse(decisions.OK)  # only to throw the rest away: the ruling is what is spoken
+            intake.discard()
 
     async def end_of_data(self) -> Reply:
         """The final dot is here. From now on it is a task of the server: the client's leaving does not stop it."""
@@ -428,7 +428,9 @@ class Conversation:
 
     # Rulings.
 
-    async def _ask(self, phase: str, *arguments: Any, envelope: Envelope | None = None, recipient: Any = None) -> Ruling:
+    async def _ask(
+        self, phase: str, *arguments: Any, envelope: Envelope | None = None, recipient: Any = None
+    ) -> Ruling:
         if not self.gate.chains[phase]:
             return Ruling(phase, recipient=recipient)
         ruling = await self.gate.ask(phase, arguments, self.session, envelope, recipient)
@@ -532,7 +534,8 @@ class Conversation:
         )
 
 
-_LINE_LIMITS = {b"MAIL": 512 + 26 + 17 + 10 + 500, b"RCPT": 512 + 500, b"AUTH": 12288}
+# SIZE adds 26 octets (RFC 1870 §3), BODY 17 (RFC 6152 §2), SMTPUTF8 10 (RFC 6531 §3.4), AUTH 500 (RFC 4954 §3).
+_LINE_LIMITS = {b"MAIL": 512 + 26 + 17 + 10 + 500, b"AUTH": 12288}
 
 _HANDLERS: dict[bytes, Handler] = {
     b"HELO": Conversation._helo,

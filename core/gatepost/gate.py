@@ -45,7 +45,7 @@ CONNECT_SLACK = 30.0
 
 
 class Gate:
-    """The ordered hooks of one listener. ``plugins`` is the pluggy manager that holds them, ``instances`` their order."""
+    """The ordered hooks of one listener. ``plugins`` is the pluggy manager that holds ``instances``."""
 
     def __init__(
         self,

@@ -236,6 +236,10 @@ class Message:
             self._headers = Headers(self._content.read(0, self._header_size))
         return self._headers
 
+    def may_hold(self, name: str) -> bool:
+        """False when there is surely no field called ``name``: cheaper than parsing the headers to find out."""
+        return name.lower().encode() in self._content.read(0, self._header_size).lower()
+
     def open(self) -> io.BufferedReader:
         """The content as received, as a binary file of its own position."""
         return io.BufferedReader(_Reader(self._content), BLOCK)
@@ -260,7 +264,7 @@ class Message:
     def blocks(self) -> Iterator[bytes]:
         """The message as it leaves, in blocks of at most 256 KiB: header edits applied, CRLF line ends.
 
-        It is not dot-stuffed: who sends it by SMTP does that. The first blocks hold header fields, borders of blocks mean nothing.
+        It is not dot-stuffed: who sends it by SMTP does that. Borders of blocks mean nothing.
         """
         if self._prepended:
             yield b"".join(self._prepended)
@@ -321,6 +325,7 @@ class Intake:
     __slots__ = (
         "_carry",
         "_content",
+        "_discarding",
         "_head",
         "_limits",
         "_line",
@@ -342,6 +347,7 @@ class Intake:
         self.started = False
         self._line = 0
         self._head = bytearray()
+        self._discarding = False
         self.headers_done = False
         self.header_size = 0
         self.eight_bit = False
@@ -364,7 +370,7 @@ class Intake:
 
     def _take(self, data: bytes) -> None:
         """Make ``data``, which ends at no half line end, canonical and keep it."""
-        if not data or self.reply is not None:
+        if not data or self._discarding:
             return
         if b"\r\n." in data:
             data = data.replace(b"\r\n.", b"\r\n")
@@ -374,12 +380,13 @@ class Intake:
         data = self._canonical(data)
         self._check(data)
         if self.reply is not None:
-            self._content.close()
+            self.discard()
             return
         try:
             self._content.write(data)
         except SpoolError:
             self.refuse(NO_ROOM)
+            self.discard()
 
     def _canonical(self, data: bytes) -> bytes:
         """``data`` with CRLF for every line end; remembers what may not pass (wire.md, line ends)."""
@@ -461,7 +468,8 @@ class Intake:
         return Message(self._content, self.header_size, self.eight_bit)
 
     def discard(self) -> None:
-        """Give the spool back what was kept."""
+        """Give the spool back what was kept, and throw the rest away as it comes."""
+        self._discarding = True
         self._content.close()
 
 

@@ -70,6 +70,8 @@ class Ruling:
     recipient: Address | None = None
     id: str = ""
     seconds: float = 0.0
+    spoken_at: str = ""
+    """The later phase at which a delayed refusal is to be spoken."""
     unasked: tuple[str, ...] = ()
     """Those after the deciding one, who were not asked."""
 

@@ -222,6 +222,11 @@ class Session:
             name = self._verified_name = await self._site.resolver.verified_name(self.client)
         return name
 
+    @property
+    def known_name(self) -> str:
+        """The verified name if somebody has asked for it and there is one, else "unknown". Asks nobody."""
+        return self._verified_name if isinstance(self._verified_name, str) else "unknown"
+
     def trust(self, why: str, until: datetime.date | None = None) -> None:
         """Skip plugins marked ``skip_trusted`` for this client, because of ``why``, which lapses after ``until``.
 

@@ -6,7 +6,7 @@ Doors, conversations and sessions hold one reference to it instead of a dozen. I
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -31,6 +31,28 @@ class Recorder(Protocol):
         """Say that something happened that is no ruling: a plugin failed, a circuit opened."""
 
 
+class Log(Protocol):
+    """What a plugin gets when its constructor asks for ``log``: structured lines that bear its name."""
+
+    def info(self, event: str, **facts: object) -> None:
+        """What an administrator may want to know."""
+
+    def warning(self, event: str, **facts: object) -> None:
+        """What an administrator should look at."""
+
+    def error(self, event: str, **facts: object) -> None:
+        """What does not work."""
+
+
+class Server(Protocol):
+    """What the ``startup`` and ``shutdown`` hooks see of the process."""
+
+    hostname: str
+
+    def every(self, seconds: float, job: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run ``job()`` every ``seconds`` until the server stops. An error is logged and does not end the series."""
+
+
 @dataclass(slots=True)
 class Site:
     """What doors, conversations and sessions need from the process they run in."""
@@ -45,6 +67,7 @@ class Site:
     recorder: Recorder
     line_ends: str = "normalize"
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+    jobs: set[asyncio.Task[None]] = field(default_factory=set)
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Run ``work`` as a task of the process, not of a connection. Stopping waits for it."""
@@ -52,3 +75,24 @@ class Site:
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
         return task
+
+    def every(self, seconds: float, job: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run ``job()`` every ``seconds`` until the server stops. An error is logged and does not end the series."""
+        task = asyncio.get_running_loop().create_task(self._repeat(seconds, job))
+        self.jobs.add(task)
+        task.add_done_callback(self.jobs.discard)
+
+    async def _repeat(self, seconds: float, job: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        while True:
+            await self.clock.sleep(seconds)
+            try:
+                await job()
+            except Exception as error:  # a job is a plugin's: its failure is its own
+                self.recorder.event("job_failed", "error", job=getattr(job, "__qualname__", ""), error=repr(error))
+
+    async def stop_jobs(self) -> None:
+        """End what ``every`` started."""
+        jobs = tuple(self.jobs)
+        for job in jobs:
+            job.cancel()
+        await asyncio.gather(*jobs, return_exceptions=True)

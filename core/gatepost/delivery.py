@@ -1,0 +1,152 @@
+"""Responsibility: handing a message over, and the one answer that SMTP has for all its recipients.
+
+250 only when every recipient was taken by somebody durable. Any temporary result makes it 451; those already taken are
+remembered, by content hash, sender and recipient, and skipped when the client comes back. Else any permanent one makes
+it 554, naming the refused. Written down before the reply, so nothing is lost and nothing delivered twice.
+
+RFC 5321 §4.2.5, §6.1 (responsibility); RFC 1047 (a client that missed our 250 sends a new message).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from gatepost.address import Address
+from gatepost.decisions import NOBODY_TOOK_IT, Action, Decision, Reply, defer, deny, internal_error, queued, refusal
+from gatepost.errors import SpoolError, StoreError
+from gatepost.gate import Gate
+from gatepost.message import BLOCK, Message
+from gatepost.rulings import Ruling
+from gatepost.session import Envelope, Session
+
+if TYPE_CHECKING:
+    from gatepost.site import Site
+
+REMEMBER = 7 * 86400.0
+"""Seconds a taken recipient is remembered: longer than clients keep trying (RFC 5321 §4.5.4.1: 4 to 5 days)."""
+ALREADY_TAKEN = "taken before"
+"""Stands for the plugin of a recipient that was taken when the client came the first time."""
+
+Delivered = Mapping[Address, tuple[str, Decision]]
+
+
+async def hand_over(
+    gate: Gate, site: Site, session: Session, envelope: Envelope, message: Message
+) -> tuple[Ruling, Reply]:
+    """Ask the queue phase, and make one ruling and one reply of its answers."""
+    ruling = Ruling("queue")
+    try:
+        marks = Marks(site, envelope, message)
+        await marks.recall()
+        if envelope.pending and gate.chains["queue"]:
+            ruling = await gate.ask("queue", (session, envelope, message), session, envelope)
+        settle(ruling, envelope)
+        if ruling.refuses:
+            await marks.remember()
+        else:
+            await marks.forget()
+    except (SpoolError, StoreError) as error:
+        site.recorder.event("hand_over_failed", "error", error=str(error), session=session.id)
+        ruling.decide(defer("local error, try again later"), "gatepost", fault=True)
+    return ruling, _reply(ruling, envelope)
+
+
+def settle(ruling: Ruling, envelope: Envelope) -> None:
+    """Make one decision of the answers for each recipient. Pure."""
+    if ruling.fault:
+        return
+    answers: Delivered = envelope.answers
+    refused = {recipient: said for recipient, said in answers.items() if said[1].refuses}
+    pending = envelope.pending
+    if not refused and not pending:
+        texts = dict.fromkeys(decision.text for _, decision in answers.values() if decision.text)
+        ruling.decide(Decision(Action.ACCEPT, "; ".join(texts)), _first_plugin(answers))
+        return
+    later = {recipient: said for recipient, said in refused.items() if not said[1].permanent}
+    if pending and not later:
+        ruling.decide(NOBODY_TOOK_IT, "gatepost")
+        return
+    chosen = later or refused
+    plugin, decision = next(iter(chosen.values()))
+    alone = len(refused) == len(envelope.recipients) and len({str(said[1]) for said in refused.values()}) == 1
+    ruling.decide(decision if alone else _mixed(decision, chosen), plugin)
+
+
+def _first_plugin(answers: Delivered) -> str:
+    return next((plugin for plugin, _ in answers.values() if plugin != ALREADY_TAKEN), ALREADY_TAKEN)
+
+
+def _mixed(decision: Decision, refused: Delivered) -> Decision:
+    """One refusal for recipients that met different fates. A permanent one names whom it is about."""
+    if not decision.permanent:
+        return defer(f"some recipients are to be tried again: {decision.text}", 451, "4.3.0", decision.disconnect)
+    named = "; ".join(f"<{recipient}>: {said.text}" for recipient, (_, said) in refused.items())
+    return deny(f"refused for {named}", 554, decision.status)
+
+
+def _reply(ruling: Ruling, envelope: Envelope) -> Reply:
+    assert ruling.decision is not None
+    if ruling.fault:
+        return internal_error(ruling.identify())
+    if ruling.refuses:
+        return refusal("queue", ruling.decision, ruling.identify())
+    text = ruling.decision.text
+    return queued(f"queued as {envelope.id}" + (f": {text}" if text else ""))
+
+
+class Marks:
+    """What the store remembers of recipients that were taken when others of the same message were not.
+
+    The content is hashed only when there is something to remember or to recall.
+    """
+
+    def __init__(self, site: Site, envelope: Envelope, message: Message) -> None:
+        self._store = site.marks
+        self._envelope = envelope
+        self._message = message
+        self._hash = ""
+        self._recalled: list[Address] = []
+
+    async def recall(self) -> None:
+        """Answer for the recipients that were taken before."""
+        for recipient in self._envelope.recipients:
+            hashes = await self._store.get(self._key(recipient))
+            if isinstance(hashes, list) and self._content_hash() in hashes:
+                self._envelope.answers[recipient] = (ALREADY_TAKEN, Decision(Action.ACCEPT))
+                self._recalled.append(recipient)
+
+    async def remember(self) -> None:
+        """Write down, durably, who was taken although others were not."""
+        for recipient, (plugin, decision) in self._envelope.answers.items():
+            if not decision.refuses and plugin != ALREADY_TAKEN:
+                await self._put(recipient, [*await self._others(recipient), self._content_hash()])
+
+    async def forget(self) -> None:
+        """All are taken: the same content, should it come again, is a new message."""
+        for recipient in self._recalled:
+            others = await self._others(recipient)
+            if others:
+                await self._put(recipient, others)
+            else:
+                await self._store.delete(self._key(recipient))
+
+    async def _others(self, recipient: Address) -> list[str]:
+        hashes = await self._store.get(self._key(recipient))
+        return [text for text in hashes if text != self._content_hash()] if isinstance(hashes, list) else []
+
+    async def _put(self, recipient: Address, hashes: list[str]) -> None:
+        await self._store.put(self._key(recipient), hashes, REMEMBER, durable=True)
+
+    def _key(self, recipient: Address) -> str:
+        return f"{self._envelope.sender}\n{recipient}"
+
+    def _content_hash(self) -> str:
+        if not self._hash:
+            digest = hashlib.blake2b(digest_size=16)
+            with self._message.open() as content:
+                while block := content.read(BLOCK):
+                    digest.update(block)
+            self._hash = digest.hexdigest()
+        return self._hash

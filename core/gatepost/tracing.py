@@ -1,0 +1,45 @@
+"""Trace information: the Received field that we add, and forged Authentication-Results that we take away.
+
+RFC 5321 §4.4 (Received), RFC 6531 §4.3 (UTF8SMTP), RFC 8601 §5 (results that bear our name).
+"""
+
+from __future__ import annotations
+
+import datetime
+import email.utils
+import re
+from typing import TYPE_CHECKING
+
+from gatepost.message import Message
+from gatepost.session import Envelope, Session
+
+if TYPE_CHECKING:
+    from gatepost.site import Site
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9.:\[\]_-]")
+_COMMENT = re.compile(r"\([^()]*\)")
+RESULTS = "Authentication-Results"
+
+
+def received(session: Session, envelope: Envelope, site: Site) -> str:
+    """The value of our Received field. What the client said of itself keeps only harmless characters."""
+    helo = _UNSAFE.sub("?", session.helo)[:255] or "unknown"
+    client = f"IPv6:{session.client}" if ":" in session.client else session.client
+    protocol = ("UTF8SMTP" if envelope.smtputf8 else "ESMTP") if session.esmtp else "SMTP"
+    only = f"\r\n\tfor <{envelope.recipients[0]}>" if len(envelope.recipients) == 1 else ""
+    at = datetime.datetime.fromtimestamp(int(site.clock.now()), datetime.UTC)
+    return (
+        f"from {helo} ({session.known_name} [{client}])\r\n"
+        f"\tby {site.hostname} (gatepost) with {protocol} id {envelope.id}{only};\r\n"
+        f"\t{email.utils.format_datetime(at)}"
+    )
+
+
+def forget_forged_results(message: Message, hostname: str) -> None:
+    """Remove the Authentication-Results that bear our name: they were not written by us (RFC 8601 §5)."""
+    if not message.may_hold(RESULTS):
+        return
+    for index, value in enumerate(message.headers.get_all(RESULTS)):
+        authserv_id = _COMMENT.sub(" ", value).split(";", 1)[0].split()
+        if authserv_id and authserv_id[0].strip('"').rstrip(".").lower() == hostname.lower():
+            message.remove(RESULTS, index)
