@@ -109,7 +109,7 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Config:
             if is_whole or not complaint.is_missing
         ]
     if mistakes:
-        raise ConfigError(sorted(mistakes, key=lambda mistake: (mistake.where, mistake.line)))
+        raise ConfigError(_in_order(mistakes, source))
     return config
 
 
@@ -125,7 +125,12 @@ def validate_options(model: type[O], table: PluginTable, config: Config) -> O:
         for complaint in complaints(error, model, table.options, also_known=CORE_KEYS):
             path = ("plugins", table.name, *complaint.path)
             mistakes.append(Mistake(*config.locate(path), dotted_key(path), complaint.message))
-        raise ConfigError(sorted(mistakes, key=lambda mistake: (mistake.where, mistake.line))) from None
+        raise ConfigError(_in_order(mistakes, config.source)) from None
+
+
+def _in_order(mistakes: list[Mistake], source: Source) -> list[Mistake]:
+    """The file first, then what is laid over it, each from its first line on."""
+    return sorted(mistakes, key=lambda mistake: (mistake.where != source.name, mistake.where, mistake.line))
 
 
 def default_text(environ: Mapping[str, str]) -> str:

@@ -81,10 +81,11 @@ class Table(BaseModel):
         described = handler(schema)
         properties = handler.resolve_ref_schema(described).get("properties", {})
         defaults = cls.model_construct().model_dump(mode="json", by_alias=True, warnings=False)
-        for name in defaults.keys() & properties.keys():
-            if "default" in properties[name]:
-                is_set = properties[name].get("uniqueItems", False)
-                properties[name]["default"] = sorted(defaults[name], key=str) if is_set else defaults[name]
+        for name, field in cls.model_fields.items():
+            part = properties.get(field.alias or name, {})
+            if "default" in part or isinstance(field.default_factory, type):
+                default = defaults[field.alias or name]
+                part["default"] = sorted(default, key=str) if part.get("uniqueItems") else default
         return described
 
 
