@@ -113,10 +113,10 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Config:
     return config
 
 
-O = TypeVar("O", bound=Options)  # noqa: E741
+OptionsT = TypeVar("OptionsT", bound=Options)
 
 
-def validate_options(model: type[O], table: PluginTable, config: Config) -> O:
+def validate_options(model: type[OptionsT], table: PluginTable, config: Config) -> OptionsT:
     """The plugin's options as its class wants them. Raises ConfigError with every mistake in its table."""
     try:
         return model.model_validate(table.options, context=config.source.context())

@@ -118,11 +118,14 @@ class Option(NamedTuple):
 def describe(model: type[BaseModel]) -> list[Option]:
     """The options of a model in the order of its fields, for documentation."""
     schema = model.model_json_schema()
+    definitions = schema.get("$defs", {})
+    if "$ref" in schema:  # a model that contains itself is one of its own definitions
+        schema = definitions[schema["$ref"].rpartition("/")[2]]
     required = schema.get("required", [])
     return [
         Option(
             name,
-            _type_text(part, schema.get("$defs", {})),
+            _type_text(part, definitions),
             "required" if name in required else as_toml(part.get("default")),
             part.get("description", ""),
         )

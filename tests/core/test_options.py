@@ -458,3 +458,17 @@ def test_every_option_is_described_for_the_manual() -> None:
 
 def test_a_required_option_is_described_as_such() -> None:
     assert describe(Required) == [Option("domains", "list of text", "required", "")]
+
+
+class Tree(Options):
+    branches: tuple["Tree", ...] = ()
+    weight: int = 0
+
+
+def test_a_model_that_contains_itself_is_exact_and_described_too() -> None:
+    assert [(option.name, option.type) for option in describe(Tree)] == [
+        ("branches", "list of table (branches, weight)"),
+        ("weight", "whole number"),
+    ]
+    with pytest.raises(ValidationError):
+        Tree.model_validate({"branches": [{"weight": "1"}]})
