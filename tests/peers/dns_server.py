@@ -35,13 +35,14 @@ class Fault(enum.Enum):
     DROP = "the query is lost"
     TRUNCATE = "over UDP: ask again over TCP"
     HANG_UP = "over UDP: ask again over TCP; over TCP: the connection ends"
+    CROSS = "over UDP: ask again over TCP; over TCP: the answer is to another query"
     REFERRAL = "ask somebody else"
     GARBAGE = "header and question are right, nothing behind them is"
     FORGERY = "others answer first: wrong id, wrong question, wrong port"
 
 
 class DNSServer:
-    """``received`` holds name, kind and "udp" or "tcp" of each query, in order.
+    """``received`` holds name, kind and "udp" or "tcp" of each query, in order; ``origins`` the id and port of each.
 
     ``ttl`` is that of all answers, ``negative_ttl`` the minimum of the SOA; None leaves the SOA out.
     """
@@ -53,6 +54,7 @@ class DNSServer:
         self.faults: dict[str, Fault] = {}
         self.held: dict[str, asyncio.Event] = {}
         self.received: list[tuple[str, str, str]] = []
+        self.origins: list[tuple[int, int]] = []
         self.ttl = ttl
         self.negative_ttl = negative_ttl
         self.host = host
@@ -101,25 +103,29 @@ class DNSServer:
 
     async def _datagram(self, octets: bytes, client: Any) -> None:
         query = dns.message.from_wire(octets)
-        fault = await self._receive(query, "udp")
+        fault = await self._receive(query, "udp", client)
         if fault is Fault.DROP:
             return
         if fault is Fault.FORGERY:
             self._forge(query, client)
-        self._udp.sendto(self._respond(query, fault, truncate=fault in (Fault.TRUNCATE, Fault.HANG_UP)), client)
+        truncate = fault in (Fault.TRUNCATE, Fault.HANG_UP, Fault.CROSS)
+        self._udp.sendto(self._respond(query, fault, truncate=truncate), client)
 
     async def _stream(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         octets = await reader.readexactly(int.from_bytes(await reader.readexactly(2), "big"))
         query = dns.message.from_wire(octets)
-        fault = await self._receive(query, "tcp")
+        fault = await self._receive(query, "tcp", writer.get_extra_info("peername"))
+        if fault is Fault.CROSS:
+            query.id ^= 1
         if fault is not Fault.HANG_UP:
             response = self._respond(query, fault)
             writer.write(len(response).to_bytes(2, "big") + response)
         writer.close()
 
-    async def _receive(self, query: dns.message.Message, transport: str) -> Fault | None:
+    async def _receive(self, query: dns.message.Message, transport: str, client: Any) -> Fault | None:
         name, kind = _asked(query)
         self.received.append((name, kind, transport))
+        self.origins.append((query.id, client[1]))
         self._arrival.set()
         if name in self.held:
             await self.held[name].wait()

@@ -84,7 +84,7 @@ class Question:
         try:
             absolute = dns.name.from_text(_ascii(name))
             rdatatype = dns.rdatatype.from_text(kind)
-        except (dns.exception.DNSException, ValueError) as error:
+        except (dns.exception.DNSException, ValueError, struct.error) as error:  # the last: dnspython before 2.9
             raise DNSError(f"{name!r} {kind}: not a question that DNS knows: {error}") from error
         if dns.rdatatype.is_metatype(rdatatype):
             raise DNSError(f"{name!r} {kind}: not a kind of record")
@@ -127,7 +127,7 @@ def read(question: Question, octets: bytes) -> Answer:
         parser = dns.wire.Parser(octets, _HEADER.size + len(question.octets))
         found, ttl = _follow(question, _records(parser, answers))
         if found and rcode == dns.rcode.NOERROR:
-            return Answer(tuple(_text(record.rdata) for record in found), min(ttl, MAX_TTL))
+            return Answer(tuple(_text(record.rdata) for record in found), ttl)
         return Answer((), min(ttl, _negative_ttl(rcode, list(_records(parser, authorities)))))
     except dns.exception.DNSException as error:
         raise DNSTemporaryError(f"an answer that cannot be read: {error}") from error

@@ -50,9 +50,15 @@ def test_the_shortest_ttl_on_the_way_counts() -> None:
 
 
 def test_the_case_of_names_does_not_count() -> None:
-    lines = ("MX.Example. 300 IN CNAME A.example.", "a.Example. 300 IN A 192.0.2.1")
+    octets = response("mx.example. 300 IN CNAME a.example.", "b.example. 300 IN A 192.0.2.1").to_wire()
 
-    assert answer(*lines).texts == ("192.0.2.1",)
+    assert read(MX, octets).texts == ()
+    assert read(MX, octets.replace(b"\x01b", b"\x01A")).texts == ("192.0.2.1",)
+    assert Question.parse("M\\088.Example", "a") == MX
+
+
+def test_the_sign_for_the_origin_is_a_name_like_any_other() -> None:
+    assert Question.parse("@", "A").octets == b"\x01@\x00\x00\x01\x00\x01"
 
 
 def test_records_of_other_names_are_not_ours() -> None:
@@ -91,6 +97,13 @@ def test_a_name_server_and_nothing_else_is_a_referral_and_no_answer() -> None:
     assert answer(authority=(*authority, SOA.format(ttl=9, minimum=9))) == Answer((), 9)
 
 
+def test_nxdomain_is_nothing_whatever_else_is_in_the_answer() -> None:
+    message = response("mx.example. 300 IN A 192.0.2.1", authority=("example. 300 IN NS ns.example.",))
+    message.set_rcode(dns.rcode.NXDOMAIN)
+
+    assert read(MX, message.to_wire()) == Answer((), 0)
+
+
 def test_an_endless_chain_of_aliases_ends() -> None:
     with pytest.raises(DNSTemporaryError, match=f"more than {MAX_ALIASES} aliases"):
         answer("mx.example. 300 IN CNAME a.example.", "a.example. 300 IN CNAME mx.example.")
@@ -100,8 +113,12 @@ def test_an_answer_with_absurdly_many_records_is_not_read() -> None:
     lines = [f"mx.example. 300 IN A 10.0.{number >> 8}.{number & 255}" for number in range(MAX_RECORDS + 1)]
 
     assert len(answer(*lines[1:]).texts) == MAX_RECORDS
-    with pytest.raises(DNSTemporaryError, match=f"more than {MAX_RECORDS} records"):
-        answer(*lines)
+    for sections in ({"answer": lines}, {"answer": lines[:400], "authority": lines[400:]}):
+        with pytest.raises(DNSTemporaryError, match=f"more than {MAX_RECORDS} records"):
+            read(
+                MX,
+                response(*sections["answer"], authority=tuple(sections.get("authority", ()))).to_wire(max_size=65_535),
+            )
 
 
 @pytest.mark.parametrize("rcode", ["FORMERR", "SERVFAIL", "NOTIMP", "REFUSED", "YXDOMAIN"])
@@ -123,6 +140,7 @@ def test_only_a_response_to_this_query_is_an_answer() -> None:
     assert not MX.is_answered(8, good)
     assert not MX.is_answered(7, MX.asked(7))
     assert not MX.is_answered(7, status.to_wire())
+    assert not MX.is_answered(7, good[:5] + b"\x02" + good[6:])
     assert not any(MX.is_answered(7, dns.message.make_response(dns.message.from_wire(o)).to_wire()) for o in others)
     assert not any(MX.is_answered(7, good[:length]) for length in range(12 + len(MX.octets)))
 

@@ -1,0 +1,177 @@
+"""The DNS service against a real name server, NSD (Debian's package), which nobody here wrote."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import dns.exception
+import dns.message
+import dns.query
+import pytest
+
+from gatepost.errors import DNSTemporaryError
+from gatepost.services.clock import SystemClock, VirtualClock
+from gatepost.services.dns import DNS, reversed_address
+
+ZONES = {
+    "example.test": """
+$TTL 300
+@ SOA ns hostmaster 1 3600 600 86400 120
+  NS ns
+  MX 10 mx
+  TXT "v=spf1 " "-all"
+ns A 127.0.0.1
+mx A 192.0.2.1
+mx AAAA 2001:db8::1
+www CNAME mx
+lost CNAME gone
+*.wild A 192.0.2.7
+child NS ns.child
+ns.child A 192.0.2.53
+"""
+    + "".join(f'big TXT "{number:03d} {"x" * 200}"\n' for number in range(40)),
+    "2.0.192.in-addr.arpa": """
+$TTL 300
+@ SOA ns.example.test. hostmaster.example.test. 1 3600 600 86400 120
+  NS ns.example.test.
+1 PTR mx.example.test.
+9 PTR mx.example.test.
+""",
+    "8.b.d.0.1.0.0.2.ip6.arpa": f"""
+$TTL 300
+@ SOA ns.example.test. hostmaster.example.test. 1 3600 600 86400 120
+  NS ns.example.test.
+{reversed_address("2001:db8::1")}.ip6.arpa. PTR mx.example.test.
+""",
+}
+
+
+class NSD:
+    """A running NSD on a free port of 127.0.0.1 and, where the machine has it, ::1."""
+
+    def __init__(self, program: str, folder: Path) -> None:
+        self.hosts, self.port = _free_place()
+        self._log = folder / "log"
+        self._command = [program, "-d", "-c", str(self._write(folder))]
+
+    def _write(self, folder: Path) -> Path:
+        lines = ["server:", 'username: ""', 'pidfile: ""', 'database: ""', "server-count: 1", f"port: {self.port}"]
+        lines += [f'zonesdir: "{folder}"', f'xfrdfile: "{folder}/xfrd"', f'zonelistfile: "{folder}/zones"']
+        lines += [f'xfrdir: "{folder}"', *(f"ip-address: {host}" for host in self.hosts)]
+        lines += ["remote-control:", "control-enable: no"]
+        for zone, text in ZONES.items():
+            (folder / zone).write_text(text)
+            lines += ["zone:", f'name: "{zone}"', f'zonefile: "{zone}"']
+        path = folder / "nsd.conf"
+        path.write_text("\n".join(lines) + "\n")
+        return path
+
+    def servers(self) -> list[str]:
+        """Where it listens, as ``[dns] servers`` takes it."""
+        return [f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}" for host in self.hosts]
+
+    def start(self) -> None:
+        """Start and wait until it answers. Raises RuntimeError with its log if it does not."""
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        end = time.monotonic() + 10
+        while not all(self._answers(host) for host in self.hosts):
+            if self._process.poll() is not None or time.monotonic() > end:
+                self.stop()
+                raise RuntimeError(f"NSD did not start:\n{self._log.read_text()}")
+
+    def stop(self) -> None:
+        """End it; nobody answers any more."""
+        self._process.terminate()
+        self._process.wait(10)
+
+    def _answers(self, host: str) -> bool:
+        with contextlib.suppress(dns.exception.Timeout, OSError):
+            response = dns.query.udp(dns.message.make_query("example.test", "SOA"), host, port=self.port, timeout=0.1)
+            return bool(response.answer)
+        return False
+
+
+def _free_place() -> tuple[list[str], int]:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as four, contextlib.ExitStack() as stack:
+        four.bind(("127.0.0.1", 0))
+        port = int(four.getsockname()[1])
+        try:
+            six = stack.enter_context(socket.socket(socket.AF_INET6, socket.SOCK_DGRAM))
+            six.bind(("::1", port))
+        except OSError:
+            return ["127.0.0.1"], port
+        return ["127.0.0.1", "::1"], port
+
+
+@pytest.fixture
+def nsd(tmp_path: Path, require_program: Callable[[str, str], str]) -> Iterator[NSD]:
+    server = NSD(require_program("nsd", "nsd"), tmp_path)
+    server.start()
+    yield server
+    server.stop()
+
+
+async def test_a_real_server_s_answers_come_as_text(nsd: NSD) -> None:
+    for server in nsd.servers():
+        dns = DNS([server], clock=SystemClock())
+        assert await dns.query("mx.example.test", "A") == ("192.0.2.1",)
+        assert await dns.query("mx.example.test", "AAAA") == ("2001:db8::1",)
+        assert await dns.query("www.example.test", "A") == ("192.0.2.1",)
+        assert await dns.query("any.wild.example.test", "A") == ("192.0.2.7",)
+        assert await dns.query("example.test", "MX") == ("10 mx.example.test",)
+        assert await dns.query("example.test", "NS") == ("ns.example.test",)
+        assert await dns.query("example.test", "TXT") == ("v=spf1 -all",)
+        assert len(await dns.query("big.example.test", "TXT")) == 40  # does not fit into a datagram
+        await dns.close()
+
+
+async def test_a_real_server_s_nothing_is_empty_and_its_refusal_is_not(nsd: NSD) -> None:
+    dns = DNS(nsd.servers(), clock=SystemClock())
+
+    assert await dns.query("gone.example.test", "A") == ()
+    assert await dns.query("ns.example.test", "AAAA") == ()
+    assert await dns.query("lost.example.test", "A") == ()
+    with pytest.raises(DNSTemporaryError, match="REFUSED"):
+        await dns.query("elsewhere.test", "A")
+    with pytest.raises(DNSTemporaryError, match="referral"):
+        await dns.query("mx.child.example.test", "A")
+    await dns.close()
+
+
+async def test_a_real_server_verifies_names(nsd: NSD) -> None:
+    dns = DNS(nsd.servers(), clock=SystemClock())
+
+    assert await dns.verified_name("192.0.2.1") == "mx.example.test"
+    assert await dns.verified_name("2001:db8::1") == "mx.example.test"
+    assert await dns.verified_name("192.0.2.9") is None
+    assert await dns.verified_name("192.0.2.77") is None
+    with pytest.raises(DNSTemporaryError):
+        await dns.verified_name("198.51.100.1")
+    await dns.close()
+
+
+async def test_answers_outlive_the_server_for_as_long_as_it_said(nsd: NSD) -> None:
+    clock = VirtualClock()
+    dns = DNS(nsd.servers(), clock=clock)
+    await dns.query("mx.example.test", "A")
+    await dns.query("gone.example.test", "A")
+    nsd.stop()
+
+    await clock.advance(119)
+    assert await dns.query("gone.example.test", "A") == ()
+    await clock.advance(1)
+    with pytest.raises(DNSTemporaryError):
+        await dns.query("gone.example.test", "A")
+
+    await clock.advance(179)
+    assert await dns.query("mx.example.test", "A") == ("192.0.2.1",)
+    await clock.advance(1)
+    with pytest.raises(DNSTemporaryError):
+        await dns.query("mx.example.test", "A")
+    await dns.close()
