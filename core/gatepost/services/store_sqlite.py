@@ -226,7 +226,8 @@ class SqliteBackend:
             return
         self._reader = None
         try:
-            await self._written(None, None, durable=False)
+            if self._unwritten:
+                await self._written(None, None, durable=False)
         finally:
             await self._in_thread(self._writer.close)
             self._thread.shutdown()
