@@ -12,10 +12,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from gatepost.services import clock as clock_module
-from gatepost.services.clock import TICK, Clock, SystemClock, Timer, VirtualClock
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from gatepost.services import clock as clock_module
+from gatepost.services.clock import TICK, Clock, SystemClock, Timer, VirtualClock
 
 NEVER = 10**9
 

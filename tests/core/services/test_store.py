@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+
 from gatepost.errors import StoreError
 from gatepost.services import store_sqlite
 from gatepost.services.clock import SystemClock, VirtualClock
 from gatepost.services.store import DAY, MAX_TTL, MAX_VALUE, Backend, MemoryBackend, open_store
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from structlog.testing import capture_logs
 
 HOUR = 3600.0
 
