@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import cast
 
 #: As an answer: close the connection instead.
 DROP = "drop"
@@ -228,11 +229,15 @@ class _Client:
             if self._server.drop_after is not None and len(content) >= self._server.drop_after:
                 await self._break_off()
             if self._server.pause_after is not None and len(content) >= self._server.pause_after:
-                self._server.is_paused.set()
-                self._writer.transport.pause_reading()
-                await self._server.resume.wait()
-                self._writer.transport.resume_reading()
+                await self._pause()
         return bytes(content)
+
+    async def _pause(self) -> None:
+        transport = cast(asyncio.Transport, self._writer.transport)
+        transport.pause_reading()
+        self._server.is_paused.set()
+        await self._server.resume.wait()
+        transport.resume_reading()
 
     async def _break_off(self) -> None:
         if "CONTENT" in self._server.answers:

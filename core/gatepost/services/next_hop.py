@@ -157,6 +157,12 @@ class Delivery:
         self._dialogue = dialogue
         self._accepted: dict[str, Answer] = {}
         self._is_open = False
+        self._is_released = False
+
+    @property
+    def accepted(self) -> tuple[str, ...]:
+        """The recipients that the next hop has accepted, as they were given to ``rcpt``."""
+        return tuple(self._accepted)
 
     @property
     def size_limit(self) -> int | None:
@@ -218,7 +224,10 @@ class Delivery:
             return self._for_all(self._refusal(early)) if early else await self._outcome()
 
     async def release(self) -> None:
-        """Give the connection back, with RSET if the transaction is still open. Never raises."""
+        """Give the connection back, with RSET if the transaction is still open. Never raises, nor does harm twice."""
+        if self._is_released:
+            return
+        self._is_released = True
         if self._is_open and self._dialogue.is_open:
             await _reset(self._dialogue)
         if self._dialogue.is_open:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+
 from gatepost.errors import NextHopRefusedError, NextHopUnreachableError
 from gatepost.services.clock import VirtualClock
 from gatepost.services.next_hop import Answer, NextHop
-
 from tests.core.services.delivering import CONTENT, FINE, OpenNextHop, addressed, deliver
 from tests.peers.mail_server import DROP, MailServer
 
@@ -138,6 +138,14 @@ class TestPool:
             await delivery.release()
             await server.until(lambda: server.connections[0].is_over)
 
+    async def test_release_gives_back_once(self, open_next_hop: OpenNextHop) -> None:
+        async with MailServer() as server:
+            next_hop = open_next_hop(server.url)
+            delivery = await next_hop.begin()
+            await delivery.release()
+            await delivery.release()
+            assert len({id((await next_hop.begin())._dialogue) for _ in range(2)}) == 2
+
     def test_a_next_hop_needs_a_target(self, clock: VirtualClock) -> None:
         with pytest.raises(ValueError, match="at least one target"):
             NextHop([], clock=clock, local_hostname="gate.example")
@@ -172,6 +180,8 @@ class TestFailOver:
             await deliver(next_hop)
             assert len(first.messages) == 1
             await second.listen()
+            await deliver(next_hop)
+            assert len(first.messages) == 2
 
     async def test_a_connection_that_broke_counts_as_failure(self, open_next_hop: OpenNextHop) -> None:
         async with MailServer(answers={"MAIL": DROP}) as first, MailServer() as second:
