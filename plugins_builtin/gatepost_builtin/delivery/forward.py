@@ -159,15 +159,14 @@ class Forward:
             try:
                 return await _say_rcpt(notes["delivery"], recipient)
             except NextHopUnreachableError:
-                # The next hop gave up waiting for our client. Nothing is sent yet, so begin again, once.
+                # The next hop gave up waiting for our client. Nothing is sent yet, so begin again, once. What was
+                # played before is played again at the hand-over, since it does not fit then.
                 del notes["delivery"]
         begun = await self._begin(session, envelope, envelope.size or None, envelope.body == "8BITMIME")
         if isinstance(begun, Decision):
             notes["refusal"] = begun
             return begun
         notes["delivery"] = begun
-        for earlier in filter(self._goes_there, envelope.recipients):
-            await _say_rcpt(begun, earlier)
         return await _say_rcpt(begun, recipient)
 
     async def _begin(
