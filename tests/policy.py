@@ -82,9 +82,14 @@ class Policy:
     """
 
     def __init__(
-        self, *plugins: Any, score: Score | None = None, limits: Mapping[str, Any] | None = None, **site: Any
+        self,
+        *plugins: Any,
+        score: Score | None = None,
+        limits: Mapping[str, Any] | None = None,
+        clock: Any = None,
+        **site: Any,
     ) -> None:
-        self.clock = VirtualClock()
+        self.clock = clock or VirtualClock()
         self.dns = ScriptedDNS(self.clock)
         self.store = MemoryBackend(self.clock)
         self.events = Events()

@@ -372,19 +372,24 @@ class Conversation:
         await self.headers()
         intake, envelope = self.intake, self.session.envelope
         assert intake is not None and envelope is not None
-        self.intake, headers_ruling = None, self._headers_ruling
-        if headers_ruling is not None:
-            reply = self._spoken(headers_ruling)
-        elif intake.reply is not None:
+        self.intake = None
+        try:
+            return await self._judge(envelope, intake)
+        finally:
+            intake.discard()
+            await self._reset()
+
+    async def _judge(self, envelope: Envelope, intake: Intake) -> Reply:
+        """Accept or refuse what has been received."""
+        if self._headers_ruling is not None:
+            return self._spoken(self._headers_ruling)
+        if intake.reply is not None:
             reply = intake.reply
             self.site.recorder.record(self._record("refused", "gatepost", "data", (), reply_text(reply), intake.size))
-        else:
-            assert self._message is not None
-            self._message.eight_bit = intake.eight_bit
-            reply = await self._judge_message(envelope, self._message)
-        intake.discard()
-        await self._reset()
-        return reply
+            return reply
+        assert self._message is not None
+        self._message.eight_bit = intake.eight_bit
+        return await self._judge_message(envelope, self._message)
 
     async def _judge_message(self, envelope: Envelope, message: Message) -> Reply:
         session = self.session

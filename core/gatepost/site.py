@@ -67,7 +67,6 @@ class Site:
     recorder: Recorder
     line_ends: str = "normalize"
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
-    jobs: set[asyncio.Task[None]] = field(default_factory=set)
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Run ``work`` as a task of the process, not of a connection. Stopping waits for it."""
@@ -76,23 +75,35 @@ class Site:
         task.add_done_callback(self.tasks.discard)
         return task
 
+
+class Jobs:
+    """What the plugins of one policy repeat. It is the ``server`` that ``startup`` and ``shutdown`` are given."""
+
+    __slots__ = ("_site", "_tasks", "hostname")
+
+    def __init__(self, site: Site) -> None:
+        self.hostname = site.hostname
+        self._site = site
+        self._tasks: set[asyncio.Task[None]] = set()
+
     def every(self, seconds: float, job: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run ``job()`` every ``seconds`` until the server stops. An error is logged and does not end the series."""
         task = asyncio.get_running_loop().create_task(self._repeat(seconds, job))
-        self.jobs.add(task)
-        task.add_done_callback(self.jobs.discard)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _repeat(self, seconds: float, job: Callable[[], Coroutine[Any, Any, None]]) -> None:
         while True:
-            await self.clock.sleep(seconds)
+            await self._site.clock.sleep(seconds)
             try:
                 await job()
             except Exception as error:  # a job is a plugin's: its failure is its own
-                self.recorder.event("job_failed", "error", job=getattr(job, "__qualname__", ""), error=repr(error))
+                name = getattr(job, "__qualname__", "")
+                self._site.recorder.event("job_failed", "error", job=name, error=repr(error))
 
-    async def stop_jobs(self) -> None:
-        """End what ``every`` started."""
-        jobs = tuple(self.jobs)
-        for job in jobs:
-            job.cancel()
-        await asyncio.gather(*jobs, return_exceptions=True)
+    async def stop(self) -> None:
+        """End all jobs."""
+        tasks = tuple(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,1 @@
+"""Doors speak wire protocols. They know sockets and timers, and neither plugins nor policy: see ``conversation``."""

@@ -1,0 +1,48 @@
+"""How a connection is closed so that the last reply arrives: flush, half-close, drain for at most 2 s, close.
+
+Closing a socket that still has unread input makes the kernel send a reset, which may overtake the reply.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from gatepost.services.clock import Clock
+
+DRAIN = 2.0
+"""Seconds during which what the client still sends is read and thrown away."""
+
+
+class Closing(asyncio.Protocol):
+    """The protocol of a connection on its way out. ``lost`` is called when it is gone."""
+
+    __slots__ = ("_lost", "_timer", "_transport")
+
+    def __init__(
+        self, transport: asyncio.Transport, last_words: bytes, clock: Clock, lost: Callable[[], None], *, at_eof: bool
+    ) -> None:
+        self._transport = transport
+        self._lost = lost
+        self._timer = clock.call_later(DRAIN, transport.abort)
+        transport.set_protocol(self)
+        if last_words and not transport.is_closing():
+            transport.write(last_words)
+        if at_eof or transport.is_closing():
+            transport.close()
+            return
+        transport.resume_reading()
+        if transport.can_write_eof():
+            transport.write_eof()
+
+    def data_received(self, data: bytes) -> None:
+        """Throw it away."""
+
+    def eof_received(self) -> bool:
+        """The client has closed its side too: done."""
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is gone."""
+        self._timer.cancel()
+        self._lost()

@@ -1,0 +1,87 @@
+"""What all connections of one listener share: its gate, the site, the count of connections, and who is connected.
+
+It opens no sockets (see ``server``) and speaks no protocol (see ``pregreet`` and ``smtp``).
+RFC 5321 §4.5.4.2 allows to limit connections; ``wire.md`` of the design says which limits.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Any, Protocol
+
+from gatepost.gate import Gate
+from gatepost.site import Site
+
+
+class Connections:
+    """Counts connections: of all clients together, and of each IPv4 address or IPv6 /64. Loopback is not counted."""
+
+    __slots__ = ("_by_client", "_most", "_most_each", "total")
+
+    def __init__(self, most: int, most_each: int) -> None:
+        self._most = most
+        self._most_each = most_each
+        self._by_client: dict[str, int] = {}
+        self.total = 0
+
+    def enter(self, client: str) -> bool:
+        """Count a connection of ``client``; False when it is one too many. ``leave`` must follow either way."""
+        self.total += 1
+        key = network_of(client)
+        if not key:
+            return self.total <= self._most
+        count = self._by_client[key] = self._by_client.get(key, 0) + 1
+        return self.total <= self._most and count <= self._most_each
+
+    def leave(self, client: str) -> None:
+        """A connection of ``client`` has ended."""
+        self.total -= 1
+        key = network_of(client)
+        if key:
+            count = self._by_client[key] - 1
+            if count:
+                self._by_client[key] = count
+            else:
+                del self._by_client[key]
+
+
+def network_of(client: str) -> str:
+    """The unit in which connections are counted: an IPv4 address, an IPv6 /64; "" for loopback."""
+    if ":" not in client:
+        return "" if client.startswith("127.") else client
+    address = ipaddress.IPv6Address(client.partition("%")[0])
+    return "" if address.is_loopback else str(ipaddress.IPv6Network((int(address) >> 64 << 64, 64)))
+
+
+def client_address(peer: str) -> str:
+    """The address of a peer as text: an IPv4-mapped IPv6 address is the IPv4 address that it stands for."""
+    return peer[7:] if peer.startswith("::ffff:") and "." in peer else peer
+
+
+class Connected(Protocol):
+    """A connection that can be told to end."""
+
+    def stop(self, now: bool) -> None:
+        """The server stops: say 421 4.3.2 as soon as no transaction is open; at once when ``now``."""
+
+
+class Listener:
+    """One ``[listen.NAME]``. ``gate`` is replaced by a reload; connections keep the one they began with."""
+
+    __slots__ = ("connected", "connections", "door", "gate", "name", "site", "stopping")
+
+    def __init__(self, name: str, gate: Gate, site: Site, connections: Connections) -> None:
+        self.name = name
+        self.gate = gate
+        self.site = site
+        self.connections = connections
+        self.connected: set[Connected] = set()
+        self.stopping = False
+        self.door: Any = None
+        """The class that the SMTP door has made for the connections of this listener."""
+
+    def stop(self, now: bool = False) -> None:
+        """Tell everybody that is connected to end."""
+        self.stopping = True
+        for connection in tuple(self.connected):
+            connection.stop(now)

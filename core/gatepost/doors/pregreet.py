@@ -1,0 +1,155 @@
+"""A client before the greeting: where tens of thousands may wait, so there is as little of it as can be.
+
+It counts the client's connections, asks ``connect``, and offers ``silence``. Only a client that came through gets an
+SMTP object; the transport is handed over to it. A client that waits is this protocol, its session, one task straight
+on ``gate.ask``, and one slot in the timing wheel.
+
+RFC 5321 §3.1 (a server may refuse at the greeting), §4.3.1 (a client must wait for the greeting).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import cast
+
+from gatepost import decisions
+from gatepost.conversation import Conversation
+from gatepost.decisions import Reply
+from gatepost.doors.closing import Closing
+from gatepost.doors.listener import Listener, client_address
+from gatepost.doors.smtp import SMTP
+from gatepost.gate import Gate
+from gatepost.rulings import Ruling, new_id
+from gatepost.services.clock import Timer
+from gatepost.session import Session
+
+EARLY_LIMIT = 65_536
+"""Octets of early talk that are kept for the SMTP object, should a plugin tolerate it."""
+_TURNS = 3
+"""Turns of the loop after which octets that came together with the connection have been read."""
+
+
+class Pregreet(asyncio.Protocol):
+    """One client from its connection to its greeting."""
+
+    __slots__ = ("_at_eof", "_gate", "_heard", "_listener", "_silent", "_task", "_timer", "_transport", "session")
+
+    _transport: asyncio.Transport
+    session: Session
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self._gate: Gate = listener.gate
+        self._heard = b""
+        self._at_eof = False
+        self._silent: asyncio.Future[bool] | None = None
+        self._timer: Timer | None = None
+        self._task: asyncio.Task[Ruling] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Count the client and ask ``connect``."""
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one by shape only
+        listener = self._listener
+        peer, port = (transport.get_extra_info("peername") or ("0.0.0.0", 0))[:2]
+        local = transport.get_extra_info("sockname") or ("",)
+        client = client_address(peer)
+        self.session = Session(client, site=listener.site, door=self, port=port, local=local[0], listener=listener.name)
+        listener.connected.add(self)
+        if not listener.connections.enter(client):
+            self._refuse(decisions.TOO_MANY_CONNECTIONS)
+        elif listener.stopping:
+            self._refuse(decisions.STOPPING)
+        elif self._gate.chains["connect"]:
+            asking = self._gate.ask("connect", (self.session,), self.session)
+            self._task = asyncio.get_running_loop().create_task(asking)
+            self._task.add_done_callback(self._ruled)
+        else:
+            self._open(Ruling("connect"))
+
+    def silence(self, seconds: float) -> asyncio.Future[bool]:
+        """True after ``seconds`` without an octet, False as soon as one is there, also one from before the call."""
+        loop = asyncio.get_running_loop()
+        self._silent = silent = loop.create_future()
+        if self._heard:
+            silent.set_result(False)
+        elif seconds > 0:
+            self._timer = self._listener.site.clock.call_later(seconds, self._stayed_silent)
+        else:
+            loop.call_soon(self._wait_turns, _TURNS)
+        return silent
+
+    def _wait_turns(self, turns: int) -> None:
+        if turns:
+            asyncio.get_running_loop().call_soon(self._wait_turns, turns - 1)
+        else:
+            self._stayed_silent()
+
+    def _stayed_silent(self) -> None:
+        if self._silent is not None and not self._silent.done():
+            self._silent.set_result(True)
+
+    def data_received(self, data: bytes) -> None:
+        """Early talk: keep it, bounded, and tell who waits for silence."""
+        self._heard += data
+        self.session.early_talk |= {"connect"}
+        if len(self._heard) > EARLY_LIMIT:
+            self._transport.pause_reading()
+        if self._silent is not None and not self._silent.done():
+            self._silent.set_result(False)
+
+    def eof_received(self) -> bool:
+        """A client that leaves silently is let go without a ruling; one that has spoken still gets its reply."""
+        self._at_eof = True
+        return bool(self._heard)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client has left while it was made to wait."""
+        self._quiet()
+        if self._task is not None:
+            self._task.cancel()
+        self._end(Conversation(self._gate, self._listener.site, self.session))
+
+    def stop(self, now: bool) -> None:
+        """The server stops: who waits is told to come back."""
+        if self._task is not None and not self._task.done():
+            self._task.cancel()
+            self._refuse(decisions.STOPPING)
+
+    def _ruled(self, task: asyncio.Task[Ruling]) -> None:
+        if not task.cancelled() and not self._transport.is_closing():
+            if (error := task.exception()) is None:
+                self._open(task.result())
+            else:  # a fault of ours: never a permanent refusal, never an acceptance
+                identifier = new_id()
+                self._listener.site.recorder.event("internal_error", "error", id=identifier, error=repr(error))
+                self._refuse(decisions.internal_error(identifier, close=True))
+
+    def _open(self, ruling: Ruling) -> None:
+        """Speak the refusal, or hand the connection to an SMTP object."""
+        self._quiet()
+        conversation = Conversation(self._gate, self._listener.site, self.session)
+        reply = conversation.opened(ruling)
+        if reply is not None:
+            self._refuse(reply, conversation)
+            return
+        self._listener.connected.discard(self)
+        if len(self._heard) > EARLY_LIMIT:
+            self._transport.resume_reading()
+        SMTP.of(self._listener)(self._listener, conversation).take_over(self._transport, self._heard, self._at_eof)
+
+    def _refuse(self, reply: Reply, conversation: Conversation | None = None) -> None:
+        self._quiet()
+        conversation = conversation or Conversation(self._gate, self._listener.site, self.session)
+        clock = self._listener.site.clock
+        Closing(self._transport, reply.wire, clock, lambda: self._end(conversation), at_eof=self._at_eof)
+        conversation.replied()
+
+    def _quiet(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _end(self, conversation: Conversation) -> None:
+        self._listener.connected.discard(self)
+        self._listener.connections.leave(self.session.client)
+        self._listener.site.spawn(conversation.close())

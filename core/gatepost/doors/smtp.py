@@ -1,0 +1,304 @@
+"""The SMTP door: octets of a greeted client to lines and blocks of a conversation, and its replies back.
+
+It is a subclass of aiosmtpd's ``SMTP``, and the only module that imports aiosmtpd. Ours are reading, the command loop,
+timers, replies, end of file and loss; what a command means is the conversation's. Lines are cut straight from
+``data_received``, replies to a pipelined batch leave in one write, and message blocks go to the intake as they come.
+
+aiosmtpd's constructor takes longer than a whole session here, so it runs once, for a model; what it sets becomes class
+attributes of a subclass made for the listener (``SMTP.of``). What it keeps per connection is not used.
+
+It knows no plugins. RFC 5321 §4.5.3 (limits, time-outs), RFC 2920 (pipelining).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, TypeVar, cast
+
+import aiosmtpd.smtp
+
+from gatepost import decisions
+from gatepost.conversation import Conversation
+from gatepost.decisions import Reply
+from gatepost.doors.closing import Closing
+from gatepost.doors.listener import Listener
+from gatepost.rulings import new_id
+from gatepost.services.clock import Timer
+
+if TYPE_CHECKING:
+    from gatepost.config import Limits
+
+R = TypeVar("R")
+
+LINE_BUFFER = 65_536
+"""Octets without a line end after which the connection is closed."""
+READ_AHEAD = 262_144
+"""Octets that wait to be worked on before reading is paused."""
+BATCH = 16_384
+"""Octets of replies that are held back for one write at the most."""
+RATE_SECONDS = 60.0
+"""Over how many seconds the rate of DATA is measured."""
+
+
+class SMTP(aiosmtpd.smtp.SMTP):
+    """One greeted client."""
+
+    def __init__(self, listener: Listener, conversation: Conversation) -> None:
+        # Not calling super().__init__ is the point: see the module's docstring.
+        self.listener = listener
+        self.conversation = conversation
+        self._buffer = bytearray()
+        self._blocks: list[bytes] = []
+        self._receiving = False
+        self._paused_reading = False
+        self._at_eof = False
+        self._replies = b""
+        self._waiter: asyncio.Future[None] | None = None
+        self._waiting_since: float | None = None
+        self._writable: asyncio.Future[None] | None = None
+        self._limit_reply: Reply | None = None
+        self._stopping = False
+        self._timer: Timer | None = None
+        self._received = 0
+
+    @classmethod
+    def of(cls, listener: Listener) -> type[SMTP]:
+        """The class for the connections of ``listener``."""
+        if listener.door is None:
+            model = aiosmtpd.smtp.SMTP(None, hostname=listener.site.hostname, loop=asyncio.get_running_loop())
+            listener.door = type("SMTP", (cls,), {**vars(model), "__doc__": cls.__doc__})
+        door: type[SMTP] = listener.door
+        return door
+
+    def take_over(self, transport: asyncio.Transport, heard: bytes, at_eof: bool) -> None:
+        """Take the connection from whoever had it before the greeting, with what the client has said so far."""
+        transport.set_protocol(self)
+        self.connection_made(transport)
+        if heard:
+            self.data_received(heard)
+        if at_eof:
+            self.eof_received()
+
+    # Called by the transport.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Start the dialogue."""
+        self._channel = cast(asyncio.Transport, transport)
+        self.listener.connected.add(self)
+        self._dialogue = asyncio.get_running_loop().create_task(self._handle_client())
+        self._arm(self._limits.idle)
+
+    def data_received(self, data: bytes) -> None:
+        """Keep what has come and wake who waits for it."""
+        if self._receiving:
+            self._blocks.append(data)
+            waiting = sum(map(len, self._blocks))
+        else:
+            self._buffer += data
+            waiting = len(self._buffer)
+        if waiting > READ_AHEAD and not self._paused_reading:
+            self._paused_reading = True
+            self._channel.pause_reading()
+        self._wake()
+
+    def eof_received(self) -> bool:
+        """The client has said all it will say. It still gets the replies."""
+        self._at_eof = True
+        self._wake()
+        return True
+
+    def pause_writing(self) -> None:
+        """The client does not read its replies: answer nothing more until it does."""
+        self._writable = asyncio.get_running_loop().create_future()
+
+    def resume_writing(self) -> None:
+        """It reads again."""
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_result(None)
+        self._writable = None
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The client is gone. What plugins do for it is cancelled, a hand-over is not."""
+        self.resume_writing()
+        self._dialogue.cancel()
+        self._lost()
+
+    # Called by the server.
+
+    def stop(self, now: bool) -> None:
+        """The server stops: 421 as soon as no transaction is open; with ``now`` also in the midst of one."""
+        self._stopping = True
+        if now or (self._waiting_since is not None and self.conversation.session.envelope is None):
+            self._limit(decisions.STOPPING)
+
+    # The dialogue.
+
+    async def _handle_client(self) -> None:
+        """Greet, then answer line by line until somebody has had enough."""
+        reply: Reply | None = await self._answer(self.conversation.greet())
+        try:
+            while reply is not None and not reply.close:
+                self._replies += reply.wire
+                reply = await self._next_reply()
+        except asyncio.CancelledError:
+            return
+        self._close(reply)
+
+    async def _next_reply(self) -> Reply | None:
+        """The reply to the client's next line or message; None when there is no more to answer."""
+        if self.conversation.intake is not None:
+            await self._flush()
+            return await self._receive()
+        line = await self._line()
+        if line is None:
+            return self._limit_reply
+        if len(line) > 510 and len(line) + 2 > self.conversation.line_limit(line[:4]):
+            return self.conversation.line_too_long()
+        return await self._answer(self.conversation.command(line, bool(self._buffer)))
+
+    async def _line(self) -> bytes | None:
+        """The next command line without its end; None at the end of file or when a limit has been met."""
+        while True:
+            end = self._buffer.find(b"\n")
+            if end >= 0:
+                line = bytes(self._buffer[:end])
+                del self._buffer[: end + 1]
+                return line[:-1] if line.endswith(b"\r") else line
+            if len(self._buffer) > LINE_BUFFER:
+                self._limit_reply = decisions.NO_NEWLINE
+                return None
+            await self._flush()
+            if self._at_eof or self._limit_reply is not None or self._stops():
+                return None
+            await self._more()
+
+    def _stops(self) -> bool:
+        """True when the server stops and this client is between two transactions."""
+        if not self._stopping or self.conversation.session.envelope is not None:
+            return False
+        self._limit_reply = decisions.STOPPING
+        return True
+
+    async def _receive(self) -> Reply | None:
+        """Receive a message and answer it."""
+        intake = self.conversation.intake
+        assert intake is not None
+        self._receiving = True
+        self._received = 0
+        self._arm(min(RATE_SECONDS, self._limits.idle))
+        rest = intake.feed(bytes(self._buffer)) if self._buffer else None
+        self._buffer.clear()
+        while rest is None:
+            if intake.headers_done and (fault := await self._answer(self.conversation.headers())) is not None:
+                intake.refuse(fault)
+            while not self._blocks:
+                if self._at_eof or self._limit_reply is not None:
+                    return self._limit_reply
+                await self._more()
+            rest = intake.feed(self._blocks.pop(0))
+        self._receiving = False
+        self._buffer += rest + b"".join(self._blocks)
+        self._blocks.clear()
+        return await self._answer(self.conversation.end_of_data())
+
+    async def _answer(self, work: Awaitable[R]) -> R | Reply:
+        """Await ``work`` of the conversation. A fault of ours is 451 with an incident id, never its text."""
+        try:
+            return await work
+        except Exception as error:
+            identifier = new_id()
+            self.listener.site.recorder.event(
+                "internal_error", "error", id=identifier, error=repr(error), exc_info=error
+            )
+            return decisions.internal_error(identifier)
+
+    async def _more(self) -> None:
+        """Wait until more octets have come, the client has ended, or a limit was met."""
+        if self._paused_reading:
+            self._paused_reading = False
+            self._channel.resume_reading()
+        self._waiting_since = self.listener.site.clock.monotonic()
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = self._waiting_since = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def _flush(self) -> None:
+        """Send the replies of the batch in one write."""
+        replies, self._replies = self._replies, b""
+        if replies:
+            self._channel.write(replies)
+            self.conversation.replied()
+        if self._writable is not None:
+            await self._writable
+
+    # Limits of time.
+
+    @property
+    def _limits(self) -> Limits:
+        return self.listener.site.limits
+
+    def _arm(self, seconds: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self.listener.site.clock.call_later(seconds, self._look_at_clock)
+
+    def _look_at_clock(self) -> None:
+        """Speak the limit that is passed, or look again when the next one may be."""
+        now = self.listener.site.clock.monotonic()
+        idle = now - self._waiting_since if self._waiting_since is not None else 0.0
+        age = now - self.conversation.session.started
+        if self._receiving:
+            self._look_at_rate()
+        elif idle >= self._limits.idle:
+            self._limit(decisions.IDLE)
+        elif (
+            age >= self._limits.session
+            and self._waiting_since is not None
+            and self.conversation.session.envelope is None
+        ):
+            self._limit(decisions.SESSION_TOO_LONG)
+        else:
+            to_session = self._limits.session - age
+            self._arm(max(0.1, min(self._limits.idle - idle, to_session if to_session > 0 else self._limits.idle)))
+
+    def _look_at_rate(self) -> None:
+        """DATA that trickles holds a spool file and a slot: refuse it (RFC 5321 §4.5.3.2.5 is about honest senders)."""
+        intake = self.conversation.intake
+        size = intake.size if intake is not None else 0
+        seconds = min(RATE_SECONDS, self._limits.idle)
+        if self._waiting_since is not None and size - self._received < self._limits.data_rate * seconds:
+            self._limit(decisions.DATA_TOO_SLOW)
+            return
+        self._received = size
+        self._arm(seconds)
+
+    def _limit(self, reply: Reply) -> None:
+        self._limit_reply = reply
+        self._wake()
+
+    # The end.
+
+    def _close(self, reply: Reply | None) -> None:
+        """Say the last words and close."""
+        last_words = self._replies + (reply.wire if reply is not None else b"")
+        Closing(self._channel, last_words, self.listener.site.clock, self._lost, at_eof=self._at_eof)
+        self.conversation.replied()
+
+    def _lost(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self.listener.connected.discard(self)
+        self.listener.connections.leave(self.conversation.session.client)
+        self.listener.site.spawn(self._end())
+
+    async def _end(self) -> None:
+        """End the session once the dialogue, and a hand-over it may have begun, are over."""
+        await asyncio.wait((self._dialogue,))
+        await self.conversation.close()

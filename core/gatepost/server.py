@@ -1,0 +1,246 @@
+"""The server: from a configuration to listening sockets, and back to nothing in good order.
+
+Start is strict: configuration, plugins, sockets, privileges, store, ``startup`` hooks; the first that fails ends it with
+a sentence, before a client is accepted. Stopping: listeners close, who waits gets 421, dialogues may finish within the
+grace, hand-overs end on their own time-outs. SIGHUP builds a new policy for new sessions; a wrong one changes nothing.
+
+It decides nothing about mail. RFC 5321 §3.8 (a server that must stop says 421).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import signal
+import socket
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import uvloop
+
+from gatepost import config as configuration
+from gatepost.config import Config
+from gatepost.doors.listener import Connections, Listener
+from gatepost.doors.pregreet import Pregreet
+from gatepost.errors import GatepostError
+from gatepost.message import Spool
+from gatepost.observe.recorder import ServerRecorder
+from gatepost.plugins import Policy, Services, load
+from gatepost.services.clock import SystemClock
+from gatepost.services.dns import DNS
+from gatepost.services.next_hops import NextHops
+from gatepost.services.store import open_store
+from gatepost.site import Jobs, Site
+from gatepost.sockets import BACKLOG, drop_privileges, is_loopback, listen, make_folder, raise_descriptor_limit
+
+THREADS = 16
+"""Threads for plugins that are marked ``blocking``."""
+LAST_REPLIES = 3.0
+"""Seconds that connections get to end once they were told to."""
+
+
+class Server:
+    """One process that serves. ``load`` may raise ``ConfigError``; ``start`` ``GatepostError``."""
+
+    def __init__(self, config: Config, path: Path | None, environ: Mapping[str, str]) -> None:
+        self.config = config
+        self._path = path
+        self.listeners: dict[str, Listener] = {}
+        self.recorder = ServerRecorder(config)
+        self.clock = SystemClock()
+        self._environ = environ
+        self._store = open_store(config.store.url, self.clock)
+        self._resolver = DNS(config.dns.servers, timeout=config.dns.timeout, clock=self.clock)
+        self._threads = ThreadPoolExecutor(THREADS, "gatepost-plugin")
+        self._next_hops = NextHops(self.clock, config.hostname)
+        self._services = Services(
+            dns=self._resolver,
+            store=self._store,
+            clock=self.clock,
+            next_hop=self._next_hops,
+            log=self.recorder.plugin_log,
+        )
+        spool = config.spool
+        self.site = Site(
+            hostname=config.hostname,
+            clock=self.clock,
+            resolver=self._resolver,
+            marks=self._store.namespace("gatepost"),
+            spool=Spool(spool.path, memory=spool.memory, budget=spool.budget, min_free=spool.min_free),
+            limits=config.limits,
+            recorder=self.recorder,
+            line_ends=config.line_ends,
+        )
+        self._policies: list[tuple[Policy, Jobs]] = []
+        self._sockets: dict[str, list[socket.socket]] = {}
+        self._asyncio_servers: list[asyncio.Server] = []
+        self._stop = asyncio.Event()
+
+    @property
+    def addresses(self) -> dict[str, list[tuple[str, int]]]:
+        """Where each listener listens, with the real port where the configuration says 0."""
+        return {name: [made.getsockname()[:2] for made in sockets] for name, sockets in self._sockets.items()}
+
+    async def start(self) -> None:
+        """Load, bind, drop privileges, open, and accept clients. Raises ``GatepostError`` with a sentence."""
+        policy = load(self.config, self._services, self.recorder, self._threads)
+        most = min(self.config.limits.connections, raise_descriptor_limit())
+        self._bind()
+        self._take_own_folders()
+        await self._store.open()
+        self.recorder.open()
+        await self._begin(policy)
+        connections = Connections(most, self.config.limits.connections_per_client)
+        for name, gate in policy.gates.items():
+            self.listeners[name] = Listener(name, gate, self.site, connections)
+        await self._accept()
+        listening = [f"{host}:{port}" for places in self.addresses.values() for host, port in places]
+        order = list(self.config.order)
+        self.recorder.event("started", listen=listening, clients=most, order=order, state=str(self.config.state_dir))
+
+    def _bind(self) -> None:
+        addresses = [address for listener in self.config.listeners.values() for address in listener.bind]
+        if os.getuid() == 0 and self.config.user is None:
+            if outside := [str(address) for address in addresses if not is_loopback(address)]:
+                raise GatepostError(
+                    f'as root gatepost serves loopback only, not {", ".join(outside)}: set user = "…", '
+                    "or start without root and with the capability to bind"
+                )
+            self.recorder.event("running_as_root", "warning", advice='set user = "…" in the configuration')
+        for name, listener in self.config.listeners.items():
+            self._sockets[name] = []
+            for address in listener.bind:
+                self._sockets[name].append(listen(address))
+
+    def _take_own_folders(self) -> None:
+        """Make the folders that the server writes to, then become the configured user."""
+        folders = [self.config.state_dir, self.config.spool.path, self.config.journal.path.parent]
+        if self.config.store.url.startswith("sqlite://"):
+            folders.append(Path(self.config.store.url.removeprefix("sqlite://")).parent)
+        for folder in dict.fromkeys(folders):
+            make_folder(folder, self.config.user)
+        if self.config.user is not None:
+            drop_privileges(self.config.user)
+
+    async def _begin(self, policy: Policy) -> None:
+        """Run the ``startup`` hooks of a policy, all of them."""
+        jobs = Jobs(self.site)
+        self._policies.append((policy, jobs))
+        await _run_all(policy.manager.hook.startup, jobs)
+
+    async def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
+        for name, sockets in self._sockets.items():
+            for made in sockets:
+                factory = _factory(self.listeners[name])
+                self._asyncio_servers.append(await loop.create_server(factory, sock=made, backlog=BACKLOG))
+
+    async def serve(self) -> None:
+        """Serve until SIGTERM or SIGINT, or until ``stop`` is called."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, lambda: self.site.spawn(self.reload()))
+        await self._stop.wait()
+        await self.close()
+
+    def stop(self) -> None:
+        """Ask ``serve`` to end."""
+        self._stop.set()
+
+    async def reload(self) -> None:
+        """Build a new policy for new sessions from the changed file. If it is wrong, the old one stays.
+
+        Listeners, store, limits and the other core settings stay as they are until the next start.
+        """
+        try:
+            changed = configuration.load(self._path, self._environ)
+            policy = load(changed, self._services, self.recorder, self._threads)
+            missing = sorted(set(self.listeners) - set(policy.gates))
+            if missing:
+                raise GatepostError(f"listener {missing[0]!r} is gone from the configuration: that needs a restart")
+            await self._begin(policy)
+        except GatepostError as error:
+            self.recorder.event("reload_failed", "error", error=str(error))
+            return
+        except Exception as error:  # a plugin's startup: its fault, and no reason to stop serving
+            self.recorder.event("reload_failed", "error", error=f"{type(error).__name__}: {error}")
+            return
+        for name, listener in self.listeners.items():
+            listener.gate = policy.gates[name]
+        self.recorder.event("reloaded", order=list(changed.order))
+
+    async def close(self) -> None:
+        """Stop in good order. Returns when the last session has ended and everything is closed."""
+        self.recorder.event("stopping", connected=sum(len(each.connected) for each in self.listeners.values()))
+        for server in self._asyncio_servers:
+            server.close()
+        for listener in self.listeners.values():
+            listener.stop()
+        if not await self._wait_until_left(self.config.grace):
+            for listener in self.listeners.values():
+                listener.stop(now=True)
+            await self._wait_until_left(LAST_REPLIES)
+        while self.site.tasks:  # hand-overs end on the next hop's own time-outs
+            await asyncio.wait(tuple(self.site.tasks))
+        await self._close_services()
+
+    async def _wait_until_left(self, seconds: float) -> bool:
+        """True when nobody is connected any more."""
+        end = self.clock.monotonic() + seconds
+        while any(listener.connected for listener in self.listeners.values()):
+            if self.clock.monotonic() >= end:
+                return False
+            await self.clock.sleep(0.1)
+        return True
+
+    async def _close_services(self) -> None:
+        for policy, jobs in self._policies:
+            await jobs.stop()
+            try:
+                await _run_all(policy.manager.hook.shutdown, jobs)
+            except Exception as error:  # the others must be closed all the same
+                self.recorder.event("shutdown_failed", "error", error=f"{type(error).__name__}: {error}")
+        for made in (each for sockets in self._sockets.values() for each in sockets):
+            made.close()
+        await self._next_hops.close()
+        await self._resolver.close()
+        await self._store.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self.recorder.event("stopped")
+        self.recorder.close()
+
+
+async def _run_all(hook: Callable[..., list[object]], jobs: Jobs) -> None:
+    """Call a hook by pluggy's own call: all run, nobody decides."""
+    for answer in hook(server=jobs):
+        if inspect.isawaitable(answer):
+            await answer
+
+
+def _factory(listener: Listener) -> Callable[[], Pregreet]:
+    return lambda: Pregreet(listener)
+
+
+def run(path: Path | None, environ: Mapping[str, str], announce: Callable[[Server], None] | None = None) -> None:
+    """Serve until told to stop. Raises ``ConfigError`` or ``GatepostError`` when the start fails.
+
+    ``announce`` is called once clients are accepted.
+    """
+    config = configuration.load(path, environ)
+
+    async def main() -> None:
+        server = Server(config, path, environ)
+        try:
+            await server.start()
+        except BaseException:
+            await server.close()
+            raise
+        if announce is not None:
+            announce(server)
+        await server.serve()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())
