@@ -1,8 +1,9 @@
 """The server: from a configuration to listening sockets, and back to nothing in good order.
 
-Start is strict: configuration, plugins, sockets, privileges, store, ``startup`` hooks; the first that fails ends it with
-a sentence, before a client is accepted. Stopping: listeners close, who waits gets 421, dialogues may finish within the
-grace, hand-overs end on their own time-outs. SIGHUP builds a new policy for new sessions; a wrong one changes nothing.
+Start is strict: configuration, plugins, sockets, privileges, store, ``startup`` hooks; the first that fails ends it
+with a sentence, before a client is accepted. Stopping: listeners close, who waits gets 421, dialogues may finish within
+the grace, hand-overs end on their own time-outs. SIGHUP builds a new policy for new sessions; a wrong one changes
+nothing.
 
 It decides nothing about mail. RFC 5321 §3.8 (a server that must stop says 421).
 """
@@ -158,9 +159,7 @@ class Server:
         try:
             changed = configuration.load(self._path, self._environ)
             policy = load(changed, self._services, self.recorder, self._threads)
-            missing = sorted(set(self.listeners) - set(policy.gates))
-            if missing:
-                raise GatepostError(f"listener {missing[0]!r} is gone from the configuration: that needs a restart")
+            _same_listeners(self.listeners, policy)
             await self._begin(policy)
         except GatepostError as error:
             self.recorder.event("reload_failed", "error", error=str(error))
@@ -218,6 +217,12 @@ async def _run_all(hook: Callable[..., list[object]], jobs: Jobs) -> None:
     for answer in hook(server=jobs):
         if inspect.isawaitable(answer):
             await answer
+
+
+def _same_listeners(listeners: Mapping[str, Listener], policy: Policy) -> None:
+    if listeners.keys() != policy.gates.keys():
+        names = ", ".join(sorted(listeners.keys() ^ policy.gates.keys()))
+        raise GatepostError(f"listeners were added or removed ({names}): that needs a restart")
 
 
 def _factory(listener: Listener) -> Callable[[], Pregreet]:
