@@ -1,0 +1,116 @@
+"""Make a stranger wait before the greeting, and refuse it when it talks first.
+
+**What it does.** After a client has connected, nothing is said for `delay`. A client that sends a byte meanwhile is
+refused at once and the connection is closed. A quiet one is greeted after the delay, and is not held again for
+`remember`. With `check_data` a client that sends its message behind DATA without waiting for 354 is refused too.
+
+**Why it works.** RFC 5321 §3.1 lets the server speak first, so a mail server waits, minutes if it must (§4.5.3.2.1).
+A program that lives on throughput does not: it pours its whole dialogue into the socket, or gives up. No message is
+read for this and no name is looked up.
+
+**What it costs.** Each unknown client is late by `delay`, once in `remember`, and holds about 4 KiB while it waits.
+
+**When not to use it.** On a listener for your own users, whose programs should not wait. A monitor or an old device
+that talks first must be named in `access`, and `access` must stand before this plugin in the order: trusted and
+relaying clients are neither held nor checked.
+
+**On the wire.** Talks before the greeting: 554 5.5.1, or 421 4.7.0 with `action = "defer"`. Bytes behind DATA: always
+554 5.5.1. The connection is closed after each of them, and none waits for RCPT: such a client would not hear it.
+
+**The defaults.** Six seconds are what Postfix's postscreen waits: long for a spam engine, nothing for a mail server.
+Thirty days keep everybody who writes once a month. What is remembered is an IPv4 address or an IPv6 /64, as one
+customer has a whole /64. It saves the wait only: bytes that came before the greeting refuse a remembered client too. A
+store that fails costs the memory and not the check.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Literal
+
+from pydantic import field_validator
+
+from gatepost import Decision, Duration, Log, Options, Session, Store, StoreError, defer, deny, hookimpl
+
+CLIENT_PATIENCE = 300.0
+"""Seconds that a mail server waits for the greeting (RFC 5321 §4.5.3.2.1)."""
+
+TOO_EARLY = "you talked before the greeting"
+REFUSALS = {
+    "deny": deny(TOO_EARLY, status="5.5.1", disconnect=True),
+    "defer": defer(TOO_EARLY, status="4.7.0", disconnect=True),
+}
+BEHIND_DATA = deny("you sent your message before 354", status="5.5.1", disconnect=True)
+
+
+class EarlytalkerOptions(Options):
+    """How long to wait, for whom, and what to tell those who do not."""
+
+    delay: Duration = 6.0
+    """How long an unknown client must be silent before it is greeted. Less than 5 minutes."""
+    action: Literal["deny", "defer"] = "deny"
+    """What a client that talks first is told: "deny" is 554, "defer" is 421, come back later."""
+    remember: Duration = 30 * 86_400.0
+    """How long a client that waited once is not held again. "0s" holds everybody each time and remembers nothing."""
+    check_data: bool = True
+    """Refuse a client that sends its message behind DATA without waiting for 354."""
+
+    @field_validator("delay")
+    @classmethod
+    def _within_patience(cls, delay: float) -> float:
+        if delay >= CLIENT_PATIENCE:
+            raise ValueError("expected less than 5 minutes: mail servers do not wait longer for a greeting")
+        return delay
+
+
+class Earlytalker:
+    """Waits before the greeting, and looks at what stands behind DATA."""
+
+    Options = EarlytalkerOptions
+    on_error = "pass"
+    skip_trusted = True
+
+    def __init__(self, options: EarlytalkerOptions, store: Store, log: Log) -> None:
+        self._options = options
+        self._store = store
+        self._log = log
+        # Who was not held has shown nothing, and is not remembered for it.
+        self._remembers = options.delay > 0 and options.remember > 0
+
+    @property
+    def longest_wait(self) -> float:
+        """Seconds that `connect` may wait on purpose."""
+        return self._options.delay
+
+    @hookimpl
+    async def connect(self, session: Session) -> Decision | None:
+        known = self._remembers and await self._has_waited(session)
+        if not await session.silence(0 if known else self._options.delay):
+            return REFUSALS[self._options.action]
+        if self._remembers and not known:
+            await self._keep(session)
+        return None
+
+    @hookimpl
+    def data(self, session: Session) -> Decision | None:
+        return BEHIND_DATA if self._options.check_data and "data" in session.early_talk else None
+
+    async def _has_waited(self, session: Session) -> bool:
+        try:
+            return await self._store.get(client_key(session)) is not None
+        except StoreError as error:
+            self._log.warning("memory_unreadable", error=str(error))
+            return False
+
+    async def _keep(self, session: Session) -> None:
+        try:
+            await self._store.put(client_key(session), True, self._options.remember)
+        except StoreError as error:
+            self._log.warning("memory_unwritable", error=str(error))
+
+
+def client_key(session: Session) -> str:
+    """Under which a client is remembered: its IPv4 address, or the /64 of its IPv6 address."""
+    if session.ip.version == 4:
+        return session.client
+    return f"{ipaddress.IPv6Address(int(session.ip) >> 64 << 64)}/64"
