@@ -15,6 +15,7 @@ import re
 import textwrap
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache
 
 LINE_LIMIT = 512
 """Octets of a reply line, CRLF included (RFC 5321 §4.5.3.1.5)."""
@@ -240,11 +241,13 @@ SESSION_TOO_LONG = Reply(421, "session too long", "4.4.2", close=True)
 STOPPING = Reply(421, "service stopping, try again later", "4.3.2", close=True)
 
 
+@lru_cache(maxsize=64)
 def greeting(text: str) -> Reply:
     """The banner (RFC 5321 §4.2: no enhanced status on 220)."""
     return Reply(220, text)
 
 
+@lru_cache(maxsize=64)
 def hello(hostname: str, keywords: tuple[str, ...] = ()) -> Reply:
     """The answer to HELO, or with ``keywords`` to EHLO (RFC 5321 §4.1.1.1)."""
     return Reply(250, (hostname, *keywords))

@@ -304,6 +304,8 @@ class Message:
 
 def printable_utf8(text: str) -> str:
     """``text`` without control characters, for a header field (RFC 6532 allows UTF-8 there)."""
+    if text.isprintable():
+        return text
     return "".join(character if character.isprintable() else " " for character in text)
 
 
