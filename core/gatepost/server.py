@@ -53,7 +53,8 @@ class Server:
         self.clock = SystemClock()
         self._environ = environ
         self._store = open_store(config.store.url, self.clock)
-        self._resolver = DNS(config.dns.servers, timeout=config.dns.timeout, clock=self.clock)
+        servers = [str(server) for server in config.dns.servers]
+        self._resolver = DNS(servers, timeout=config.dns.timeout, clock=self.clock)
         self._threads = ThreadPoolExecutor(THREADS, "gatepost-plugin")
         self._next_hops = NextHops(self.clock, config.hostname)
         self._services = Services(
