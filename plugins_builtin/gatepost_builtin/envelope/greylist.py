@@ -1,0 +1,184 @@
+"""Greylisting: ask who is new to come back in a few minutes (RFC 6647).
+
+**What it does.** The first time a client sends from this sender to this recipient, the recipient is answered 451. A
+mail server keeps the message and tries again; after `delay` it is let in, and is remembered for `remember`, renewed
+with every message that it sends. What comes back too early is told how long it still has to wait, and its time runs on;
+what comes back after `retry_window` is new again.
+
+**Why it works.** A real mail server has a queue. Much of what sends spam has none: to keep state for each message and
+come back costs more than the message is worth. And what does come back minutes later may be on a DNS list by then.
+
+**Who is "a client".** The organisation's domain (`example.com` of `out7.mail.example.com`) if the client has a name
+that is confirmed forward and backward, else its network. Large senders retry from another address each time. When the
+name cannot be known at the moment, the network stands in.
+
+**What it costs.** The first message between two people waits as long as the sender's queue makes it: mostly five to
+thirty minutes. Those who wait for a code to log in notice. A client whose messages were delivered `auto_allow_after`
+times is never asked to wait again, as long as it sends something within `remember`. All customers of a provider may
+share one name or network, so a bot among them profits from what its neighbours sent.
+
+**The null reverse-path.** Many servers check a sender by starting a bounce to it and leaving after RCPT. So for `<>` no
+recipient is refused; all are noted, and the answer 451 comes at DATA if one of them is new.
+
+**When not to use it.** Where nobody may wait, on a submission listener, or on a second MX that does not share the store
+with the first. Put it behind `recipients`, so that mailboxes that do not exist never get into its memory. In mode
+"observe" it learns: whom it has seen to deliver does not have to wait later.
+
+**On the wire.** 451 4.7.1 at RCPT, for the null reverse-path at DATA. Trusted clients and those that may relay are not
+asked. If the memory cannot be read, mail passes. Addresses are kept as digests, without regard to case.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from ipaddress import ip_network
+from math import ceil
+from typing import Annotated
+
+from publicsuffixlist import PublicSuffixList
+from pydantic import Field, model_validator
+
+from gatepost import (
+    Address,
+    Answer,
+    Clock,
+    DNSTemporaryError,
+    Duration,
+    Envelope,
+    Options,
+    Session,
+    Store,
+    defer,
+    hookimpl,
+)
+
+KNOWN = 0.0
+"""Kept in place of the time at which a triple was first seen: so long ago that every delay is over."""
+
+
+class GreylistOptions(Options):
+    """Whom to ask to come back, and how long to remember who did."""
+
+    delay: Annotated[Duration, Field(gt=0)] = 300.0
+    """How long a new sender has to wait. More than a few minutes catches little more and costs patience."""
+
+    retry_window: Duration = 2 * 86400.0
+    """Who comes back later than this is new again. Mail servers try for days, and most often on the first."""
+
+    remember: Duration = 36 * 86400.0
+    """How long a sender that came back is known after its last message. A monthly newsletter fits into 36 days."""
+
+    ipv4_prefix: Annotated[int, Field(ge=1, le=32)] = 24
+    """How many bits of an IPv4 address make up the network that counts as one client."""
+
+    ipv6_prefix: Annotated[int, Field(ge=1, le=128)] = 64
+    """The same for IPv6."""
+
+    by_name: bool = True
+    """Whether a client with a verified name is known by its organisation's domain instead of its network."""
+
+    auto_allow_after: Annotated[int, Field(ge=0)] = 5
+    """After this many queued messages a client is not asked to wait any more; 0: it always is."""
+
+    @model_validator(mode="after")
+    def _window_is_longer_than_delay(self) -> GreylistOptions:
+        if self.retry_window <= self.delay:
+            raise ValueError("retry_window must be longer than delay, or nobody could ever come back in time")
+        return self
+
+
+class Greylist:
+    """Knows triples of client, sender and recipient, and counts the messages of each client."""
+
+    Options = GreylistOptions
+    on_error = "pass"
+    skip_trusted = True
+
+    def __init__(self, options: GreylistOptions, store: Store, clock: Clock) -> None:
+        self.options = options
+        self.store = store
+        self.clock = clock
+        self._suffixes = PublicSuffixList()
+
+    @hookimpl
+    async def rcpt(self, session: Session, envelope: Envelope, recipient: Address) -> Answer:
+        client = await self._client(session)
+        triple = _digest(client, str(envelope.sender), str(recipient))
+        wait = 0.0 if await self._is_allowed(client) else await self._wait(triple)
+        envelope.notes(self)[str(recipient)] = (triple, wait)
+        return None if envelope.sender.is_null else _come_back(wait)
+
+    @hookimpl
+    def data(self, envelope: Envelope) -> Answer:
+        if not envelope.sender.is_null:
+            return None
+        return _come_back(max((wait for _, wait in self._judged(envelope)), default=0.0))
+
+    @hookimpl
+    async def queued(self, session: Session, envelope: Envelope) -> None:
+        judged = self._judged(envelope)
+        for triple, _ in judged:
+            await self.store.put(triple, KNOWN, self.options.remember)
+        if judged:
+            await self._count(await self._client(session))
+
+    def _judged(self, envelope: Envelope) -> list[tuple[str, float]]:
+        """The triple and the wait of each recipient, but for those that are trusted and so were not judged here."""
+        notes = envelope.notes(self)
+        return [notes[str(recipient)] for recipient in envelope.recipients if str(recipient) in notes]
+
+    async def _wait(self, triple: str) -> float:
+        """How many seconds the triple still has to wait. Notes it when it is new, and when its time is over.
+
+        A time in the future is that of a clock that was set back: it begins anew, or the wait could take years.
+        """
+        now = self.clock.now()
+        first = await self.store.get(triple)
+        if first is None or first > now:
+            await self.store.put(triple, now, self.options.retry_window)
+            return self.options.delay
+        wait = float(first) + self.options.delay - now
+        if wait <= 0 and first != KNOWN:
+            await self.store.put(triple, KNOWN, self.options.remember)
+        return max(wait, 0.0)
+
+    async def _is_allowed(self, client: str) -> bool:
+        enough = self.options.auto_allow_after
+        return bool(enough) and (await self.store.get(_digest(client)) or 0) >= enough
+
+    async def _count(self, client: str) -> None:
+        """Count a queued message; once there are enough, renew for how long the client is allowed."""
+        if await self._is_allowed(client):
+            await self.store.put(_digest(client), self.options.auto_allow_after, self.options.remember)
+        elif self.options.auto_allow_after:
+            await self.store.incr(_digest(client), ttl=self.options.remember)
+
+    async def _client(self, session: Session) -> str:
+        """Under which name the client is known, the same for the whole session."""
+        notes = session.notes(self)
+        if "client" not in notes:
+            notes["client"] = await self._organisation(session) or self._network(session)
+        return str(notes["client"])
+
+    async def _organisation(self, session: Session) -> str | None:
+        """The registered domain of the verified name; None without one, and for a name that is a public suffix."""
+        if not self.options.by_name:
+            return None
+        try:
+            name = await session.verified_name()
+        except DNSTemporaryError:
+            return None
+        return self._suffixes.privatesuffix(name) if name else None
+
+    def _network(self, session: Session) -> str:
+        prefix = self.options.ipv4_prefix if session.ip.version == 4 else self.options.ipv6_prefix
+        return str(ip_network((session.ip, prefix), strict=False))
+
+
+def _digest(*parts: str) -> str:
+    """A short key, so that no client decides how much is kept. No address holds a line end, so parts stay apart."""
+    return blake2b("\n".join(parts).casefold().encode(), digest_size=16).hexdigest()
+
+
+def _come_back(wait: float) -> Answer:
+    return defer(f"greylisted: please try again in {ceil(wait)} seconds", 451, "4.7.1") if wait > 0 else None
