@@ -1,0 +1,49 @@
+"""The recorder of a server: everything to the log, and what ``gatepost explain`` may be asked for to the journal."""
+
+from __future__ import annotations
+
+from gatepost.config import Config
+from gatepost.observe.journal import Journal
+from gatepost.observe.log import EventLog, open_log
+from gatepost.rulings import Record
+from gatepost.site import Log
+
+
+class ServerRecorder:
+    """Log and journal as the configuration wants them. The log works at once, the journal from ``open`` on."""
+
+    def __init__(self, config: Config, log: EventLog | None = None) -> None:
+        self.log = log or open_log(config.log)
+        self.log.adopt()
+        journal = config.journal
+        self._journal = Journal(journal.path, journal.keep, self._say_lost) if journal.enabled else None
+
+    def open(self) -> None:
+        """Open the journal. Raises ``StoreError`` with a sentence for the administrator."""
+        if self._journal is not None:
+            self._journal.open()
+
+    def record(self, record: Record) -> None:
+        """Keep one record. Never blocks, never raises."""
+        self.log.record(record)
+        if self._journal is not None:
+            self._journal.put(record)
+
+    def event(self, name: str, level: str = "info", **facts: object) -> None:
+        """Say that something happened that is no ruling."""
+        self.log.event(name, level, **facts)
+
+    def plugin_log(self, name: str) -> Log:
+        """The log of the plugin instance ``name``."""
+        return self.log.plugin(name)
+
+    def close(self) -> None:
+        """Write what waits."""
+        if self._journal is not None:
+            self._journal.close()
+            if self._journal.lost:
+                self.event("records_lost", "warning", number=self._journal.lost)
+        self.log.close()
+
+    def _say_lost(self, why: str) -> None:
+        self.event("records_lost", "error", error=why)

@@ -1,0 +1,65 @@
+"""What a server is told goes to its log, and what explain may be asked for to its journal too."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+
+from gatepost.config import Config
+from gatepost.observe.journal import find
+from gatepost.observe.log import EventLog
+from gatepost.observe.recorder import ServerRecorder
+from tests.core.observe.records import refusal
+
+
+@pytest.fixture(autouse=True)
+def _own_structlog() -> Iterator[None]:
+    yield
+    structlog.reset_defaults()
+
+
+def config(folder: Path, **journal: object) -> Config:
+    return Config.model_validate({"hostname": "mx.example.org", "state_dir": str(folder), "journal": journal})
+
+
+def written(recorder: ServerRecorder, lines: list[bytes]) -> list[str]:
+    recorder.close()
+    return [json.loads(line)["event"] for line in b"".join(lines).splitlines()]
+
+
+def test_a_record_goes_to_log_and_journal_and_an_event_to_the_log(tmp_path: Path) -> None:
+    lines: list[bytes] = []
+    recorder = ServerRecorder(config(tmp_path), EventLog(lines.append, human=False))
+    recorder.open()
+    recorder.record(refusal())
+    recorder.event("circuit_opened", "error", plugin="dnsbl")
+    recorder.plugin_log("greylist").info("ready")
+    assert written(recorder, lines) == ["refused", "circuit_opened", "ready"]
+    assert len(find(tmp_path / "journal.db", "")) == 1
+
+
+def test_without_a_journal_there_is_the_log(tmp_path: Path) -> None:
+    lines: list[bytes] = []
+    recorder = ServerRecorder(config(tmp_path, enabled=False), EventLog(lines.append, human=False))
+    recorder.open()
+    recorder.record(refusal())
+    assert written(recorder, lines) == ["refused"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_lost_records_are_said_once_and_counted_at_the_end(tmp_path: Path) -> None:
+    lines: list[bytes] = []
+    recorder = ServerRecorder(config(tmp_path), EventLog(lines.append, human=False))
+    recorder.open()
+    with sqlite3.connect(tmp_path / "journal.db") as other:
+        other.execute("DROP TABLE records")
+    other.close()
+    recorder.record(refusal())
+    recorder.close()
+    said = [json.loads(line) for line in b"".join(lines).splitlines()]
+    assert [line.get("error") or line.get("number") for line in said] == [None, "no such table: records", 1]
