@@ -19,10 +19,10 @@ that, with one exception: ASCII capitals count as small letters, since senders w
 
 **What it costs.** Three waits for the disk for each maildir of a message. They block a thread, not the other clients.
 
-**When not to use it.** For mail that wants aliases, quotas or sieve: hand it to Dovecot by LMTP with `forward`. It takes
-all recipients, so no delivery plugin behind it is ever reached. Without a list of addresses in `recipients`, whoever
-sends to a new local part makes a new maildir. Who dies while writing leaves a file in `tmp`; readers of maildirs remove
-what is older than 36 hours there.
+**When not to use it.** For mail that wants aliases, quotas or sieve: hand it to Dovecot by LMTP with `forward`. It
+takes all recipients, so no delivery plugin behind it is ever reached. Without a list of addresses in `recipients`,
+whoever sends to a new local part makes a new maildir. A crash while writing leaves a file in `tmp`; readers of maildirs
+remove what is older than 36 hours there.
 
 **On the wire.** 250 with the names of the files; 452 4.3.1 when the disk or the quota is full; 451 4.3.0 for every
 other fault, which the log describes.
