@@ -50,6 +50,8 @@ def _fault_of_answers(instance: Instance, answers: Mapping[object, object]) -> s
         return "answered for something that is no recipient"
     if any(isinstance(answer, Decision) and answer.action is Action.POINTS for answer in answers.values()):
         return "answered for a recipient with points"
+    if not all(isinstance(answer, Decision) for answer in answers.values()):
+        return "answered for a recipient with something that is no decision"
     faults = (fault_of("queue", instance, answer) for answer in answers.values())
     return next((fault for fault in faults if fault is not None), None)
 
@@ -115,9 +117,10 @@ def rule_score(
         return
     by_recipient = envelope.recipient_points or {}
     fewest = min((by_recipient.get(recipient, {}) for recipient in scored), key=lambda held: sum(held.values()))
-    held = {**(session.points or {}), **(session.helo_points or {}), **(envelope.points or {}), **fewest}
-    total = sum(held.values())
-    reasons = "; ".join(f"{reason} ({number:+g})" for (_, reason), number in held.items())
+    scopes = (session.points or {}, session.helo_points or {}, envelope.points or {}, fewest)
+    held = [(reason, number) for scope in scopes for (_, reason), number in scope.items()]
+    total = sum(number for _, number in held)
+    reasons = "; ".join(f"{reason} ({number:+g})" for reason, number in held)
     if score.deny_at is not None and total >= score.deny_at:
         ruling.decide(deny(f"score {total:g}: {reasons}"), "score")
     elif score.defer_at is not None and total >= score.defer_at:
