@@ -18,16 +18,40 @@ SWEEP = 1.0
 class Watch:
     """The time limits of one phase of one session, in seconds of the monotonic clock.
 
-    ``deadline`` is for the running call, ``budget`` for the phase as a whole. ``expired`` is True from the moment that
-    the sweep has cancelled the task until the gate has taken note.
+    ``deadline`` is for the running call, ``budget`` for the phase as a whole. A cancellation by the sweep is told from
+    one by somebody else by the task's own count, of which the sweep's share is taken back once it has had its effect.
     """
 
-    __slots__ = ("budget", "deadline", "expired", "task")
+    __slots__ = ("_count", "_sweeps", "_task", "budget", "deadline")
 
     def __init__(self, task: asyncio.Task[Any], budget: float) -> None:
-        self.task = task
+        self._task = task
+        self._count = task.cancelling()
+        self._sweeps = 0
         self.budget = self.deadline = budget
-        self.expired = False
+
+    def over(self, now: float) -> bool:
+        """True when a limit has passed."""
+        return now >= self.deadline or now >= self.budget
+
+    def cancel(self) -> None:
+        """The sweep's: end what the task waits for."""
+        self._sweeps += 1
+        self._task.cancel()
+
+    def take_back(self, now: float) -> bool:
+        """The wait has ended: undo what the sweep has done. True when the end came too late."""
+        late = self._sweeps > 0 or self.over(now)
+        for _ in range(self._sweeps):
+            self._task.uncancel()
+        self._sweeps = 0
+        self.deadline = self.budget
+        return late
+
+    @property
+    def cancelled_by_others(self) -> bool:
+        """True when somebody else has cancelled the task meanwhile: the client has left."""
+        return self._task.cancelling() > self._count + self._sweeps
 
 
 class Deadlines:
@@ -58,7 +82,6 @@ class Deadlines:
     def _sweep(self) -> None:
         now = self._clock.monotonic()
         for watch in tuple(self._watches):
-            if now >= watch.deadline or now >= watch.budget:
-                watch.expired = True
-                watch.task.cancel()
+            if watch.over(now):
+                watch.cancel()
         self._timer = self._clock.call_later(SWEEP, self._sweep) if self._watches else None

@@ -15,8 +15,9 @@ import asyncio
 import contextvars
 import functools
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from time import perf_counter
 from typing import Any
 
@@ -65,11 +66,9 @@ class Gate:
         self.deadlines = Deadlines(clock)
         self.chains = {phase: _chain(plugins, self.instances, phase) for phase in PHASES}
         longest = max((hook.instance.longest_wait for hook in self.chains["connect"]), default=0.0)
-        budgets = {**dict.fromkeys(PHASES, BUDGET), **BUDGETS, "connect": longest + CONNECT_SLACK}
-        # None for a phase that never waits: no watch is made for it.
-        self.budgets: dict[str, float | None] = {
-            phase: budgets[phase] if any(hook.kind is not Kind.PLAIN for hook in chain) else None
-            for phase, chain in self.chains.items()
+        self.budgets = {**dict.fromkeys(PHASES, BUDGET), **BUDGETS, "connect": longest + CONNECT_SLACK}
+        self.ahead = {
+            phase: tuple(hook for hook in chain if hook.kind is Kind.AHEAD) for phase, chain in self.chains.items()
         }
 
     def instance(self, name: str) -> Instance | None:
@@ -79,10 +78,12 @@ class Gate:
     def tell(self, phase: str, arguments: tuple[Any, ...]) -> None:
         """Call the implementations of a phase that nobody waits for (``ruled``): plain defs, one after the other."""
         for hook in self.chains[phase]:
+            acting.set(Acting(arguments) if hook.instance.observed else None)
             try:
                 hook.function(*hook.pick(arguments))
             except BaseException as error:  # no plugin ends a session, nor the process
                 self.recorder.event("plugin_failed", "error", plugin=hook.name, phase=phase, error=repr(error))
+        acting.set(None)
 
     def order(self, phase: str) -> tuple[str, ...]:
         """The names of the plugins that are asked in ``phase``, in order: read from the very tuple that runs."""
@@ -103,6 +104,8 @@ class Gate:
         asking = _Asking(self, phase, arguments, session, envelope, recipient)
         error: str | None
         try:
+            if asking.ahead:
+                await asyncio.sleep(0)  # so that they see the session as it is now, whatever the others do to it
             for hook in self.chains[phase]:
                 if asking.skips(hook):
                     if asking.decided:
@@ -113,7 +116,9 @@ class Gate:
                 try:
                     answer = asking.call(hook)
                     if answer is not None and not isinstance(answer, Decision) and inspect.isawaitable(answer):
+                        asking.limit(hook)
                         answer = await answer
+                        error = asking.lateness(hook)
                 except BaseException as caught:  # no plugin ends a session, nor the process
                     error = asking.failure(caught, hook)
                 asking.take(hook, answer, error, perf_counter() - start)
@@ -138,6 +143,7 @@ class _Asking:
         "recipient",
         "ruling",
         "session",
+        "watch",
     )
 
     def __init__(
@@ -158,26 +164,17 @@ class _Asking:
         self.decided = False
         self.asked = 0
         self.began = perf_counter()
-        self.ahead: dict[Hook, tuple[asyncio.Task[Any], float]] = {}
-        budget = gate.budgets[phase]
-        if budget is not None:
-            session.watch = gate.deadlines.watch(budget)
-            self._start_ahead()
+        self.watch: Watch | None = None
+        self.ahead: dict[Hook, asyncio.Task[Any]] = {}
+        for hook in gate.ahead[phase]:
+            if hook.instance.circuit.closed and not self._trusted(hook):
+                self.ahead[hook] = self._start(hook)
 
-    @property
-    def watch(self) -> Watch:
-        """The watch of this phase; there is one when any of its hooks may wait."""
-        assert self.session.watch is not None
-        return self.session.watch
-
-    def _start_ahead(self) -> None:
-        """Start the look-ups that may run before their turn, so that waiting times overlap."""
-        now = self.gate.clock.monotonic()
-        for hook in self.gate.chains[self.ruling.phase]:
-            if hook.kind is Kind.AHEAD and hook.instance.circuit.closed and not self._trusted(hook):
-                task = asyncio.get_running_loop().create_task(_run_ahead(hook, self.arguments))
-                task.add_done_callback(_look_at)
-                self.ahead[hook] = (task, now + hook.instance.time_limit)
+    def _start(self, hook: Hook) -> asyncio.Task[Any]:
+        """Start a look-up that may run before its turn, so that waiting times overlap."""
+        task = asyncio.get_running_loop().create_task(_run_ahead(self.gate, hook, self.arguments))
+        task.add_done_callback(_look_at)
+        return task
 
     def _trusted(self, hook: Hook) -> bool:
         if not hook.instance.skip_trusted:
@@ -201,33 +198,52 @@ class _Asking:
         """Call ``hook``; what it gives back may have to be awaited."""
         arguments = self.arguments
         if hook.instance.observed:
-            acting.set(Acting(ahead=False))
             arguments = _own_lists(arguments)
-        if hook.kind is Kind.PLAIN:
-            return hook.function(*hook.pick(arguments))
-        if hook.instance.time_limit and self.ruling.phase != "queue":
-            self.watch.deadline = self.gate.clock.monotonic() + hook.instance.time_limit
+            acting.set(Acting(arguments))
         if hook.kind is Kind.BLOCKING:
             work = functools.partial(contextvars.copy_context().run, _run_blocking, hook, arguments)
             return asyncio.get_running_loop().run_in_executor(self.gate.threads, work)
-        if hook in self.ahead:
-            task, self.watch.deadline = self.ahead.pop(hook)
-            return task
+        if hook.kind is Kind.AHEAD:
+            return self.ahead.pop(hook, None) or self._start(hook)
         return hook.function(*hook.pick(arguments))
 
-    def failure(self, error: BaseException, hook: Hook) -> str:
-        """What went wrong, in words. Raises ``error`` again when it is the client that left, not the plugin's fault."""
-        if not isinstance(error, asyncio.CancelledError | GeneratorExit):
-            return f"{type(error).__name__}: {error}"
-        task = asyncio.current_task()
-        watch = self.session.watch
-        if watch is not None and watch.expired and watch.task.uncancel() == 0:
-            watch.expired = False
-            return f"no answer within {hook.instance.time_limit:g} s"
-        if isinstance(error, GeneratorExit) or (task is not None and task.cancelling()):
+    def limit(self, hook: Hook) -> None:
+        """Put the wait that begins now under the limits of the plugin and of the phase."""
+        gate, phase = self.gate, self.ruling.phase
+        if self.watch is None:
+            self.watch = self.session.watch = gate.deadlines.watch(gate.budgets[phase])
+        if hook.kind is Kind.AHEAD or phase == "queue":  # the one has a watch of its own, the other no limit
+            self.watch.deadline = self.watch.budget
+        else:
+            self.watch.deadline = gate.clock.monotonic() + hook.instance.time_limit
+
+    def lateness(self, hook: Hook) -> str | None:
+        """Why an answer that was waited for does not count. Raises ``CancelledError`` when the client has left.
+
+        A plugin may swallow its cancellation and answer all the same.
+        """
+        if self.watch is None:
+            return None
+        late = self.watch.take_back(self.gate.clock.monotonic())
+        if self.watch.cancelled_by_others:
             hook.instance.circuit.abandoned()
+            raise asyncio.CancelledError
+        return str(_late(hook)) if late else None
+
+    def failure(self, error: BaseException, hook: Hook) -> str:
+        """What went wrong, in words. Raises ``CancelledError`` when it is the client that left, not the plugin's fault.
+
+        Only the task's own count tells a cancellation by the client from one that a plugin raises.
+        """
+        if isinstance(error, GeneratorExit):
             raise error
-        return "CancelledError: raised by the plugin"
+        if (late := self.lateness(hook)) is not None:
+            return late
+        if isinstance(error, PluginError):
+            return str(error)
+        if isinstance(error, asyncio.CancelledError):
+            return "CancelledError: raised by the plugin"
+        return f"{type(error).__name__}: {error}"
 
     def take(self, hook: Hook, answer: Any, error: str | None, seconds: float) -> None:
         """Take what ``hook`` said, or that it failed, into the ruling."""
@@ -247,23 +263,27 @@ class _Asking:
         elif answer is None:
             ruling.trace.append((hook.name, seconds))
         else:
-            ruling.trace.append(Said(hook.name, answer if isinstance(answer, Decision) else None, seconds))
+            ruling.trace.append(_said(hook, answer, seconds))
             if ruling.phase not in ALL_RUN:
                 self.decided = compose(ruling, hook.name, answer, self.session, self.envelope)
 
     def _take_observed(self, hook: Hook, answer: Any, seconds: float) -> None:
         """What an observed plugin says and does is recorded and not applied."""
+        said = _said(hook, answer, seconds)
+        self.ruling.trace.append(replace(said, observed=True, withheld=self._withheld()))
+
+    def _withheld(self) -> tuple[str, ...]:
+        """What the observed plugin that was just asked would have changed."""
         actor = acting.get()
         acting.set(None)
-        withheld = tuple(actor.withheld) if actor else ()
-        decision = answer if isinstance(answer, Decision) else None
-        self.ruling.trace.append(Said(hook.name, decision, seconds, observed=True, withheld=withheld))
+        return () if actor is None else (*actor.withheld, *_changes(self.arguments, actor.arguments))
 
     def _take_error(self, hook: Hook, error: str, seconds: float) -> None:
         instance = hook.instance
-        if instance.observed:
-            acting.set(None)
-        self.ruling.trace.append(Said(hook.name, seconds=seconds, error=error, observed=instance.observed))
+        withheld = self._withheld()
+        self.ruling.trace.append(
+            Said(hook.name, seconds=seconds, error=error, observed=instance.observed, withheld=withheld)
+        )
         self._event("plugin_failed", "error", plugin=hook.name, error=error, id=self.ruling.identify())
         if instance.circuit.failed(self.gate.clock.monotonic()):
             self._event("circuit_opened", "error", plugin=hook.name)
@@ -272,7 +292,7 @@ class _Asking:
     def _count_error(self, instance: Instance) -> None:
         """What an error counts as: never accept, never a permanent refusal. A spent budget always defers."""
         phase = self.ruling.phase
-        spent = self.session.watch is not None and self.gate.clock.monotonic() >= self.session.watch.budget
+        spent = self.watch is not None and self.gate.clock.monotonic() >= self.watch.budget
         if phase in ALL_RUN or phase == "greeting" or not (spent or _defers(instance)):
             return
         name = "gatepost" if spent else instance.name
@@ -287,11 +307,12 @@ class _Asking:
         chain = self.gate.chains[self.ruling.phase]
         if self.asked < len(chain):
             self.ruling.unasked = tuple(hook.name for hook in chain[self.asked :])
-        if self.session.watch is not None:
-            self.gate.deadlines.release(self.session.watch)
+        if self.watch is not None:
+            self.gate.deadlines.release(self.watch)
             self.session.watch = None
-        for task, _ in self.ahead.values():
+        for task in self.ahead.values():
             task.cancel()
+        acting.set(None)  # the client may have left in the midst of an observed plugin
         self.ruling.seconds = perf_counter() - self.began
 
 
@@ -311,12 +332,27 @@ def _chain(plugins: pluggy.PluginManager, instances: tuple[Instance, ...], phase
     return tuple(hooks)
 
 
-async def _run_ahead(hook: Hook, arguments: tuple[Any, ...]) -> Any:
+async def _run_ahead(gate: Gate, hook: Hook, arguments: tuple[Any, ...]) -> Any:
+    """A look-up in a task of its own, with a time limit of its own, whatever is waited for before its turn."""
     acting.set(Acting(ahead=True))
+    watch = gate.deadlines.watch(hook.instance.time_limit)
     try:
-        return await hook.function(*hook.pick(arguments))
+        answer = await hook.function(*hook.pick(arguments))
     except (SystemExit, KeyboardInterrupt) as error:  # in a task of its own these would end the process
         raise PluginError(f"{type(error).__name__}: {error}") from error
+    except asyncio.CancelledError:
+        if not watch.take_back(gate.clock.monotonic()) or watch.cancelled_by_others:
+            raise
+        raise _late(hook) from None
+    finally:
+        gate.deadlines.release(watch)
+    if watch.take_back(gate.clock.monotonic()):
+        raise _late(hook)
+    return answer
+
+
+def _late(hook: Hook) -> PluginError:
+    return PluginError(f"no answer within {hook.instance.time_limit:g} s")
 
 
 def _run_blocking(hook: Hook, arguments: tuple[Any, ...]) -> Any:
@@ -332,6 +368,22 @@ def _look_at(task: asyncio.Task[Any]) -> None:
         task.exception()
 
 
+def _said(hook: Hook, answer: Any, seconds: float) -> Said:
+    if isinstance(answer, Mapping):
+        return Said(hook.name, seconds=seconds, answers=tuple((str(to), decision) for to, decision in answer.items()))
+    return Said(hook.name, answer if isinstance(answer, Decision) else None, seconds)
+
+
 def _own_lists(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
     """An observed plugin may change a list that it is given (capabilities): let it be a copy."""
     return tuple(list(argument) if type(argument) is list else argument for argument in arguments)
+
+
+def _changes(given: tuple[Any, ...], own: tuple[Any, ...]) -> list[str]:
+    """What was put into or taken out of the lists of ``own``, which began as those of ``given``."""
+    changes = []
+    for before, after in zip(given, own, strict=False):
+        if type(before) is list:
+            changes += [f"add {item!r}" for item in after if item not in before]
+            changes += [f"remove {item!r}" for item in before if item not in after]
+    return changes

@@ -46,14 +46,18 @@ class Said:
     observed: bool = False
     withheld: tuple[str, ...] = ()
     """What an observed plugin did besides answering (trust, header edits, capabilities) and was not applied."""
+    answers: tuple[tuple[str, Decision], ...] = ()
+    """At queue: what it said of each recipient, when it did not say one thing of all."""
 
     def __str__(self) -> str:
         if self.skipped:
             return f"skipped: {self.skipped}"
+        if self.answers:
+            return "; ".join(f"<{recipient}> {decision}" for recipient, decision in self.answers)
         return self.error or (str(self.answer) if self.answer else "no opinion")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Ruling:
     """The outcome of asking one phase."""
 

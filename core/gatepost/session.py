@@ -33,9 +33,11 @@ Ledger = dict[tuple[str, str], float]
 class Acting:
     """On whose behalf code runs that may not write: an observed plugin, or a look-up that runs ahead."""
 
-    __slots__ = ("ahead", "withheld")
+    __slots__ = ("ahead", "arguments", "withheld")
 
-    def __init__(self, ahead: bool) -> None:
+    def __init__(self, arguments: tuple[Any, ...] = (), *, ahead: bool = False) -> None:
+        self.arguments = arguments
+        """Those that an observed plugin was given, with lists of its own."""
         self.ahead = ahead
         self.withheld: list[str] = []
 
