@@ -8,6 +8,7 @@ This module knows no plugin: their options are validated by ``validate_options``
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import re
@@ -25,7 +26,7 @@ from gatepost.errors import ConfigError, Mistake
 from gatepost.option_kinds import dotted_key
 from gatepost.options import CORE_KEYS, Options
 from gatepost.toml_lines import error_line, key_lines
-from gatepost.wording import complaints
+from gatepost.wording import Complaint, complaints
 
 __all__ = [
     "Config",
@@ -43,6 +44,7 @@ __all__ = [
     "default_text",
     "find",
     "load",
+    "survey",
     "validate_options",
 ]
 
@@ -90,6 +92,17 @@ def find(explicit: Path | None, environ: Mapping[str, str]) -> Path | None:
 
 def load(path: Path | None, environ: Mapping[str, str]) -> Config:
     """Read, merge and validate; None means the embedded default. Raises ConfigError with every mistake there is."""
+    config, mistakes = survey(path, environ)
+    if mistakes or config is None:
+        raise ConfigError(mistakes)
+    return config
+
+
+def survey(path: Path | None, environ: Mapping[str, str]) -> tuple[Config | None, list[Mistake]]:
+    """Every mistake, and what the rest says: so that ``check`` can name mistakes in plugins' tables at the same time.
+
+    The rest is None when a file cannot be read, or when nothing sensible is left without the wrong keys.
+    """
     layers, mistakes = Layers(), list[Mistake]()
     if path is None:
         name, folder = "the embedded default", Path.cwd()
@@ -100,17 +113,34 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Config:
     is_whole = not mistakes
     mistakes += _lay_environment(layers, environ)
     source = Source(folder, environ, name, layers.places)
+    config, wrong = _validated(layers.merged, source)
+    mistakes += [
+        Mistake(*source.locate(complaint.path), dotted_key(complaint.path), complaint.message)
+        for complaint in wrong
+        if is_whole or not complaint.is_missing
+    ]
+    if wrong and is_whole:
+        config, wrong = _validated(_without(layers.merged, wrong), source)
+    return (config if is_whole else None), _in_order(mistakes, source)
+
+
+def _validated(tables: Mapping[str, Any], source: Source) -> tuple[Config | None, list[Complaint]]:
     try:
-        config = Config.model_validate(layers.merged, context=source.context())
+        return Config.model_validate(tables, context=source.context()), []
     except ValidationError as error:
-        mistakes += [
-            Mistake(*source.locate(complaint.path), dotted_key(complaint.path), complaint.message)
-            for complaint in complaints(error, Config, layers.merged)
-            if is_whole or not complaint.is_missing
-        ]
-    if mistakes:
-        raise ConfigError(_in_order(mistakes, source))
-    return config
+        return None, complaints(error, Config, tables)
+
+
+def _without(tables: Mapping[str, Any], wrong: list[Complaint]) -> dict[str, Any]:
+    """The tables without what is wrong in them: a wrong key or list element, or a table that lacks a required key."""
+    rest = copy.deepcopy(dict(tables))
+    paths = {complaint.path[:-1] if complaint.is_missing else complaint.path for complaint in wrong}
+    for path in sorted(filter(None, paths), reverse=True):  # the last element of a list first, or indexes would shift
+        holder: Any = rest
+        for part in path[:-1]:
+            holder = holder[part]
+        del holder[path[-1]]
+    return rest
 
 
 OptionsT = TypeVar("OptionsT", bound=Options)

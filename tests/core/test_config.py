@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from gatepost import config as config_module
-from gatepost.config import Config, PluginTable, SocketAddress, default_text, find, load, validate_options
+from gatepost.config import Config, PluginTable, SocketAddress, default_text, find, load, survey, validate_options
 from gatepost.config_source import Layers
 from gatepost.errors import ConfigError, Mistake
 from gatepost.options import Duration, Network, Options, Secret, Size, WatchedFile
@@ -692,3 +692,26 @@ def test_a_secret_in_the_wrong_place_is_not_repeated(table: str, write: Write) -
         validate_options(Example, config.plugin("x"), config)
     assert "hunter2" not in str(caught.value)
     assert caught.value.__suppress_context__
+
+
+# What is right beside what is wrong
+
+
+def test_a_survey_names_every_mistake_and_reads_the_rest(write: Write) -> None:
+    path = write(
+        '[listen.smtp]\nbind = ["127.0.0.1:2525", "127.0.0.1:99999", "zz"]\n[listen.other]\nplugins = ["a"]\n'
+        '[limits]\nidle = "5x"\nrecipients = 7\n[plugins]\norder = ["a", "bad name", "b"]\n'
+        '[plugins.a]\nmode = "of"\nx = 1'
+    )
+    config, found = survey(path, {})
+    assert [mistake.line for mistake in found] == [2, 2, 3, 6, 9, 11]
+    assert config is not None
+    assert config.listeners.keys() == {"smtp"}
+    assert [str(address) for address in config.listeners["smtp"].bind] == ["127.0.0.1:2525"]
+    assert (config.limits.idle, config.limits.recipients) == (300.0, 7)
+    assert (config.order, config.plugin("a").mode, config.plugin("a").options) == (("a", "b"), "enforce", {"x": 1})
+
+
+def test_a_survey_of_text_that_is_no_toml_has_no_rest(write: Write) -> None:
+    config, found = survey(write("this is no TOML"), {})
+    assert config is None and len(found) == 1
