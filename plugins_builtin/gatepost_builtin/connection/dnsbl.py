@@ -37,7 +37,7 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, ip_network
 from typing import Annotated
@@ -308,22 +308,23 @@ class Dnsbl:
         return texts[0][:TXT_LIMIT] if texts else "it gives no reason"
 
     def _rule(self, findings: Sequence[Finding], scored: bool) -> Decision | None:
-        """What the findings lead to: the same for every recipient of a session."""
+        """What the findings lead to: the same for every recipient of a session.
+
+        Only what stays in the record speaks of the trouble that we have with a list; the rest may reach the client.
+        """
         if not findings:
             return None
         total = math.fsum(finding.points for finding in findings)
         if scored and not self._rules_itself:
-            return points(total, _words_of(findings, total != 0))
-        if total >= self._deny_at:
-            return deny(_words_of(findings, True))
-        if total >= self._defer_at:
-            return defer(_words_of(findings, True))
-        return points(0, _words_of(findings, False))
+            return points(total, _texts(finding for finding in findings if finding.points or not total))
+        if total >= min(self._deny_at, self._defer_at):
+            refuse = deny if total >= self._deny_at else defer
+            return refuse(_texts(finding for finding in findings if finding.points > 0))
+        return points(0, _texts(findings))
 
 
-def _words_of(findings: Sequence[Finding], for_client: bool) -> str:
-    """All that was found; or what the client may hear of it, which is not the trouble that we have with a list."""
-    return "; ".join(finding.text for finding in findings if finding.points or not for_client)
+def _texts(findings: Iterable[Finding]) -> str:
+    return "; ".join(finding.text for finding in findings)
 
 
 def fill_in(text: str, words: Mapping[str, str]) -> str:
