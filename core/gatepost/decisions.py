@@ -36,11 +36,14 @@ class Action(Enum):
     POINTS = "points"
 
 
+_CLASSES = {Action.DENY: 5, Action.DEFER: 4}
+
+
 def printable(text: str) -> str:
     """``text`` as it may stand in a reply: control characters become one blank, what is not ASCII a ``?``."""
-    if text.isascii() and text.isprintable() and len(text) <= TEXT_LIMIT:
+    if text.isascii() and text.isprintable():
         return text
-    return _NOT_ASCII.sub("?", _CONTROLS.sub(" ", text))[:TEXT_LIMIT].strip()
+    return _NOT_ASCII.sub("?", _CONTROLS.sub(" ", text)).strip()
 
 
 def check_code(code: int | None, status: str | None, reply_class: int) -> None:
@@ -63,7 +66,9 @@ class Decision:
     number: float = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "text", printable(self.text))
+        object.__setattr__(self, "text", printable(self.text)[:TEXT_LIMIT])
+        if self.code is not None or self.status is not None:
+            check_code(self.code, self.status, _CLASSES.get(self.action, 2))
 
     @property
     def refuses(self) -> bool:
@@ -96,7 +101,6 @@ def deny(text: str, code: int | None = None, status: str | None = None, disconne
 
     ``disconnect`` closes after the reply. Raises ``ValueError`` when code or status are of another class.
     """
-    check_code(code, status, 5)
     return Decision(Action.DENY, text, code, status, disconnect)
 
 
@@ -105,7 +109,6 @@ def defer(text: str, code: int | None = None, status: str | None = None, disconn
 
     ``disconnect`` closes after the reply, which is then 421 in every phase. Raises ``ValueError`` as ``deny`` does.
     """
-    check_code(code, status, 4)
     return Decision(Action.DEFER, text, code, status, disconnect)
 
 
@@ -147,7 +150,7 @@ class Reply:
 
 
 def _fold(text: str, width: int) -> list[str]:
-    return [text] if len(text) <= width else textwrap.wrap(text, width)
+    return [text] if len(text) <= width else textwrap.wrap(text, width) or [""]
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,8 +193,9 @@ def refusal(phase: str, decision: Decision, identifier: str) -> Reply:
         code, status = 421, "4.7.0"
     else:
         code = decision.code or code
+    status = f"{code // 100}{(decision.status or status)[1:]}"  # starttls says 454 to a deny too
     text = decision.text or ("refused" if decision.permanent else "try again later")
-    return Reply(code, f"{text} [{identifier}]", decision.status or status, decision.disconnect or phase == "connect")
+    return Reply(code, f"{text} [{identifier}]", status, decision.disconnect or phase == "connect")
 
 
 # Replies of the core itself, by name. Where a text depends on the case, a function makes it.
