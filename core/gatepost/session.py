@@ -71,17 +71,21 @@ class Later(Generic[T]):
         self._value: T | None = None
         self._error: BaseException | None = None
         self._task: asyncio.Task[None] | None = asyncio.get_running_loop().create_task(self._run(work))
+        self._task.add_done_callback(lambda task: self._ended(task, work))
 
     async def _run(self, work: Coroutine[Any, Any, T]) -> None:
         try:
             self._value = await work
-        except asyncio.CancelledError as error:
-            self._error = error
+        except asyncio.CancelledError:
             raise
         except BaseException as error:  # SystemExit must not leave a task of ours; it is raised where it is taken
             self._error = error
-        finally:
-            self._task = None
+
+    def _ended(self, task: asyncio.Task[None], work: Coroutine[Any, Any, T]) -> None:
+        self._task = None
+        if task.cancelled():
+            self._error = asyncio.CancelledError()
+            work.close()  # it may never have begun
 
     @property
     def done(self) -> bool:
