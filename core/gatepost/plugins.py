@@ -222,14 +222,11 @@ class _Loader:
 
 def load(config: Config, services: Services, recorder: Recorder, threads: ThreadPoolExecutor | None = None) -> Policy:
     """Load the policy. Raises ``ConfigError`` with every mistake in it."""
-    loader = _Loader(config, services)
+    instances, mistakes = survey(config, services)
+    if mistakes:
+        raise ConfigError(mistakes)
     orders = {name: _order(config, listener.plugins) for name, listener in config.listeners.items()}
     default_order = _order(config, None)
-    named = dict.fromkeys(name for order in (default_order, *orders.values()) for name in order)
-    instances = {name: made for name in named if (made := loader.instance(name)) is not None}
-    _complain_of_twins(loader, instances)
-    if loader.mistakes:
-        raise ConfigError(sorted(loader.mistakes, key=lambda mistake: (mistake.where, mistake.line)))
     score = Score(config.score.defer_at, config.score.deny_at)
 
     def gate(order: Sequence[str]) -> Gate:
@@ -242,6 +239,16 @@ def load(config: Config, services: Services, recorder: Recorder, threads: Thread
         manager=register(tuple(instances.values())),
         default=gate(default_order),
     )
+
+
+def survey(config: Config, services: Services) -> tuple[dict[str, Instance], list[Mistake]]:
+    """Every plugin of every order that can be loaded, by name, and every mistake there is."""
+    loader = _Loader(config, services)
+    orders = (None, *(listener.plugins for listener in config.listeners.values()))
+    named = dict.fromkeys(name for own in orders for name in _order(config, own))
+    instances = {name: made for name in named if (made := loader.instance(name)) is not None}
+    _complain_of_twins(loader, instances)
+    return instances, sorted(loader.mistakes, key=lambda mistake: (mistake.where, mistake.line))
 
 
 def make_gate(

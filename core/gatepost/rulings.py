@@ -103,6 +103,30 @@ class Ruling:
         """Let ``plugin`` decide."""
         self.decision, self.plugin, self.fault = decision, plugin, fault
 
+    def facts(self) -> dict[str, object]:
+        """The ruling as plain values, for JSON."""
+        return {
+            "phase": self.phase,
+            "recipient": str(self.recipient) if self.recipient else None,
+            "outcome": str(self.decision) if self.decision else None,
+            "plugin": self.plugin,
+            "seconds": round(self.seconds, 6),
+            "otherwise": self.without(self.plugin) if self.decision else None,
+            "unasked": list(self.unasked),
+            "vouched": self.vouched,
+            "spoken_at": self.spoken_at,
+            "said": [
+                {
+                    "plugin": said.plugin,
+                    "answer": str(said),
+                    "seconds": round(said.seconds, 6),
+                    "observed": said.observed,
+                    "withheld": list(said.withheld),
+                }
+                for said in self.said
+            ],
+        }
+
     def without(self, plugin: str) -> str:
         """What the others that were asked would have led to, had ``plugin`` been silent (the counterfactual)."""
         rest = [said for said in self.said if said.plugin != plugin and not said.observed and said.answer]
@@ -168,30 +192,8 @@ class Record:
             "size": self.size,
             "seconds": round(self.seconds, 6),
             "trusted": self.trusted,
-            "rulings": [_ruling_facts(ruling) for ruling in self.rulings],
+            "rulings": [ruling.facts() for ruling in self.rulings],
         }
-
-
-def _ruling_facts(ruling: Ruling) -> dict[str, object]:
-    return {
-        "phase": ruling.phase,
-        "recipient": str(ruling.recipient) if ruling.recipient else None,
-        "outcome": str(ruling.decision) if ruling.decision else None,
-        "plugin": ruling.plugin,
-        "seconds": round(ruling.seconds, 6),
-        "otherwise": ruling.without(ruling.plugin) if ruling.decision else None,
-        "unasked": list(ruling.unasked),
-        "said": [
-            {
-                "plugin": said.plugin,
-                "answer": str(said),
-                "seconds": round(said.seconds, 6),
-                "observed": said.observed,
-                "withheld": list(said.withheld),
-            }
-            for said in ruling.said
-        ],
-    }
 
 
 def reply_text(reply: Reply) -> str:
