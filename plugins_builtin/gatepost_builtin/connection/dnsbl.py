@@ -24,12 +24,12 @@ list. At start and hourly the test points are asked: a list that lists 127.0.0.1
 is switched off for that family until a test goes well; one that does not list 127.0.0.2 is probably dead: a warning.
 A test that is not answered changes nothing.
 
-``toml
+```toml
 [plugins.dnsbl.zones]
 "bl.example.net" = 2
 "white.example.org" = { points = -3, answers = ["127.0.0.0/16"] }
 "key.bl.example.com" = { points = 2, text = "{ip} is listed: {txt}" }  # our key stays out of the text
-``
+```
 """
 
 from __future__ import annotations
@@ -197,10 +197,10 @@ class DNSList:
         self.complained = False
         """True when the log already has, since the last test, that it refuses to answer us."""
 
-    def listings(self, answers: Sequence[str]) -> list[IPv4Address]:
-        """Those of `answers` that say the address is listed."""
+    def lists(self, answers: Sequence[str]) -> bool:
+        """True when one of `answers` says that the address is listed."""
         found = map(IPv4Address, answers)
-        return [each for each in found if each not in ERRORS and any(each in known for known in self.zone.answers)]
+        return any(each not in ERRORS and any(each in known for known in self.zone.answers) for each in found)
 
 
 class Dnsbl:
@@ -232,25 +232,34 @@ class Dnsbl:
     async def _test_lists(self) -> None:
         for each in self._lists:
             each.complained = False
-        await asyncio.gather(*(self._test(each, family) for each in self._lists for family in TEST_POINTS))
+        tests = [
+            test
+            for each in self._lists
+            for family, (nobody, somebody) in TEST_POINTS.items()
+            for test in (self._must_not_list(each, family, nobody), self._should_list(each, family, somebody))
+        ]
+        await asyncio.gather(*tests)
 
-    async def _test(self, tested: DNSList, family: int) -> None:
-        nobody, somebody = TEST_POINTS[family]
+    async def _must_not_list(self, tested: DNSList, family: int, nobody: str) -> None:
         try:
-            wrong = tested.listings(await self._ask(tested, nobody))
-            right = await self._ask(tested, somebody)
+            answers = await self._ask(tested, nobody)
         except DNSTemporaryError:
             return
-        self._refuses_us(tested, right)
-        if wrong:
+        if tested.lists(answers):
             tested.off.add(family)
             self._log.warning("list_off", zone=tested.name, reason=f"it lists {nobody}, and so everybody")
         elif family in tested.off:
-            tested.off.discard(family)
+            tested.off.remove(family)
             self._log.info("list_on", zone=tested.name, reason=f"it does not list {nobody} any more")
-        if not any(IPv4Address(answer) in ANSWERS for answer in right):
-            say = self._log.warning if family == 4 else self._log.info  # many lists know IPv4 only
-            say("list_empty", zone=tested.name, reason=f"it does not list {somebody}, as a living list should")
+
+    async def _should_list(self, tested: DNSList, family: int, somebody: str) -> None:
+        try:
+            answers = await self._ask(tested, somebody)
+        except DNSTemporaryError:
+            return
+        if not self._refuses_us(tested, answers) and not any(IPv4Address(answer) in ANSWERS for answer in answers):
+            warn = self._log.warning if family == 4 else self._log.info  # many lists know IPv4 only
+            warn("list_empty", zone=tested.name, reason=f"it does not list {somebody}, as a living list should")
 
     # The client.
 
@@ -277,7 +286,7 @@ class Dnsbl:
         except DNSTemporaryError as error:
             self._log.info("list_unanswered", zone=asked.name, client=client, error=str(error))
             return Finding(0, f"{asked.name}: no answer")
-        if asked.listings(answers):
+        if asked.lists(answers):
             return Finding(asked.zone.points, await self._words(asked, client))
         return Finding(0, f"{asked.name}: it refuses to answer us") if self._refuses_us(asked, answers) else None
 

@@ -136,3 +136,13 @@ async def test_dead_dns_holds_the_start_for_one_question_only() -> None:
             lists.policy.dns.delays[f"{reversed_address(point)}.{zone}", "A"] = 60.0
     await lists.start()
     assert lists.policy.clock.monotonic() == 5.0
+
+
+async def test_one_silent_test_point_does_not_hush_the_other() -> None:
+    lists = Lists()
+    lists.list()
+    lists.list(client="127.0.0.1")
+    lists.silence(client="127.0.0.2")
+    await lists.start()
+    assert (BL, "list_off") in lists.log.warnings()
+    assert (await lists.ask()).startswith("250 ")

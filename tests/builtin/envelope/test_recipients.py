@@ -51,9 +51,7 @@ async def test_every_mailbox_of_a_domain_without_given_addresses_is_ours() -> No
     assert await reply_to("anybody@example.org", domains=["example.org"]) == OURS
 
 
-@pytest.mark.parametrize(
-    "recipient", ["b@example.net", "b@sub.example.org", "b@org", "b@notexample.org", "b@[192.0.2.1]"]
-)
+@pytest.mark.parametrize("domain", ["example.net", "sub.example.org", "org", "notexample.org", "[192.0.2.1]"])
 async def test_a_foreign_domain_is_refused_for_good(domain: str) -> None:
     assert await reply_to(f"b@{domain}", domains=["example.org"]) == FOREIGN
 
