@@ -1,17 +1,25 @@
 """Hand messages to a mail server behind this one, by SMTP or LMTP.
 
-The next hop is asked while the client still waits, so its word is the client's: with `verify` every recipient is
-played to it at once (MAIL, RCPT) and its real answer passed on, and 250 is said only after the next hop has said it.
-An unknown mailbox is refused in the session; no bounce is ever made and no queue kept here.
+**What it does.** The next hop is asked while the client still waits, so its word is the client's: with `verify` every
+recipient is played to it at once (MAIL, RCPT) and its real answer passed on, and 250 is said only after the next hop
+has said it. An unknown mailbox is refused in the session; no bounce is ever made and no queue kept here.
 
-What the next hop refuses is refused for good only where it speaks of the mail: at MAIL, RCPT and the end of the
-message. When it cannot be reached (451 4.4.1) or refuses us (451 4.4.0, with a warning in the log), the client tries
-again later. Several targets in `to` are tried in order. SIZE, 8BITMIME and SMTPUTF8 are passed on; a message that needs
-what the next hop lacks is refused (554 5.6.3, 553 5.6.7), never converted. With `xforward` a Postfix that offers
-XFORWARD learns who our client is, for its log and its own checks.
+```toml
+[plugins.forward]
+to = ["smtp://127.0.0.1:10025", "smtp://192.0.2.10:25"]    # tried in this order
+```
 
-It costs a connection to the next hop for each transaction under way; idle ones are kept for half a minute and used
-again. Do not use it towards a listener of the next hop that lets us relay: give it one with empty mynetworks.
+SIZE, 8BITMIME and SMTPUTF8 are passed on; a message that needs what the next hop lacks is refused, never converted.
+With `xforward` a Postfix that offers XFORWARD learns who our client is, for its log and its own checks.
+
+**What it costs.** A connection to the next hop for each transaction under way; idle ones are kept for half a minute and
+used again.
+
+**When not to use it.** Towards a listener of the next hop that lets us relay: give it one with empty mynetworks.
+
+**On the wire.** What the next hop refuses is refused for good only where it speaks of the mail: at MAIL, RCPT and the
+end of the message. When it cannot be reached (451 4.4.1) or refuses us (451 4.4.0, with a warning in the log), the
+client tries again later. 554 5.6.3 and 553 5.6.7 say that the next hop lacks 8BITMIME or SMTPUTF8.
 """
 
 from __future__ import annotations

@@ -4,6 +4,12 @@
 in `domains` or in one of `files`, or when a mailbox of it does. A domain of which mailboxes are given has these and
 no others; a domain of which none is given has them all, and the next hop knows better (`forward` asks it).
 
+```toml
+[plugins.recipients]
+domains = ["example.org"]                       # forward asks for its mailboxes
+addresses = ["info@example.com", "bob@example.com"]
+```
+
 **Why it works.** A foreign recipient is refused while the client waits, so we are no open relay and make no bounces.
 The tricks of old relays go the same way: a local part that holds `@`, `%` or `!`, quoted or not, is an order to
 send on (`victim%elsewhere.example@ours`), and many a mail server behind us would obey it, since to it we are a
