@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import reference_pages
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 project = "gatepost"
 copyright = "the gatepost authors"  # noqa: A001 - Sphinx reads this name
@@ -17,3 +27,8 @@ html_theme = "furo"
 html_title = f"gatepost {release}"
 html_copy_source = False
 html_show_sourcelink = False
+
+
+def setup(app: Sphinx) -> None:
+    """Make the reference from the code before the pages are read."""
+    app.connect("builder-inited", lambda app: reference_pages.write(Path(app.srcdir, "reference")))

@@ -1,0 +1,267 @@
+"""The reference of the manual, made from the code: configuration, plugins, phases, public API, command line.
+
+Sphinx calls ``write`` before it reads the pages (see ``conf``). What the code does not document is missing here, and
+``tests/docs`` says so. The prose around the reference stands in the pages of this folder.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import shutil
+from collections.abc import Iterable, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+from definitions import Definition, definition, exported
+from pydantic import BaseModel
+
+from gatepost.config_model import Config, PluginTable
+from gatepost.decisions import PHASE_CODES
+from gatepost.hookspecs import ALL_RUN, PHASES
+from gatepost.options import CORE_KEYS, Option, describe
+from gatepost.plugins import Installed, hooks_of, installed
+
+KINDS = {"duration": "Duration", "size": "Size", "network": "Network", "secret": "Secret", "file": "WatchedFile"}
+"""What the tables of options call a kind of value, and the name in the public API that documents it."""
+
+API_SECTIONS = {
+    "What a plugin says": ("decisions", "hookspecs"),
+    "What it sees": ("session", "message", "address", "rulings"),
+    "What it is given": ("options", "option_kinds", "watched_file", "site", "services"),
+    "Errors": ("errors",),
+}
+"""The modules whose public names stand under each heading."""
+
+
+def write(folder: Path) -> None:
+    """Write all pages into ``folder``, which holds nothing else."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for name, text in pages().items():
+        page = folder / name
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text(text, encoding="utf-8")
+
+
+def pages() -> dict[str, str]:
+    """Every page by its file name."""
+    made = {
+        "configuration.md": configuration(),
+        "commands.md": commands(),
+        "phases.md": phases(),
+        "api.md": public_api(),
+    } | {f"plugins/{offer.name}.md": plugin(offer) for offer in built_in()}
+    return {"index.md": index(made)} | made
+
+
+def built_in() -> list[Installed]:
+    """The plugins that come with gatepost."""
+    return [offer for offer in installed() if offer.package == "gatepost"]
+
+
+def index(names: Iterable[str]) -> str:
+    """The list of the other pages, in their order."""
+    listed = "\n".join(name.removesuffix(".md") for name in names)
+    return _page("# Reference", "Made from the code.", f"```{{toctree}}\n:maxdepth: 1\n\n{listed}\n```")
+
+
+# Configuration
+
+
+def configuration() -> str:
+    """Every table and key of the configuration file."""
+    tables = {model: key for key, model in _tables_in(Config)}
+    own = [option for option in describe(Config) if option.name not in tables.values()]
+    parts = [
+        "# Configuration keys",
+        "How the file is found, what lies over it and where secrets go: [Configuration](../configuration.md).",
+        "## At the top of the file",
+        _option_table(own),
+    ]
+    for model in (*tables, PluginTable):
+        title, _, meaning = inspect.cleandoc(model.__doc__ or "").partition(": ")
+        keys = [option for option in describe(model) if model is not PluginTable or option.name in CORE_KEYS]
+        parts += [f"## {title}", meaning[:1].upper() + meaning[1:], _option_table(keys)]
+    parts += ["## Kinds of value", *(f"**{kind}**: {definition('gatepost', name).doc}" for kind, name in KINDS.items())]
+    return _page(*parts)
+
+
+def _tables_in(model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
+    """The key and the model of each table inside a table."""
+    for name, field in model.model_fields.items():
+        for inner in _models(field.annotation):
+            yield field.alias or name, inner
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models(part)
+
+
+def _option_table(options: Iterable[Option]) -> str:
+    return _table(
+        ("key", "type", "default", "meaning"),
+        [(_code(option.name), option.type, _default(option), option.doc) for option in options],
+    )
+
+
+def _default(option: Option) -> str:
+    if option.default == "required" and "Default:" not in option.doc:
+        return "**required**"
+    return "–" if option.default in {"required", "none"} else _code(option.default)
+
+
+# Plugins
+
+
+def plugin(offer: Installed) -> str:
+    """The page of one plugin: its module's docstring, its options, an example, and what it declares."""
+    loaded = offer.load()
+    module, model = import_module(offer.target.partition(":")[0]), getattr(loaded, "Options", None)
+    text = inspect.cleandoc(module.__doc__ or "")
+    parts = [f"# {offer.name}", text]
+    if "```toml" not in text:
+        parts += ["**To begin with.**" + (" These are the defaults." if model else ""), _example(offer.name, model)]
+    parts += ["## Options", *(_options_of(model) if model else ["None."]), "## What it declares", _declared(loaded)]
+    return _page(*parts)
+
+
+def _options_of(model: type[BaseModel]) -> Iterator[str]:
+    yield "Besides the keys that [every plugin's table](../configuration.md) may have:"
+    yield _option_table(describe(model))
+    holders: dict[type[BaseModel], list[str]] = {}
+    for key, inner in _tables_in(model):
+        holders.setdefault(inner, []).append(_code(key))
+    for inner, keys in holders.items():
+        yield f"### A table in {' or '.join(keys)}"
+        yield _option_table(describe(inner))
+
+
+def _example(name: str, model: type[BaseModel] | None) -> str:
+    """A table to paste that says what holds anyway; for a plugin without options, an order that names it."""
+    if model is None:
+        return _fence("toml", f'[plugins]\norder = ["{name}"]')
+    lines = [f"{option.name} = {option.default}" for option in describe(model) if option.default != "none"]
+    return _fence("toml", "\n".join((f"[plugins.{name}]", *lines)))
+
+
+def _declared(loaded: Any) -> str:
+    taken = {phase for phase, _ in hooks_of(loaded)}
+    grants = getattr(loaded, "grants", ())
+    rows = [
+        ("takes part in", ", ".join(f"[{phase}](../phases.md#{phase})" for phase in PHASES if phase in taken)),
+        ("grants", grants if isinstance(grants, str) else ", ".join(grants) or "nothing"),
+        ("`on_error`", _code(f'"{getattr(loaded, "on_error", "defer")}"')),
+        ("trusted clients", "are not asked about" if getattr(loaded, "skip_trusted", False) else "are asked about too"),
+    ]
+    return _table(("", ""), rows) + "\n\nWhat these mean: [What a plugin says](../../plugins.md)."
+
+
+# Phases
+
+
+def phases() -> str:
+    """Every hook specification, in the order of a session."""
+    specs = {each.name: each for each in definition("gatepost.hookspecs", "Hookspecs").members}
+    rows = [(f"[{phase}](#{phase})", *_codes(phase)) for phase in PHASES]
+    parts = [
+        "# Phases",
+        "In the order of a session, with the codes that a refusal has when the plugin gives none of its own.",
+        _table(("phase", "deny", "defer", ""), rows),
+        "## hookimpl",
+        definition("gatepost", "hookimpl").doc,
+    ]
+    for phase in PHASES:
+        parts += [f"## {phase}", _fence("python", specs[phase].signature), specs[phase].doc]
+    return _page(*parts)
+
+
+def _codes(phase: str) -> tuple[str, str, str]:
+    if phase not in PHASE_CODES:
+        return "–", "–", "all run" if phase in ALL_RUN else "the first answer is used"
+    codes = PHASE_CODES[phase]
+    return f"{codes.deny[0]} {codes.deny[1]}", f"{codes.defer[0]} {codes.defer[1]}", "the first decision is used"
+
+
+# Public API
+
+
+def public_api() -> str:
+    """Every name that a plugin may import."""
+    parts = ["# Public API", "All that a plugin may import: `from gatepost import …`. Everything else may change."]
+    found = exported("gatepost")
+    for heading, modules in API_SECTIONS.items():
+        parts.append(f"## {heading}")
+        for each in [each for each in found if each.module.split(".")[1] in modules]:
+            parts += _documented(f"### {each.name}", each)
+            for member in each.members:
+                parts += _documented(f"#### {each.name}.{member.name}", member) if member.doc else []
+    return _page(*parts)
+
+
+def _documented(heading: str, found: Definition) -> list[str]:
+    undescribed = [member.signature for member in found.members if not member.doc]
+    inside = "".join(f"\n    {signature}" for signature in undescribed)
+    return [heading, _fence("python", found.signature + inside), found.doc]
+
+
+# Command line
+
+
+def commands() -> str:
+    """Every command with its options, from the very objects that run."""
+    main: click.Command = import_module("gatepost.cli").main
+    parts = ["# Commands"]
+    for context in _contexts(click.Context(main, info_name="gatepost")):
+        command = context.command
+        usage = " ".join((context.command_path, *command.collect_usage_pieces(context)))
+        parts += [f"## {context.command_path}", _fence("console", f"$ {usage}"), _help(command.help or "")]
+        records = [record for each in command.get_params(context) if (record := each.get_help_record(context))]
+        parts.append(_table(("option", "meaning"), [(_code(names), meaning) for names, meaning in records]))
+    return _page(*parts)
+
+
+def _contexts(context: click.Context) -> Iterator[click.Context]:
+    """One context for each command, parents first."""
+    yield context
+    if isinstance(context.command, click.Group):
+        for name in context.command.list_commands(context):
+            inner = context.command.get_command(context, name)
+            if inner is not None and not inner.hidden:
+                yield from _contexts(click.Context(inner, info_name=name, parent=context))
+
+
+def _help(text: str) -> str:
+    r"""A command's help as Markdown: what click keeps as it stands (after ``\b``) is a block of code."""
+    paragraphs = inspect.cleandoc(text.partition("\f")[0]).split("\n\n")
+    return "\n\n".join(
+        _fence("text", part.removeprefix("\b\n")) if part.startswith("\b") else part for part in paragraphs
+    )
+
+
+# Markdown
+
+
+def _page(*parts: str) -> str:
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _fence(language: str, text: str) -> str:
+    return f"```{language}\n{text}\n```"
+
+
+def _code(text: str) -> str:
+    return f"`` {text} ``" if "`" in text else f"`{text}`"
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join("| " + " | ".join(_cell(part) for part in line) + " |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return re.sub(r"\s+", " ", text).replace("|", r"\|")
