@@ -18,12 +18,12 @@ from typing import Any
 from gatepost import decisions
 from gatepost.address import Address, parse_parameters, parse_path
 from gatepost.composition import rule_score
-from gatepost.decisions import Action, Reply, defer, refusal
+from gatepost.decisions import Action, Reply, defer, identified, refusal
 from gatepost.delivery import hand_over
 from gatepost.errors import AddressError
 from gatepost.gate import Gate
 from gatepost.message import Intake, Message
-from gatepost.rulings import Receipt, Record, Ruling, reply_text
+from gatepost.rulings import Receipt, Record, Ruling, new_id, reply_text
 from gatepost.session import Envelope, Session
 from gatepost.site import Site
 from gatepost.tracing import forget_forged_results, received
@@ -48,11 +48,12 @@ class Conversation:
         "_headers_ruling",
         "_helo_done",
         "_message",
-        "_messages",
         "_noise",
+        "_receipt",
         "_refusals",
         "_to_tell",
         "_unknown_in_row",
+        "_waits",
         "_written",
         "gate",
         "intake",
@@ -68,10 +69,12 @@ class Conversation:
         self._helo_done = False
         self._message: Message | None = None
         self._headers_ruling: Ruling | None = None
-        self._delivering: asyncio.Task[Reply] | None = None
+        self._receipt: Receipt | None = None
+        self._delivering: asyncio.Task[None] | None = None
         self._written: asyncio.Future[None] | None = None
         self._to_tell: list[Ruling] = []
-        self._noise = self._refusals = self._unknown_in_row = self._messages = 0
+        self._waits: str | None = None
+        self._noise = self._refusals = self._unknown_in_row = 0
         session.scored = gate.score is not None
 
     # The start and the end of a session.
@@ -91,11 +94,26 @@ class Conversation:
 
     def replied(self) -> None:
         """The last reply is written: tell ``ruled``, and let ``queued`` fire."""
-        if self._written is not None and not self._written.done():
-            self._written.set_result(None)
+        self._let_follow()
         told, self._to_tell = self._to_tell, []
         for ruling in told:
             self.gate.tell("ruled", (self.session, ruling))
+
+    def _let_follow(self) -> None:
+        if self._written is not None and not self._written.done():
+            self._written.set_result(None)
+
+    async def settled(self) -> None:
+        """Wait until all that follows the last message, ``queued`` and ``reset``, is done."""
+        if self._delivering is not None:
+            self._let_follow()
+            await asyncio.wait((self._delivering,))
+
+    def failed(self, error: Exception) -> Reply:
+        """The reply to a fault of ours: 451 with an incident id, and never the fault's text."""
+        identifier = new_id()
+        self.site.recorder.event("internal_error", "error", id=identifier, error=repr(error), exc_info=error)
+        return decisions.internal_error(identifier)
 
     async def close(self) -> None:
         """The connection is gone. A hand-over under way is waited for; then ``reset`` and ``disconnect`` run."""
@@ -115,6 +133,8 @@ class Conversation:
 
     async def command(self, line: bytes, behind: bool = False) -> Reply:
         """Answer one command line, given without its line end. ``behind``: more bytes have already come behind it."""
+        if self._delivering is not None:
+            await self.settled()
         verb, _, rest = line.partition(b" ")
         verb = verb.upper()
         if (reply := self._check_line(verb, line)) is not None:
@@ -123,7 +143,7 @@ class Conversation:
         if handler is None:
             return self._counted(await self._unknown(line))
         self._unknown_in_row = 0
-        phase = _MUST_WAIT.get(verb)
+        self._waits = phase = _MUST_WAIT.get(verb)
         if phase is not None:
             early = self.session.early_talk
             self.session.early_talk = early | {phase} if behind else early - {phase}
@@ -131,7 +151,19 @@ class Conversation:
             argument = rest.decode().strip()
         except UnicodeDecodeError:
             return self._counted(decisions.NEEDS_SMTPUTF8 if verb in {b"MAIL", b"RCPT"} else decisions.BAD_OCTETS)
-        return self._counted(await handler(self, argument))
+        reply = await handler(self, argument)
+        self._waits = None
+        return self._counted(reply)
+
+    def talks_early(self) -> None:
+        """More octets have come while the answer to a command is being found."""
+        if self._waits is not None:
+            self.session.early_talk |= {self._waits}
+
+    @property
+    def delivering(self) -> bool:
+        """True from the final dot until the message is settled: that is never broken off."""
+        return self._delivering is not None
 
     def _check_line(self, verb: bytes, line: bytes) -> Reply | None:
         """What is wrong with a line before anybody looks at what it says."""
@@ -185,10 +217,10 @@ class Conversation:
         session.helo_points = None
         session.delayed = tuple(ruling for ruling in session.delayed if ruling.phase != "helo")
         ruling = await self._ask("helo", session, session.helo)
-        if ruling.refuses and (reply := self._refusal_of(ruling)) is not None:
-            self._helo_done = False
+        reply = (self._refusal_of(ruling) if ruling.refuses else None) or self._delayed("helo")
+        self._helo_done = reply is None
+        if reply is not None:
             return reply
-        self._helo_done = True
         return decisions.hello(self.site.hostname, await self._keywords() if esmtp else ())
 
     async def _keywords(self) -> tuple[str, ...]:
@@ -208,7 +240,7 @@ class Conversation:
             sender, rest = parse_path(argument[5:], forward=False)
             parameters = parse_parameters(rest)
         except AddressError as error:
-            return decisions.syntax_error(str(error))
+            return _unreadable(argument, error, smtputf8=" SMTPUTF8" in argument.upper())
         envelope = Envelope(sender, parameters)
         if (reply := self._check_parameters(envelope)) is not None:
             return reply
@@ -217,8 +249,10 @@ class Conversation:
         ruling = await self._ask("mail", session, envelope, sender, parameters, envelope=envelope)
         if ruling.refuses and (reply := self._refusal_of(ruling, sender=str(sender))) is not None:
             return reply
+        if (reply := self._delayed("mail", sender=str(sender))) is not None:
+            return reply
         session.envelope = envelope
-        return self._delayed("mail") or decisions.SENDER_OK
+        return decisions.SENDER_OK
 
     def _check_parameters(self, envelope: Envelope) -> Reply | None:
         """What is wrong with the ESMTP parameters of MAIL."""
@@ -249,7 +283,7 @@ class Conversation:
             recipient, rest = parse_path(argument[3:], forward=True)
             parameters = parse_parameters(rest)
         except AddressError as error:
-            return decisions.syntax_error(str(error))
+            return _unreadable(argument, error, smtputf8=envelope.smtputf8)
         if parameters:
             return decisions.UNKNOWN_PARAMETER
         if recipient.smtputf8 and not envelope.smtputf8:
@@ -279,20 +313,24 @@ class Conversation:
         return decisions.RECIPIENT_OK
 
     async def _data(self, argument: str) -> Reply:
+        reply = await self._begin_data(argument)
+        return reply if self.intake is not None else self._body_behind(reply)
+
+    async def _begin_data(self, argument: str) -> Reply:
         envelope = self.session.envelope
         if argument:
             return decisions.NO_ARGUMENT
         if envelope is None:
             return decisions.NEED_MAIL
         if not envelope.recipients:
-            return self._body_behind(decisions.NEED_RCPT)
+            return decisions.NEED_RCPT
         if not self.site.spool.has_room():
-            return self._body_behind(decisions.NO_ROOM)
+            return decisions.NO_ROOM
         ruling = await self._ask("data", self.session, envelope, envelope=envelope)
         if ruling.refuses:
             reply = self._spoken(ruling)
             await self._reset()
-            return self._body_behind(reply)
+            return reply
         limits = self.site.limits
         self.intake = Intake(self.site.spool.content(), limits, reject=self.site.line_ends == "reject")
         return decisions.START_DATA
@@ -359,33 +397,45 @@ class Conversation:
             intake.discard()
 
     async def end_of_data(self) -> Reply:
-        """The final dot is here. From now on it is a task of the server: the client's leaving does not stop it."""
-        self._written = asyncio.get_running_loop().create_future()
-        self._delivering = self.site.spawn(self._end_of_data())
-        try:
-            return self._counted(await asyncio.shield(self._delivering))
-        finally:
-            if self._delivering.done():
-                self._delivering = None
+        """The final dot is here. From now on it is a task of the server: the client's leaving does not stop it.
 
-    async def _end_of_data(self) -> Reply:
+        ``queued`` and ``reset`` follow when the reply is written; the next command waits for them.
+        """
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Reply] = loop.create_future()
+        self._written = loop.create_future()
+        self._delivering = self.site.spawn(self._end_of_data(answer))
+        return self._counted(await answer)
+
+    async def _end_of_data(self, answer: asyncio.Future[Reply]) -> None:
         await self.headers()
         intake, envelope = self.intake, self.session.envelope
         assert intake is not None and envelope is not None
         self.intake = None
         try:
-            return await self._judge(envelope, intake)
-        finally:
-            intake.discard()
-            await self._reset()
+            reply = await self._judge(envelope, intake)
+        except Exception as error:
+            reply = self.failed(error)
+        if not answer.cancelled():
+            answer.set_result(reply)
+        if self._receipt is not None:
+            assert self._written is not None
+            await self._written
+            await self._tell_all("queued", self.session, envelope, self._message, self._receipt, envelope=envelope)
+        intake.discard()
+        await self._reset()
+        self._delivering = None
 
     async def _judge(self, envelope: Envelope, intake: Intake) -> Reply:
         """Accept or refuse what has been received."""
-        if self._headers_ruling is not None:
+        refused = intake.reply
+        if self._headers_ruling is not None and not (refused and refused.close):
             return self._spoken(self._headers_ruling)
-        if intake.reply is not None:
-            reply = intake.reply
-            self.site.recorder.record(self._record("refused", "gatepost", "data", (), reply_text(reply), intake.size))
+        if refused is not None:
+            reply = identified(refused, envelope.id)
+            self.site.recorder.record(
+                self._record("refused", "gatepost", "data", (), reply_text(reply), intake.size, envelope.id)
+            )
             return reply
         assert self._message is not None
         self._message.eight_bit = intake.eight_bit
@@ -406,24 +456,22 @@ class Conversation:
         if reply.code >= 400:
             self._say_refused(ruling, reply)
             return reply
-        await self._accepted(ruling, envelope, message, reply)
+        self._accepted(ruling, envelope, message, reply)
         return reply
 
-    async def _accepted(self, ruling: Ruling, envelope: Envelope, message: Message, reply: Reply) -> None:
+    def _accepted(self, ruling: Ruling, envelope: Envelope, message: Message, reply: Reply) -> None:
         self._noise = self._refusals = 0
-        self._messages += 1
         self.site.recorder.record(
             self._record("accepted", ruling.plugin, "queue", (ruling,), reply_text(reply), message.size, envelope.id)
         )
         if self.gate.chains["queued"]:
             plugins = tuple(dict.fromkeys(name for name, _ in envelope.answers.values()))
-            receipt = Receipt(envelope.id, reply.lines()[0], plugins)
-            await self._tell_all("queued", self.session, envelope, message, receipt, envelope=envelope)
+            self._receipt = Receipt(envelope.id, reply.lines()[0], plugins)
 
     async def _reset(self) -> None:
         """End the transaction, if there is one."""
         envelope = self.session.envelope
-        self._message = self._headers_ruling = None
+        self._message = self._headers_ruling = self._receipt = None
         if envelope is None:
             return
         await self._tell_all("reset", self.session, envelope, envelope=envelope)
@@ -466,7 +514,7 @@ class Conversation:
         self.session.delayed = (*self.session.delayed, ruling)
         return None
 
-    def _delayed(self, phase: str, recipient: Address | None = None) -> Reply | None:
+    def _delayed(self, phase: str, recipient: Address | None = None, sender: str | None = None) -> Reply | None:
         """The delayed refusal to speak at ``phase``: the first permanent one, else the first temporary one."""
         if self.session.may_relay:
             self.session.delayed = ()
@@ -481,7 +529,7 @@ class Conversation:
             spoken.decision = defer(spoken.decision.text, status=spoken.decision.status)
         else:
             spoken.decision = decisions.deny(spoken.decision.text, status=spoken.decision.status)
-        return self._spoken(spoken, recipient, phase=phase)
+        return self._spoken(spoken, recipient, phase, sender)
 
     def _spoken(
         self, ruling: Ruling, recipient: Address | None = None, phase: str = "", sender: str | None = None
@@ -490,7 +538,7 @@ class Conversation:
         assert ruling.decision is not None
         identifier = ruling.identify()
         if ruling.fault:
-            reply = decisions.internal_error(identifier, close=ruling.phase == "connect")
+            reply = decisions.internal_error(identifier, close=(phase or ruling.phase) == "connect")
         else:
             reply = refusal(phase or ruling.phase, ruling.decision, identifier)
         self._say_refused(ruling, reply, recipient, sender)
@@ -537,6 +585,11 @@ class Conversation:
             seconds=self.site.clock.monotonic() - session.started,
             trusted=session.trusted or (envelope.trusted if envelope else ""),
         )
+
+
+def _unreadable(argument: str, error: AddressError, smtputf8: bool) -> Reply:
+    """A path or parameters that cannot be read; with octets beyond ASCII, because nobody announced them."""
+    return decisions.syntax_error(str(error)) if smtputf8 or argument.isascii() else decisions.NEEDS_SMTPUTF8
 
 
 # SIZE adds 26 octets (RFC 1870 §3), BODY 17 (RFC 6152 §2), SMTPUTF8 10 (RFC 6531 §3.4), AUTH 500 (RFC 4954 §3).

@@ -267,6 +267,11 @@ def internal_error(identifier: str, *, close: bool = False) -> Reply:
     return Reply(421 if close else 451, f"local error, try again later [{identifier}]", "4.3.0", close)
 
 
+def identified(reply: Reply, identifier: str) -> Reply:
+    """A refusal of the core's own, with the id of its record at the end."""
+    return Reply(reply.code, f"{reply.text} [{identifier}]", reply.status, reply.close)
+
+
 def queued(text: str) -> Reply:
     """The message is in durable hands."""
     return Reply(250, text, "2.0.0")

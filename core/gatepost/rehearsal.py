@@ -1,19 +1,46 @@
 """A rehearsal: one session over a gate without sockets, for ``gatepost try`` and for tests.
 
-It drives the very conversation that the doors drive. With a virtual clock a wait takes no time.
+It drives the very conversation that the doors drive. On a virtual clock a wait takes no time. On a hasty one
+neither, but what is asked of the world, such as DNS or a next hop, gets the time that it needs.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 
 from gatepost.conversation import Conversation
 from gatepost.decisions import Reply
 from gatepost.gate import Gate
 from gatepost.message import BLOCK
 from gatepost.rulings import Ruling
+from gatepost.services.clock import SystemClock
 from gatepost.session import Session
 from gatepost.site import Site
+
+
+class HastyClock(SystemClock):
+    """The machine's clock, except that who sleeps is at once that much later. Time limits run as usual."""
+
+    __slots__ = ("skipped",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.skipped = 0.0
+        """Seconds that nobody had to wait."""
+
+    def now(self) -> float:
+        """Seconds since the epoch, with those that were skipped."""
+        return time.time() + self.skipped
+
+    def monotonic(self) -> float:
+        """Seconds on a clock that never jumps back, with those that were skipped."""
+        return time.monotonic() + self.skipped
+
+    async def sleep(self, seconds: float) -> None:
+        """Be ``seconds`` later, after the others have had a turn."""
+        await asyncio.sleep(0)
+        self.skipped += seconds
 
 
 class Rehearsal:
@@ -30,13 +57,14 @@ class Rehearsal:
 
     def silence(self, seconds: float) -> asyncio.Future[bool]:
         """The client is silent, unless it talks early."""
-        silent: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        return asyncio.get_running_loop().create_task(self._is_silent(seconds))
+
+    async def _is_silent(self, seconds: float) -> bool:
         if self._talks_early:
             self.session.early_talk |= {"connect"}
-            silent.set_result(False)
         else:
-            self._site.clock.call_later(seconds, lambda: silent.done() or silent.set_result(True))  # type: ignore[func-returns-value]
-        return silent
+            await self._site.clock.sleep(seconds)
+        return not self._talks_early
 
     async def connect(self) -> Reply:
         """Connect: the banner, or a refusal."""
@@ -57,7 +85,9 @@ class Rehearsal:
             content += b"\r\n"
         stuffed = content.replace(b"\r\n.", b"\r\n..")
         await self.feed((b"." if stuffed.startswith(b".") else b"") + stuffed + b".\r\n")
-        return self._replied(await self.conversation.end_of_data())
+        reply = self._replied(await self.conversation.end_of_data())
+        await self.conversation.settled()
+        return reply
 
     async def feed(self, octets: bytes) -> bytes:
         """Feed octets of DATA as they come from a socket. Returns what follows the end of data."""
