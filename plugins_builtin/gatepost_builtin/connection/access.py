@@ -43,8 +43,8 @@ the order: trust only helps before the others are asked.
 **Entries with an end.** On the day after `until` (UTC) an entry does nothing any more, and the log says so once. A file
 that cannot be read or understood any more changes nothing: the last good content stays, and the log says why.
 
-**On the wire.** 550 5.7.1 with the reason; at connect the connection is closed too. If access itself fails, the client is
-asked to come back (451): to pass would let in whom you have refused.
+**On the wire.** 550 5.7.1 with the reason; at connect the connection is closed too. If access itself fails, the client
+is asked to come back (421 or 451, 4.3.0): to pass would let in whom you have refused.
 """
 
 from __future__ import annotations

@@ -108,8 +108,6 @@ class Maildir:
         refused: dict[Address, Decision] = {}
         for step in (Copy.appear, Copy.last):
             for copy in copies:
-                if copy.recipients[0] in refused:
-                    continue
                 try:
                     step(copy)
                 except OSError as error:

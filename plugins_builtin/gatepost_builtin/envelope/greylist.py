@@ -116,11 +116,9 @@ class Greylist:
 
     @hookimpl
     async def queued(self, session: Session, envelope: Envelope) -> None:
-        judged = self._judged(envelope)
-        for triple, _ in judged:
+        for triple, _ in self._judged(envelope):
             await self.store.put(triple, KNOWN, self.options.remember)
-        if judged:
-            await self._count(await self._client(session))
+        await self._count(await self._client(session))
 
     def _judged(self, envelope: Envelope) -> list[tuple[str, float]]:
         """The triple and the wait of each recipient, but for those that are trusted and so were not judged here."""

@@ -135,6 +135,19 @@ async def test_the_maildir_and_its_parents_are_made_for_their_owner_only(tmp_pat
     assert stat.S_IMODE(only_file(box).stat().st_mode) == 0o600
 
 
+async def test_what_is_made_is_made_safe_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[Path] = []
+    sync_folder = maildir.sync_folder
+    monkeypatch.setattr(maildir, "sync_folder", lambda folder: (synced.append(folder), sync_folder(folder)))
+    policy = policy_of(tmp_path / "mail" / "{local}")
+    box = tmp_path / "mail" / "bob"
+    await send(policy, "bob@example.org")
+    assert set(synced) == {tmp_path, box.parent, box, box / "new", box / "tmp"}
+    synced.clear()
+    await send(policy, "bob@example.org")
+    assert synced == [box / "new", box / "tmp"]
+
+
 async def test_file_names_are_unique_though_the_clock_stands_still(tmp_path: Path) -> None:
     policy = policy_of(tmp_path)
     policy.gate.instances[-1].plugin.clock = VirtualClock(start=1_800_000_000.25)

@@ -257,12 +257,6 @@ async def test_keys_are_short_whatever_the_addresses() -> None:
     assert [len(key) for _, key in policy.store._entries] == [32]
 
 
-async def test_addresses_that_run_into_each_other_are_different_triples() -> None:
-    policy = policy_of(by_name=False)
-    await introduce(policy, sender='"x a@example.org"@example.com', recipient="b@example.org")
-    assert await send(policy, sender='"x"@example.com', recipient='"a@example.org b"@example.org') == 451
-
-
 async def test_smtputf8_addresses_are_greylisted_like_others() -> None:
     policy = policy_of()
     for code in (451, 250):
