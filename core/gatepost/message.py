@@ -11,10 +11,8 @@ Nothing here knows sessions, replies or plugins. RFC 5321 §2.3.8 (line ends), �
 
 from __future__ import annotations
 
+import email.errors
 import email.header
-import email.message
-import email.parser
-import email.policy
 import io
 import os
 import re
@@ -45,8 +43,12 @@ BLOCK = 256 * 1024
 _END = b"\r\n.\r\n"
 _END_OF_HEADERS = b"\r\n\r\n"
 _ANY_LINE_END = re.compile(rb"\r\n|\r|\n")
-_FIELD = re.compile(rb"^[!-9;-~]+[ \t]*:", re.MULTILINE)
+_FIELD = re.compile(rb"^([!-9;-~]+)[ \t]*:(.*\n?(?:[ \t].*\n?)*)", re.MULTILINE)
+"""A field: its name, and its value with the lines that are folded into it (RFC 5322 §2.2, and §4.5 for the blanks)."""
 _RECEIVED = re.compile(rb"^received[ \t]*:", re.MULTILINE | re.IGNORECASE)
+_BETWEEN_WORDS = re.compile(r"(?<=\?=)\s+(?==\?)")
+_ENCODED_WORDS = re.compile(r"(?:=\?[^?\s]{1,64}\?[bqBQ]\?[^?\s]{0,1000}\?=){1,100}")
+"""Words of RFC 2047 §2, bounded: without a bound the library takes time that grows with the square of the length."""
 _FIELD_NAME = re.compile(r"[!-9;-~]+")
 
 
@@ -99,12 +101,15 @@ class Content:
         """Append ``block``. Raises ``SpoolError`` when the disk does not take it."""
         self.size += len(block)
         if self._file is None:
-            if self.size <= self._spool.memory or self._spool.folder is None:
+            if self._spool.folder is None or self._fits_in_memory(len(block)):
                 self._buffer += block
                 self._spool.in_memory += len(block)
                 return
             self._move_to_file()
         self._to_file(block)
+
+    def _fits_in_memory(self, more: int) -> bool:
+        return self.size <= self._spool.memory and self._spool.in_memory + more <= self._spool.budget
 
     def _move_to_file(self) -> None:
         try:
@@ -176,8 +181,7 @@ class Headers:
     __slots__ = ("_fields",)
 
     def __init__(self, block: bytes) -> None:
-        parsed = email.parser.BytesHeaderParser(policy=email.policy.compat32).parsebytes(block)
-        self._fields = tuple((name, _decoded(value)) for name, value in parsed.raw_items())
+        self._fields = [(found[1].decode("ascii"), found[2]) for found in _FIELD.finditer(block)]
 
     def get(self, name: str, default: str | None = None) -> str | None:
         """The value of the first field called ``name``."""
@@ -186,25 +190,29 @@ class Headers:
     def get_all(self, name: str) -> list[str]:
         """The values of all fields called ``name``."""
         wanted = name.lower()
-        return [value for field, value in self._fields if field.lower() == wanted]
+        return [_decoded(value) for field, value in self._fields if field.lower() == wanted]
 
     def __contains__(self, name: str) -> bool:
-        return bool(self.get_all(name))
+        wanted = name.lower()
+        return any(field.lower() == wanted for field, _ in self._fields)
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
-        return iter(self._fields)
+        return ((field, _decoded(value)) for field, value in self._fields)
 
     def __len__(self) -> int:
         return len(self._fields)
 
 
-def _decoded(value: object) -> str:
-    raw = str(value).encode("ascii", "surrogateescape").decode("utf-8", "replace")
-    text = "".join(raw.splitlines()).strip()
+def _decoded(value: bytes) -> str:
+    text = value.replace(b"\r\n", b"").decode("utf-8", "replace").strip()
+    return _ENCODED_WORDS.sub(_decoded_words, _BETWEEN_WORDS.sub("", text)) if "=?" in text else text
+
+
+def _decoded_words(found: re.Match[str]) -> str:
     try:
-        return str(email.header.make_header(email.header.decode_header(text))) if "=?" in text else text
-    except (ValueError, LookupError):
-        return text
+        return str(email.header.make_header(email.header.decode_header(found[0])))
+    except (ValueError, LookupError, email.errors.MessageError):
+        return found[0]
 
 
 class Message:
@@ -285,17 +293,14 @@ class Message:
     def _kept_headers(self) -> bytes:
         """The header block without the fields that were removed."""
         block = self._content.read(0, self._header_size)
-        starts = [match.start() for match in _FIELD.finditer(block)]
-        head = block[: starts[0]] if starts else block
-        fields = [block[start:end] for start, end in zip(starts, [*starts[1:], len(block)], strict=True)]
         counts: dict[bytes, int] = {}
-        kept = [head]
-        for text in fields:
-            name = text.split(b":", 1)[0].strip().lower()
+
+        def kept(field: re.Match[bytes]) -> bytes:
+            name = field[1].lower()
             index = counts[name] = counts.get(name, -1) + 1
-            if (name, None) not in self._removed and (name, index) not in self._removed:
-                kept.append(text)
-        return b"".join(kept)
+            return b"" if (name, None) in self._removed or (name, index) in self._removed else field[0]
+
+        return _FIELD.sub(kept, block)
 
     def close(self) -> None:
         """Give the spool's memory and disk back."""
@@ -372,14 +377,20 @@ class Intake:
 
     def _take(self, data: bytes) -> None:
         """Make ``data``, which ends at no half line end, canonical and keep it."""
-        if not data or self._discarding:
+        if not data:
             return
         if b"\r\n." in data:
             data = data.replace(b"\r\n.", b"\r\n")
         if not self.started:
             data = data[2:]
             self.started = True
+            if data.startswith((b" ", b"\t")):  # it would be folded into the field that we put in front of it
+                data = b"\r\n" + data
         data = self._canonical(data)
+        if b"\0" in data:
+            self.refuse(NUL_IN_MESSAGE)
+        if self._discarding:
+            return
         self._check(data)
         if self.reply is not None:
             self.discard()
@@ -401,8 +412,6 @@ class Intake:
 
     def _check(self, data: bytes) -> None:
         limits = self._limits
-        if b"\0" in data:
-            self.refuse(NUL_IN_MESSAGE)
         if self._content.size + len(data) > limits.max_size:
             self.refuse(TOO_BIG)
         if not self.eight_bit and not data.isascii():
