@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from gatepost.site import Site
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9.:\[\]_-]")
-_COMMENT = re.compile(r"\([^()]*\)")
 RESULTS = "Authentication-Results"
 
 
@@ -27,9 +26,10 @@ def received(session: Session, envelope: Envelope, site: Site) -> str:
     client = f"IPv6:{session.client}" if ":" in session.client else session.client
     protocol = ("UTF8SMTP" if envelope.smtputf8 else "ESMTP") if session.esmtp else "SMTP"
     only = f"\r\n\tfor <{envelope.recipients[0]}>" if len(envelope.recipients) == 1 else ""
+    name = _UNSAFE.sub("?", session.known_name)
     at = datetime.datetime.fromtimestamp(int(site.clock.now()), datetime.UTC)
     return (
-        f"from {helo} ({session.known_name} [{client}])\r\n"
+        f"from {helo} ({name} [{client}])\r\n"
         f"\tby {site.hostname} (gatepost) with {protocol} id {envelope.id}{only};\r\n"
         f"\t{email.utils.format_datetime(at)}"
     )
@@ -40,6 +40,16 @@ def forget_forged_results(message: Message, hostname: str) -> None:
     if not message.may_hold(RESULTS):
         return
     for index, value in enumerate(message.headers.get_all(RESULTS)):
-        authserv_id = _COMMENT.sub(" ", value).split(";", 1)[0].split()
-        if authserv_id and authserv_id[0].strip('"').rstrip(".").lower() == hostname.lower():
+        if _authserv_id(value).rstrip(".").lower() == hostname.lower():
             message.remove(RESULTS, index)
+
+
+def _authserv_id(value: str) -> str:
+    """Who wrote these results (RFC 8601 §2.2): the first word, comments aside, which may stand in each other."""
+    depth, text = 0, ""
+    for character in value:
+        if character == ";" and not depth:
+            break
+        depth += (character == "(") - (character == ")" and depth > 0)
+        text += " " if depth or character == ")" else character
+    return next(iter(text.split()), "").strip('"')
