@@ -4,13 +4,44 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import struct
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+from gatepost import Decision, Message, accept, hookimpl
+from gatepost.config import SocketAddress
 from gatepost.doors.listener import Connections, Listener
 from gatepost.doors.pregreet import Pregreet
-from tests.policy import Policy
+from gatepost.sockets import listen
+from tests.policy import MESSAGE, Policy
+
+PATIENCE = 10.0
+"""Seconds after which a test that waits for a condition or a reply has failed."""
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait until ``condition()`` holds."""
+    async with asyncio.timeout(PATIENCE):
+        while not condition():  # noqa: ASYNC110, what is waited for raises no event
+            await asyncio.sleep(0.001)
+
+
+class Keeping:
+    """A delivery plugin that takes every message and keeps it: ``contents`` as received, ``sent`` as it leaves."""
+
+    grants = "delivery"
+
+    def __init__(self) -> None:
+        self.contents: list[bytes] = []
+        self.sent: list[bytes] = []
+
+    @hookimpl
+    def queue(self, message: Message) -> Decision:
+        with message.open() as content:
+            self.contents.append(content.read())
+        self.sent.append(b"".join(message.blocks()))
+        return accept("kept")
 
 
 class Wire:
@@ -23,12 +54,16 @@ class Wire:
     async def reply(self) -> bytes:
         """The next reply, all its lines."""
         lines = b""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while True:
                 line = await self.reader.readline()
                 lines += line
                 if line[3:4] != b"-":
                     return lines
+
+    async def replies(self, count: int) -> list[bytes]:
+        """The next ``count`` replies."""
+        return [await self.reply() for _ in range(count)]
 
     def send(self, octets: bytes) -> None:
         """Send as it stands."""
@@ -39,24 +74,48 @@ class Wire:
         self.send(line + b"\r\n")
         return await self.reply()
 
+    async def hello(self) -> None:
+        """Greeting and EHLO."""
+        assert (await self.reply()).startswith(b"220 ")
+        assert (await self.say(b"EHLO client.example.com")).startswith(b"250-")
+
+    async def envelope(self, sender: bytes = b"<a@example.com>", recipient: bytes = b"<b@example.org>") -> None:
+        """MAIL and RCPT. ``sender`` may have parameters behind it."""
+        for line in (b"MAIL FROM:" + sender, b"RCPT TO:" + recipient):
+            assert (await self.say(line)).startswith(b"250 ")
+
     async def to_data(self) -> bytes:
         """Greeting, EHLO, MAIL, RCPT, DATA: the reply to DATA."""
-        await self.reply()
-        for line in (b"EHLO client.example.com", b"MAIL FROM:<a@example.com>", b"RCPT TO:<b@example.org>"):
-            assert (await self.say(line)).startswith(b"250")
+        await self.hello()
+        await self.envelope()
         return await self.say(b"DATA")
+
+    async def message(self, content: bytes = MESSAGE) -> bytes:
+        """DATA and a message that needs no dot-stuffing and ends with its line: the reply to the final dot."""
+        assert (await self.say(b"DATA")).startswith(b"354 ")
+        self.send(content + b".\r\n")
+        return await self.reply()
+
+    def half_close(self) -> None:
+        """Say that no more will be sent; replies can still be heard."""
+        self.writer.write_eof()
+
+    def reset(self) -> None:
+        """Vanish: a reset instead of an orderly end."""
+        transport: Any = self.writer.transport
+        made = transport.get_extra_info("socket")
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        transport.abort()
 
     async def rest(self) -> bytes:
         """Everything until the server closes."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             return await self.reader.read()
 
     async def close(self) -> None:
         self.writer.close()
-        try:
+        with suppress(ConnectionError):
             await self.writer.wait_closed()
-        except ConnectionError:
-            pass
 
 
 class LiveDoor:
@@ -68,6 +127,12 @@ class LiveDoor:
         self.port = port
         self._wires: list[Wire] = []
 
+    @property
+    def client(self) -> Any:
+        """The protocol object of the one client that is connected."""
+        (connected,) = self.listener.connected
+        return connected
+
     async def connect(self, source: str = "127.0.0.1", host: str = "127.0.0.1") -> Wire:
         """A client that comes from the loopback address ``source``."""
         reader, writer = await asyncio.open_connection(host, self.port, local_addr=(source, 0))
@@ -75,22 +140,38 @@ class LiveDoor:
         self._wires.append(wire)
         return wire
 
+    async def hello(self) -> Wire:
+        """A client that has been greeted and has said EHLO."""
+        wire = await self.connect()
+        await wire.hello()
+        return wire
+
+    async def buffered(self, octets: int) -> None:
+        """Wait until ``octets`` octets of commands of the one client wait here to be worked on."""
+        await until(lambda: len(self.client._buffer) == octets)
+
+    async def received(self, octets: int) -> None:
+        """Wait until the one client's message has ``octets`` octets here."""
+        await until(lambda: self.client.conversation.intake and self.client.conversation.intake.size >= octets)
+
+    async def left(self) -> None:
+        """Wait until all sessions have ended, wholly."""
+        await until(lambda: not (self.listener.connected or self.listener.connections.total or self.policy.site.tasks))
+
     async def close(self) -> None:
         """End all connections and wait until the door has noticed."""
         for wire in self._wires:
             await wire.close()
-        async with asyncio.timeout(10):
-            while self.listener.connected or self.listener.connections.total or self.policy.site.tasks:
-                await asyncio.sleep(0.01)
+        await self.left()
 
 
 @asynccontextmanager
-async def live(policy: Policy, *, most: int = 1000, most_each: int = 50, host: str = "127.0.0.1") -> AsyncIterator[Any]:
+async def live(
+    policy: Policy, *, most: int = 1000, most_each: int = 50, host: str = "127.0.0.1"
+) -> AsyncIterator[LiveDoor]:
     """Serve ``policy``, which was made with ``clock=SystemClock()`` if time is to pass by itself."""
     listener = Listener("smtp", policy.gate, policy.site, Connections(most, most_each))
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    made = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    made.bind((host, 0))
+    made = listen(SocketAddress(host, 0))
     server = await asyncio.get_running_loop().create_server(lambda: Pregreet(listener), sock=made)
     door = LiveDoor(policy, listener, made.getsockname()[1])
     try:

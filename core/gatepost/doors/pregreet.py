@@ -19,7 +19,7 @@ from gatepost.doors.closing import Closing
 from gatepost.doors.listener import Listener, client_address
 from gatepost.doors.smtp import SMTP
 from gatepost.gate import Gate
-from gatepost.rulings import Ruling, new_id
+from gatepost.rulings import Ruling, new_id, reply_text
 from gatepost.services.clock import Timer
 from gatepost.session import Session
 
@@ -56,9 +56,9 @@ class Pregreet(asyncio.Protocol):
         self.session = Session(client, site=listener.site, door=self, port=port, local=local[0], listener=listener.name)
         listener.connected.add(self)
         if not listener.connections.enter(client):
-            self._refuse(decisions.TOO_MANY_CONNECTIONS)
+            self._turn_away(decisions.TOO_MANY_CONNECTIONS)
         elif listener.stopping:
-            self._refuse(decisions.STOPPING)
+            self._turn_away(decisions.STOPPING)
         elif self._gate.chains["connect"]:
             asking = self._gate.ask("connect", (self.session,), self.session)
             self._task = asyncio.get_running_loop().create_task(asking)
@@ -68,6 +68,7 @@ class Pregreet(asyncio.Protocol):
 
     def silence(self, seconds: float) -> asyncio.Future[bool]:
         """True after ``seconds`` without an octet, False as soon as one is there, also one from before the call."""
+        self._quiet()
         loop = asyncio.get_running_loop()
         self._silent = silent = loop.create_future()
         if self._heard:
@@ -137,6 +138,11 @@ class Pregreet(asyncio.Protocol):
             self._transport.resume_reading()
         SMTP.of(self._listener)(self._listener, conversation).take_over(self._transport, self._heard, self._at_eof)
 
+    def _turn_away(self, reply: Reply) -> None:
+        """Close before any plugin was asked, so that none is told of the end either."""
+        self._listener.site.recorder.event("turned_away", client=self.session.client, reply=reply_text(reply))
+        Closing(self._transport, reply.wire, self._listener.site.clock, self._leave, at_eof=False)
+
     def _refuse(self, reply: Reply, conversation: Conversation | None = None) -> None:
         self._quiet()
         conversation = conversation or Conversation(self._gate, self._listener.site, self.session)
@@ -150,6 +156,9 @@ class Pregreet(asyncio.Protocol):
             self._timer = None
 
     def _end(self, conversation: Conversation) -> None:
+        self._leave()
+        self._listener.site.spawn(conversation.close())
+
+    def _leave(self) -> None:
         self._listener.connected.discard(self)
         self._listener.connections.leave(self.session.client)
-        self._listener.site.spawn(conversation.close())

@@ -23,7 +23,6 @@ from gatepost.conversation import Conversation
 from gatepost.decisions import Reply
 from gatepost.doors.closing import Closing
 from gatepost.doors.listener import Listener
-from gatepost.rulings import new_id
 from gatepost.services.clock import Timer
 
 if TYPE_CHECKING:
@@ -50,15 +49,17 @@ class SMTP(aiosmtpd.smtp.SMTP):
         self.conversation = conversation
         self._buffer = bytearray()
         self._blocks: list[bytes] = []
+        self._ahead = 0
         self._receiving = False
         self._paused_reading = False
         self._at_eof = False
+        self._gone = False
         self._replies = b""
         self._waiter: asyncio.Future[None] | None = None
         self._waiting_since: float | None = None
-        self._writable: asyncio.Future[None] | None = None
-        self._limit_reply: Reply | None = None
-        self._stopping = False
+        self._full = False
+        self._last_words: Reply | None = None
+        self._farewell: Reply | None = decisions.STOPPING if listener.stopping else None
         self._timer: Timer | None = None
         self._received = 0
 
@@ -93,13 +94,15 @@ class SMTP(aiosmtpd.smtp.SMTP):
         """Keep what has come and wake who waits for it."""
         if self._receiving:
             self._blocks.append(data)
-            waiting = sum(map(len, self._blocks))
+            self._ahead += len(data)
         else:
             self._buffer += data
-            waiting = len(self._buffer)
-        if waiting > READ_AHEAD and not self._paused_reading:
+            self._ahead = len(self._buffer)
+        if self._ahead > READ_AHEAD and not self._paused_reading:
             self._paused_reading = True
             self._channel.pause_reading()
+        if self._waiter is None:
+            self.conversation.talks_early()
         self._wake()
 
     def eof_received(self) -> bool:
@@ -110,40 +113,51 @@ class SMTP(aiosmtpd.smtp.SMTP):
 
     def pause_writing(self) -> None:
         """The client does not read its replies: answer nothing more until it does."""
-        self._writable = asyncio.get_running_loop().create_future()
+        self._full = True
 
     def resume_writing(self) -> None:
         """It reads again."""
-        if self._writable is not None and not self._writable.done():
-            self._writable.set_result(None)
-        self._writable = None
+        self._full = False
+        self._wake()
 
     def connection_lost(self, error: Exception | None) -> None:
         """The client is gone. What plugins do for it is cancelled, a hand-over is not."""
-        self.resume_writing()
+        self._gone = self._at_eof = True
+        self._full = False
         self._dialogue.cancel()
         self._lost()
 
     # Called by the server.
 
     def stop(self, now: bool) -> None:
-        """The server stops: 421 as soon as no transaction is open; with ``now`` also in the midst of one."""
-        self._stopping = True
-        if now or (self._waiting_since is not None and self.conversation.session.envelope is None):
-            self._limit(decisions.STOPPING)
+        """The server stops: 421 as soon as no transaction is open; with ``now`` also in the midst of one.
+
+        A plugin that is being asked is then cancelled; a hand-over is not.
+        """
+        self._farewell = decisions.STOPPING
+        if now:
+            self._last_words = decisions.STOPPING
+            if not self.conversation.delivering:
+                self._dialogue.cancel()
+        self._wake()
 
     # The dialogue.
 
     async def _handle_client(self) -> None:
         """Greet, then answer line by line until somebody has had enough."""
-        reply: Reply | None = await self._answer(self.conversation.greet())
+        reply: Reply | None
         try:
+            reply = await self._answer(self.conversation.greet())
             while reply is not None and not reply.close:
                 self._replies += reply.wire
+                if len(self._replies) > BATCH:
+                    await self._flush()
+                    await asyncio.sleep(0)  # who sends a thousand commands at once does not keep others waiting
                 reply = await self._next_reply()
         except asyncio.CancelledError:
-            return
-        self._close(reply)
+            reply = self._last_words
+        if not self._gone:
+            self._close(reply)
 
     async def _next_reply(self) -> Reply | None:
         """The reply to the client's next line or message; None when there is no more to answer."""
@@ -152,33 +166,37 @@ class SMTP(aiosmtpd.smtp.SMTP):
             return await self._receive()
         line = await self._line()
         if line is None:
-            return self._limit_reply
+            return self._last_words
         if len(line) > 510 and len(line) + 2 > self.conversation.line_limit(line[:4]):
             return self.conversation.line_too_long()
+        if self.conversation.delivering:  # what follows a message follows the reply to it
+            await self._flush()
         return await self._answer(self.conversation.command(line, bool(self._buffer)))
 
     async def _line(self) -> bytes | None:
         """The next command line without its end; None at the end of file or when a limit has been met."""
-        while True:
-            end = self._buffer.find(b"\n")
+        while not self._ends():
+            end = self._buffer.find(b"\n", 0, LINE_BUFFER + 1)
             if end >= 0:
                 line = bytes(self._buffer[:end])
                 del self._buffer[: end + 1]
+                self._waiting_since = None
                 return line[:-1] if line.endswith(b"\r") else line
             if len(self._buffer) > LINE_BUFFER:
-                self._limit_reply = decisions.NO_NEWLINE
+                self._last_words = decisions.NO_NEWLINE
+            elif self._replies or self._full:
+                await self._flush()
+            elif self._at_eof:
                 return None
-            await self._flush()
-            if self._at_eof or self._limit_reply is not None or self._stops():
-                return None
-            await self._more()
+            else:
+                await self._more()
+        return None
 
-    def _stops(self) -> bool:
-        """True when the server stops and this client is between two transactions."""
-        if not self._stopping or self.conversation.session.envelope is not None:
-            return False
-        self._limit_reply = decisions.STOPPING
-        return True
+    def _ends(self) -> bool:
+        """True when it is time for the last words."""
+        if self._last_words is None and self.conversation.session.envelope is None:
+            self._last_words = self._farewell
+        return self._last_words is not None
 
     async def _receive(self) -> Reply | None:
         """Receive a message and answer it."""
@@ -193,10 +211,13 @@ class SMTP(aiosmtpd.smtp.SMTP):
             if intake.headers_done and (fault := await self._answer(self.conversation.headers())) is not None:
                 intake.refuse(fault)
             while not self._blocks:
-                if self._at_eof or self._limit_reply is not None:
-                    return self._limit_reply
+                if self._at_eof or self._ends():
+                    return self._last_words
                 await self._more()
-            rest = intake.feed(self._blocks.pop(0))
+            self._waiting_since = None
+            block = self._blocks.pop(0)
+            self._ahead -= len(block)
+            rest = intake.feed(block)
         self._receiving = False
         self._buffer += rest + b"".join(self._blocks)
         self._blocks.clear()
@@ -207,36 +228,37 @@ class SMTP(aiosmtpd.smtp.SMTP):
         try:
             return await work
         except Exception as error:
-            identifier = new_id()
-            self.listener.site.recorder.event(
-                "internal_error", "error", id=identifier, error=repr(error), exc_info=error
-            )
-            return decisions.internal_error(identifier)
+            return self.conversation.failed(error)
 
     async def _more(self) -> None:
         """Wait until more octets have come, the client has ended, or a limit was met."""
         if self._paused_reading:
             self._paused_reading = False
             self._channel.resume_reading()
-        self._waiting_since = self.listener.site.clock.monotonic()
-        self._waiter = asyncio.get_running_loop().create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = self._waiting_since = None
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        await self._wait()
 
     async def _flush(self) -> None:
-        """Send the replies of the batch in one write."""
+        """Send the replies of the batch in one write, and wait until the client reads them."""
         replies, self._replies = self._replies, b""
         if replies:
             self._channel.write(replies)
             self.conversation.replied()
-        if self._writable is not None:
-            await self._writable
+        while self._full and not self._ends():
+            await self._wait()
+
+    async def _wait(self) -> None:
+        """Wait for the client. The time counts until it has done what it is waited for, not only a part of that."""
+        if self._waiting_since is None:
+            self._waiting_since = self.listener.site.clock.monotonic()
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     # Limits of time.
 
@@ -252,21 +274,18 @@ class SMTP(aiosmtpd.smtp.SMTP):
     def _look_at_clock(self) -> None:
         """Speak the limit that is passed, or look again when the next one may be."""
         now = self.listener.site.clock.monotonic()
-        idle = now - self._waiting_since if self._waiting_since is not None else 0.0
-        age = now - self.conversation.session.started
-        if self._receiving:
-            self._look_at_rate()
-        elif idle >= self._limits.idle:
+        waited = now - self._waiting_since if self._waiting_since is not None else 0.0
+        if waited >= self._limits.idle:
             self._limit(decisions.IDLE)
-        elif (
-            age >= self._limits.session
-            and self._waiting_since is not None
-            and self.conversation.session.envelope is None
-        ):
-            self._limit(decisions.SESSION_TOO_LONG)
+        elif self._receiving:
+            self._look_at_rate()
         else:
-            to_session = self._limits.session - age
-            self._arm(max(0.1, min(self._limits.idle - idle, to_session if to_session > 0 else self._limits.idle)))
+            left = self._limits.session - (now - self.conversation.session.started)
+            if left <= 0:
+                self._farewell = self._farewell or decisions.SESSION_TOO_LONG
+                self._wake()
+                left = self._limits.idle
+            self._arm(max(0.1, min(self._limits.idle - waited, left)))
 
     def _look_at_rate(self) -> None:
         """DATA that trickles holds a spool file and a slot: refuse it (RFC 5321 §4.5.3.2.5 is about honest senders)."""
@@ -280,7 +299,7 @@ class SMTP(aiosmtpd.smtp.SMTP):
         self._arm(seconds)
 
     def _limit(self, reply: Reply) -> None:
-        self._limit_reply = reply
+        self._last_words = reply
         self._wake()
 
     # The end.
