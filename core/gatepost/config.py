@@ -119,9 +119,19 @@ def survey(path: Path | None, environ: Mapping[str, str]) -> tuple[Config | None
         for complaint in wrong
         if is_whole or not complaint.is_missing
     ]
-    if wrong and is_whole:
-        config, wrong = _validated(_without(layers.merged, wrong), source)
+    if is_whole and wrong:
+        config = _rest(layers.merged, wrong, source)
     return (config if is_whole else None), _in_order(mistakes, source)
+
+
+def _rest(tables: Mapping[str, Any], wrong: list[Complaint], source: Source) -> Config | None:
+    """What is left without what is wrong, and without what is wrong for lack of that; None when nothing helps."""
+    rest, config = _without(tables, wrong), None
+    while config is None and rest != tables:
+        tables = rest
+        config, wrong = _validated(tables, source)
+        rest = _without(tables, wrong)
+    return config
 
 
 def _validated(tables: Mapping[str, Any], source: Source) -> tuple[Config | None, list[Complaint]]:

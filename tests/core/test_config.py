@@ -715,3 +715,9 @@ def test_a_survey_names_every_mistake_and_reads_the_rest(write: Write) -> None:
 def test_a_survey_of_text_that_is_no_toml_has_no_rest(write: Write) -> None:
     config, found = survey(write("this is no TOML"), {})
     assert config is None and len(found) == 1
+
+
+def test_a_survey_leaves_out_a_table_that_lacks_what_was_wrong_in_it(write: Write) -> None:
+    config, found = survey(write('[listen.smtp]\nbind = ["zz"]\n[plugins]\norder = ["a"]\n'), {})
+    assert config is not None
+    assert (len(found), config.listeners, config.order) == (1, {}, ("a",))

@@ -1,0 +1,106 @@
+"""``gatepost check``: every mistake of the configuration at once, and policies that cannot be meant."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from gatepost.cli import BAD_CONFIG
+from gatepost.cli.printing import config_option, find_config, json_option, print_json, print_table, say
+
+if TYPE_CHECKING:
+    from gatepost.errors import Mistake
+
+
+@click.command("check")
+@config_option
+@json_option
+@click.pass_context
+def command(ctx: click.Context, path: Path | None, as_json: bool) -> None:
+    """Show every mistake of the configuration at once, each with its file and line.
+
+    Plugins are loaded, and nothing is bound. What is no mistake and cannot be meant is named too: nobody vouches for
+    recipients, nobody delivers, anyone may relay, a plugin is never reached, a next hop is this gate itself. And it
+    lists who may grant what.
+
+    Exit status 78 when there is an error; warnings alone are status 0.
+    """
+    found = find_config(path)
+    report = asyncio.run(_examined(found))
+    if as_json:
+        print_json(report.facts())
+    else:
+        _print(report)
+    ctx.exit(BAD_CONFIG if report.errors else 0)
+
+
+@dataclass(slots=True)
+class Report:
+    """What there is to say of a configuration."""
+
+    source: str
+    errors: list[Mistake] = field(default_factory=list)
+    warnings: list[Mistake] = field(default_factory=list)
+    grants: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    order: tuple[str, ...] = ()
+
+    def facts(self) -> dict[str, object]:
+        """For JSON."""
+        return {
+            "source": self.source,
+            "errors": [asdict(mistake) for mistake in self.errors],
+            "warnings": [asdict(mistake) for mistake in self.warnings],
+            "order": self.order,
+            "grants": self.grants,
+        }
+
+
+async def _examined(path: Path | None) -> Report:
+    """Load what can be loaded; a policy without mistakes is looked at as a whole."""
+    from gatepost import offline
+    from gatepost.config import survey
+    from gatepost.errors import ConfigError
+    from gatepost.plugins import load
+    from gatepost.policy_check import findings, granted
+
+    config, errors = survey(path, os.environ)
+    report = Report(str(path or "the embedded default"), errors)
+    if config is None:
+        return report
+    is_whole = not errors
+    report.order = config.order
+    try:
+        policy = load(config, offline.services(config), offline.Hush())
+    except ConfigError as error:
+        report.errors += error.mistakes
+    if report.errors:
+        report.errors.sort(key=lambda mistake: (mistake.where != str(path), mistake.where, mistake.line))
+        report.warnings += config.warnings if is_whole else ()
+        return report
+    report.grants = granted(policy)
+    for finding in await findings(policy, config):
+        (report.errors if finding.is_error else report.warnings).append(finding.mistake)
+    return report
+
+
+def _print(report: Report) -> None:
+    for kind, mistakes in (("error", report.errors), ("warning", report.warnings)):
+        for mistake in mistakes:
+            say(f"{kind}: {mistake}")
+    if report.grants:
+        if report.errors or report.warnings:
+            say("")
+        print_table(("may grant", "plugin"), _by_grant(report))
+        say("")
+    counts = f"{len(report.errors)} errors, {len(report.warnings)} warnings".replace("1 errors", "1 error")
+    say(f"{report.source}: {counts.replace(' 1 warnings', ' 1 warning')}")
+
+
+def _by_grant(report: Report) -> list[tuple[str, str]]:
+    grants = sorted({grant for granted in report.grants.values() for grant in granted}, reverse=True)
+    return [(grant, ", ".join(name for name, granted in report.grants.items() if grant in granted)) for grant in grants]

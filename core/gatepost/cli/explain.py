@@ -1,0 +1,90 @@
+"""``gatepost explain``: why a message was refused, or taken."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gatepost.cli.printing import config_option, json_option, load_config, print_json, print_table, say
+
+
+@click.command("explain")
+@click.argument("identifier", metavar="ID")
+@config_option
+@json_option
+def command(identifier: str, path: Path | None, as_json: bool) -> None:
+    """Print the record of a decision: who was asked, what each said, and what would have been without it.
+
+    ID is what a refusal carries in brackets at its end, or the word after "queued as"; its first characters do if no
+    other begins so. Exit status 1 when there is no such record: the journal keeps the last ones only.
+    """
+    facts = _record(load_config(path), identifier.strip("[] ").lower())
+    if as_json:
+        print_json(facts)
+    else:
+        _print(facts)
+
+
+def _record(config: Any, identifier: str) -> dict[str, Any]:
+    from gatepost.observe.journal import find
+
+    if not config.journal.enabled:
+        raise click.ClickException("the journal is switched off: [journal] enabled = false")
+    found = find(config.journal.path, identifier) if identifier else []
+    exact = [facts for facts in found if facts["id"] == identifier]
+    if len(found) > 1 and not exact:
+        raise click.ClickException(f"several ids begin so: {', '.join(facts['id'] for facts in found)}")
+    if not found:
+        raise click.ClickException(f"no record {identifier} in {config.journal.path}, which keeps the last ones only")
+    return (exact or found)[0]
+
+
+def _print(facts: dict[str, Any]) -> None:
+    when = datetime.fromtimestamp(facts["at"], UTC).isoformat(sep=" ", timespec="seconds")
+    sender = facts["sender"]
+    lines = {
+        "id": facts["id"],
+        "when": when.replace("+00:00", " UTC"),
+        "outcome": f"{facts['event']}: {facts['reply']}",
+        "decided by": f"{facts['plugin']} at {facts['phase']}",
+        "client": f"{facts['client']}, HELO {facts['helo'] or 'not said'}",
+        "trusted": facts["trusted"],
+        "sender": "" if sender is None else f"<{sender}>",
+        "recipients": ", ".join(f"<{recipient}>" for recipient in facts["recipients"]),
+        "size": f"{facts['size']} octets" if facts["size"] else "",
+        "session": facts["session"],
+    }
+    for name, value in lines.items():
+        if value:
+            say(f"{name + ':':<12}{value}")
+    say("")
+    print_rulings(facts["rulings"])
+
+
+def print_rulings(rulings: list[dict[str, Any]]) -> None:
+    """Phase by phase, who was asked and what each said."""
+    rows = (row for ruling in rulings for row in _rows(ruling))
+    print_table(("phase", "plugin", "said", "took", "note"), rows)
+
+
+def _rows(ruling: dict[str, Any]) -> list[tuple[str, str, str, str, str]]:
+    phase = ruling["phase"] + (f" <{ruling['recipient']}>" if ruling["recipient"] else "")
+    rows = [(phase, said["plugin"], said["answer"], took(said["seconds"]), _note(said)) for said in ruling["said"]]
+    rows += [(phase, plugin, "not asked", "", "") for plugin in ruling["unasked"]]
+    if ruling["outcome"]:
+        until = f", spoken at {ruling['spoken_at']}" if ruling["spoken_at"] else ""
+        rows.append((phase, f"= {ruling['plugin']}", ruling["outcome"] + until, took(ruling["seconds"]), ""))
+        rows.append((phase, "", f"without {ruling['plugin']}: {ruling['otherwise']}", "", ""))
+    return rows
+
+
+def _note(said: dict[str, Any]) -> str:
+    notes = ["observed, not applied"] if said["observed"] else []
+    return "; ".join((*notes, *said["withheld"]))
+
+
+def took(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds * 1000:.1f} ms"

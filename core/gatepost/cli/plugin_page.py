@@ -1,0 +1,101 @@
+"""``gatepost plugins show``: one plugin's page: what it is for, its options, its phases."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gatepost.cli.printing import config_option, find_config, json_option, print_json, print_table, say
+
+
+@click.command("show")
+@click.argument("name")
+@config_option
+@json_option
+def show(name: str, path: Path | None, as_json: bool) -> None:
+    """Show the page of the plugin NAME: documentation, options, phases.
+
+    NAME is an installed plugin, or one of the configuration.
+    """
+    plugin, origin = _found(name, path)
+    facts = {"name": name, "origin": origin, **page_of(plugin)}
+    if as_json:
+        print_json(facts)
+        return
+    say(f"{name} ({origin})\n".rstrip("\n"))
+    say("")
+    for line in str(facts["doc"]).splitlines():
+        say(line)
+    for key in ("grants", "on_error", "skip_trusted"):
+        say(f"{key}: {facts[key]}")
+    for title, columns in (("options", ("name", "type", "default", "doc")), ("phases", ("phase", "how", "doc"))):
+        rows = facts[title]
+        assert isinstance(rows, list)
+        say("")
+        print_table((title, *columns[1:]), [[row[column] for column in columns] for row in rows])
+
+
+def page_of(plugin: Any) -> dict[str, Any]:
+    """What there is to say of a plugin's class or module, as plain values."""
+    from gatepost.hookspecs import PHASES, Hookspecs
+    from gatepost.options import describe
+    from gatepost.plugins import hooks_of
+
+    hooks = sorted((PHASES.index(phase), phase, function) for phase, function in hooks_of(plugin) if phase in PHASES)
+    options = getattr(plugin, "Options", None)
+    grants = getattr(plugin, "grants", ())
+    return {
+        "doc": _documentation(plugin),
+        "grants": grants if isinstance(grants, str) else ", ".join(grants),
+        "on_error": getattr(plugin, "on_error", "defer"),
+        "skip_trusted": bool(getattr(plugin, "skip_trusted", False)),
+        "options": [option._asdict() for option in describe(options)] if options else [],
+        "phases": [
+            {
+                "phase": phase,
+                "how": _how(function),
+                "doc": (inspect.getdoc(getattr(Hookspecs, phase)) or "").split(". ")[0].replace("\n", " "),
+            }
+            for _, phase, function in hooks
+        ],
+    }
+
+
+def _documentation(plugin: Any) -> str:
+    """The module's docstring, which is the plugin's page in the manual; else that of the class."""
+    module = plugin if inspect.ismodule(plugin) else inspect.getmodule(plugin)
+    return inspect.cleandoc(getattr(module, "__doc__", None) or plugin.__doc__ or "")
+
+
+def _how(function: Any) -> str:
+    marks = function.gatepost_impl
+    if marks["ahead"] or marks["blocking"]:
+        return "ahead" if marks["ahead"] else "blocking"
+    return "async" if inspect.iscoroutinefunction(function) else "plain"
+
+
+def _found(name: str, path: Path | None) -> tuple[Any, str]:
+    """The class or module that is meant, and where it comes from."""
+    from gatepost import offline
+    from gatepost.config import survey
+    from gatepost.plugins import installed
+    from gatepost.plugins import survey as survey_plugins
+
+    config, _ = survey(find_config(path), os.environ)
+    use = config.plugin(name).use if config is not None else name
+    for offer in installed():
+        if offer.name == use:
+            try:
+                return offer.load(), offer.origin
+            except BaseException as error:
+                message = f"{name} of {offer.origin} cannot be imported: {type(error).__name__}: {error}"
+                raise click.ClickException(message) from error
+    instance = survey_plugins(config, offline.services(config))[0].get(name) if config is not None else None
+    if instance is None:
+        raise click.ClickException(f"there is no plugin {name}: gatepost plugins lists what there is")
+    plugin = instance.plugin
+    return (plugin if inspect.ismodule(plugin) else type(plugin)), f"{instance.package} {instance.version}".strip()

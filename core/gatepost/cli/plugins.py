@@ -1,0 +1,146 @@
+"""``gatepost plugins``: what is installed, what is enabled, and in which order it is asked."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gatepost.cli.ordering import disable, enable
+from gatepost.cli.plugin_page import show
+from gatepost.cli.printing import config_option, find_config, json_option, load_config, print_json, print_table, say
+
+if TYPE_CHECKING:
+    from gatepost.chain import Instance
+    from gatepost.config import Config
+    from gatepost.plugins import Installed
+
+
+@click.group("plugins", invoke_without_command=True)
+@config_option
+@json_option
+@click.option("--order", is_flag=True, help="Show who is asked in each phase, in order, as it runs.")
+@click.pass_context
+def command(ctx: click.Context, path: Path | None, as_json: bool, order: bool) -> None:
+    """List the installed plugins, and those of the configuration with their places in the order.
+
+    A plugin does nothing until the order names it. With --order the configuration must be right.
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    if order:
+        _print_order(load_config(path), as_json)
+    else:
+        _print_list(find_config(path), as_json)
+
+
+command.add_command(show)
+command.add_command(enable)
+command.add_command(disable)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One configured plugin, or one that is only installed."""
+
+    name: str
+    package: str
+    version: str
+    place: str
+    """Its number in the order; with the listener's name in an order of its own; "" when no order names it."""
+    mode: str
+    phases: tuple[str, ...]
+    problem: str = ""
+
+
+def _print_list(path: Path | None, as_json: bool) -> None:
+    from gatepost.config import survey
+
+    config, mistakes = survey(path, os.environ)
+    rows, more = _rows(config)
+    if as_json:
+        print_json([asdict(row) for row in rows])
+    else:
+        print_table(
+            ("name", "package", "version", "place", "mode", "phases"),
+            (
+                (row.name, row.package, row.version, row.place, row.mode, row.problem or ", ".join(row.phases))
+                for row in rows
+            ),
+        )
+    if count := len(mistakes) + more:
+        say(f"The configuration has mistakes ({count}): gatepost check names them.", err=True)
+
+
+def _rows(config: Config | None) -> tuple[list[Row], int]:
+    """The configured plugins in their order, then those that are only installed; and how many mistakes there are."""
+    from gatepost import offline
+    from gatepost.plugins import installed, survey
+
+    offers = installed()
+    if config is None:
+        return [_installed_row(offer) for offer in offers], 0
+    instances, mistakes = survey(config, offline.services(config))
+    tables = config.plugin_tables
+    ordered = [*dict.fromkeys(name for name in (*config.order, *tables))]
+    rows = [_configured_row(config, name, instances.get(name), offers) for name in ordered]
+    used = {table.use for table in tables.values()}
+    return rows + [_installed_row(offer) for offer in offers if offer.name not in used], len(mistakes)
+
+
+def _configured_row(config: Config, name: str, instance: Instance | None, offers: tuple[Installed, ...]) -> Row:
+    table, place = config.plugin(name), _place(config, name)
+    offer = next((offer for offer in offers if offer.name == table.use), None)
+    package, version = (offer.package, offer.version) if offer else (table.use if table.use.endswith(".py") else "", "")
+    if instance is None:
+        problem = "cannot be loaded: see gatepost check" if place and table.mode != "off" else ""
+        return Row(name, package, version, place, table.mode, (), problem)
+    phases = _phases(instance.plugin)
+    if instance.phases is not None:
+        phases = tuple(phase for phase in phases if phase in instance.phases)
+    return Row(name, package, version, place, table.mode, phases)
+
+
+def _place(config: Config, name: str) -> str:
+    orders = {"": config.order, **{key: listener.plugins or () for key, listener in config.listeners.items()}}
+    places = [(key, order.index(name) + 1) for key, order in orders.items() if name in order]
+    return ", ".join(f"{key} {number}".strip() for key, number in places)
+
+
+def _installed_row(offer: Installed) -> Row:
+    try:
+        phases, problem = _phases(offer.load()), ""
+    except BaseException as error:
+        phases, problem = (), f"cannot be imported: {type(error).__name__}: {error}"
+    return Row(offer.name, offer.package, offer.version, "", "", phases, problem)
+
+
+def _phases(plugin: Any) -> tuple[str, ...]:
+    from gatepost.hookspecs import PHASES
+    from gatepost.plugins import hooks_of
+
+    implemented = {phase for phase, _ in hooks_of(plugin)}
+    return tuple(phase for phase in PHASES if phase in implemented)
+
+
+def _print_order(config: Config, as_json: bool) -> None:
+    """The order in each phase, read from the very tuples that run."""
+    from gatepost import offline
+    from gatepost.hookspecs import PHASES
+    from gatepost.plugins import load
+
+    policy = load(config, offline.services(config), offline.Hush())
+    orders = {
+        name: {phase: gate.order(phase) for phase in PHASES if gate.order(phase)}
+        for name, gate in (policy.gates or {"": policy.default}).items()
+    }
+    if as_json:
+        print_json(orders)
+        return
+    rows = [
+        (listener, phase, ", ".join(names)) for listener, phases in orders.items() for phase, names in phases.items()
+    ]
+    print_table(("listener", "phase", "asked in this order"), rows)

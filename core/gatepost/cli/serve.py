@@ -1,0 +1,45 @@
+"""``gatepost serve``: run the gate in the foreground."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from gatepost.cli.printing import config_option, find_config
+
+if TYPE_CHECKING:
+    from gatepost.server import Server
+
+
+@click.command("serve")
+@config_option
+def command(path: Path | None) -> None:
+    """Run the gate in the foreground, until SIGTERM or SIGINT.
+
+    SIGHUP reads the configuration again for new sessions. Nothing is bound when a mistake is found.
+    """
+    from gatepost.server import run
+
+    found = find_config(path)
+    run(found, os.environ, _announce_default if found is None else None)
+
+
+def _announce_default(server: Server) -> None:
+    """Say what the embedded default does and where, and what to try next."""
+    from gatepost.config_values import SocketAddress
+
+    (host, port), *_ = [address for addresses in server.addresses.values() for address in addresses]
+    address = SocketAddress(host, port)
+    for line in (
+        "There is no configuration file, so this is a trial. Ctrl-C ends it.",
+        f"It listens on {address}, makes strangers wait three seconds, takes mail for localhost and",
+        f"{server.config.hostname}, and delivers to {server.config.plugin('maildir').options.get('path')}",
+        "In another terminal, try a polite client and a hasty one:",
+        f"  swaks --server {address} --from a@example.com --to postmaster@localhost",
+        f"  printf 'EHLO x\\r\\n' | nc {host} {port}",
+        "Then write a configuration of your own: gatepost init",
+    ):
+        click.echo(line, err=True)

@@ -1,0 +1,228 @@
+"""The session that ``gatepost try`` plays: a rehearsal over the loaded policy, with everything that was said kept.
+
+Waiting costs nothing (``HastyClock``); DNS and next hops are real. Unless it is to deliver, one that takes everything
+and forgets it stands for the plugins that deliver, and ``queued`` is not told.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import inspect
+from collections.abc import AsyncIterator, Callable, Coroutine
+from email.utils import formatdate
+from typing import Any
+
+from gatepost.chain import Instance
+from gatepost.cli.trial_report import Flags, Step, Trial
+from gatepost.config import Config
+from gatepost.decisions import Reply, accept
+from gatepost.errors import ConfigError, GatepostError
+from gatepost.gate import Gate
+from gatepost.hookspecs import hookimpl
+from gatepost.message import Spool
+from gatepost.offline import Hush
+from gatepost.plugins import Policy, Services, load, make_gate
+from gatepost.rehearsal import HastyClock, Rehearsal
+from gatepost.rulings import Record, Ruling, reply_text
+from gatepost.services.clock import SystemClock
+from gatepost.services.dns import DNS
+from gatepost.services.next_hops import NextHops
+from gatepost.services.store import open_store
+from gatepost.site import Site
+
+MESSAGE = "message"
+"""What the last step of a session that came so far is called."""
+
+
+class _Recorder:
+    """Keeps records and events in the trial."""
+
+    def __init__(self, trial: Trial) -> None:
+        self._trial = trial
+
+    def record(self, record: Record) -> None:
+        """Keep it."""
+        self._trial.records.append(record)
+
+    def event(self, name: str, level: str = "info", **facts: object) -> None:
+        """Keep it."""
+        self._trial.events.append({"event": name, "level": level, **facts})
+
+
+class _PluginLog(Hush):
+    """What plugins log, among the events of the trial."""
+
+    def __init__(self, recorder: _Recorder, name: str) -> None:
+        self._recorder = recorder
+        self._name = name
+
+    def warning(self, event: str, **facts: object) -> None:
+        """Keep it."""
+        self._recorder.event(event, "warning", **{**facts, "plugin": self._name})
+
+    def error(self, event: str, **facts: object) -> None:
+        """Keep it."""
+        self._recorder.event(event, "error", **{**facts, "plugin": self._name})
+
+
+class _Overheard(Gate):
+    """A gate that asks as the one it is made of, and keeps all rulings."""
+
+    def __init__(self, gate: Gate) -> None:
+        self.__dict__.update(copy.copy(gate).__dict__)
+        self.rulings: list[Ruling] = []
+
+    async def ask(self, *arguments: Any, **named: Any) -> Ruling:
+        """Ask, and keep the ruling."""
+        ruling = await super().ask(*arguments, **named)
+        self.rulings.append(ruling)
+        return ruling
+
+
+class _Taker:
+    """Stands for all that deliver, and delivers nothing."""
+
+    grants = "delivery"
+
+    @hookimpl
+    def queue(self) -> Any:
+        """Take it."""
+        return accept("not delivered, this is a trial")
+
+
+class _Server:
+    """What ``startup`` is given: nothing is repeated here, since the session is over at once."""
+
+    def __init__(self, hostname: str) -> None:
+        self.hostname = hostname
+
+    def every(self, seconds: float, job: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Forget it."""
+
+
+async def play(config: Config, flags: Flags) -> Trial:
+    """Play the session. Raises ``ConfigError`` when the policy cannot be loaded."""
+    trial = Trial()
+    recorder, clock = _Recorder(trial), HastyClock()
+    async with _services(config, flags, recorder, clock) as services:
+        policy = load(config, services, recorder)
+        await _start(policy, config.hostname)
+        gate = _Overheard(policy.gates.get(flags.listener, policy.default))
+        would_deliver = () if flags.deliver else gate.order("queue")
+        if not flags.deliver:
+            gate.chains = {**gate.chains, **_takes_all(gate)}
+        site = Site(
+            hostname=config.hostname,
+            clock=clock,
+            resolver=services.dns,
+            marks=services.store.namespace("gatepost"),
+            spool=Spool(None),
+            limits=config.limits,
+            recorder=recorder,
+            line_ends=config.line_ends,
+        )
+        client = Rehearsal(gate, site, flags.ip, talks_early=flags.early, listener=flags.listener or "smtp")
+        await _Player(trial, gate, clock, client).play(flags)
+        if trial.steps[-1].said == MESSAGE and not trial.steps[-1].is_refused:
+            trial.would_deliver = would_deliver
+    return trial
+
+
+@contextlib.asynccontextmanager
+async def _services(config: Config, flags: Flags, recorder: _Recorder, clock: HastyClock) -> AsyncIterator[Services]:
+    """The services of the trial. What talks to the world has a clock that takes its time."""
+    world = SystemClock()
+    services = Services(
+        dns=DNS([str(server) for server in config.dns.servers], timeout=config.dns.timeout, clock=world),
+        store=open_store(config.store.url if flags.store else "memory:", clock),
+        clock=clock,
+        next_hop=NextHops(world, config.hostname),
+        log=lambda name: _PluginLog(recorder, name),
+    )
+    await services.store.open()
+    try:
+        yield services
+    finally:
+        await services.next_hop.close()
+        await services.dns.close()  # type: ignore[attr-defined]
+        await services.store.close()
+
+
+async def _start(policy: Policy, hostname: str) -> None:
+    """Run the ``startup`` hooks. Raises ``GatepostError`` when one fails, since the server would not start then."""
+    try:
+        for answer in policy.manager.hook.startup(server=_Server(hostname)):
+            if inspect.isawaitable(answer):
+                await answer
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise GatepostError(f"a plugin's startup failed: {type(error).__name__}: {error}") from error
+
+
+def _takes_all(gate: Gate) -> dict[str, Any]:
+    """The chains in place of those that deliver; nothing where nobody would."""
+    if not gate.chains["queue"]:
+        return {"queued": ()}
+    taker = make_gate([Instance("(nobody)", _Taker(), grants=frozenset({"delivery"}))], gate.clock, gate.recorder)
+    return {"queue": taker.chains["queue"], "queued": ()}
+
+
+class _Player:
+    """Plays the session and keeps its steps."""
+
+    def __init__(self, trial: Trial, gate: _Overheard, clock: HastyClock, client: Rehearsal) -> None:
+        self._trial = trial
+        self._gate = gate
+        self._clock = clock
+        self._client = client
+
+    async def play(self, flags: Flags) -> None:
+        """Connect, EHLO, MAIL, RCPT, DATA, the message; what is refused ends it, except one of several recipients."""
+        client = self._client
+        try:
+            await self._dialogue(flags)
+        finally:
+            if not client.closed:
+                await client.close()
+
+    async def _dialogue(self, flags: Flags) -> None:
+        client = self._client
+        if not await self._step(f"connect from {flags.ip}", client.connect()):
+            return
+        international = not "".join((flags.sender, *flags.recipients)).isascii()
+        for line in (f"EHLO {flags.helo}", f"MAIL FROM:<{flags.sender}>" + " SMTPUTF8" * international):
+            if not await self._step(line, client.say(line)):
+                return
+        taken = [
+            await self._step(f"RCPT TO:<{recipient}>", client.say(f"RCPT TO:<{recipient}>"))
+            for recipient in flags.recipients or ("postmaster",)
+            if not client.closed
+        ]
+        if any(taken) and not client.closed and await self._step("DATA", client.say("DATA")):
+            content = _crlf(flags.content) if flags.content is not None else _sample(flags)
+            await self._step(MESSAGE, client.send(content))
+
+    async def _step(self, said: str, work: Coroutine[Any, Any, Reply]) -> bool:
+        """Do one thing; True when it was not refused."""
+        trial, gate = self._trial, self._gate
+        asked, recorded, skipped = len(gate.rulings), len(trial.records), self._clock.skipped
+        reply = await work
+        refused = [record for record in trial.records[recorded:] if record.event == "refused"]
+        step = Step(said, reply_text(reply), reply.code, gate.rulings[asked:], self._clock.skipped - skipped)
+        if step.is_refused:
+            step.plugin = refused[-1].plugin if refused else "gatepost"
+        trial.steps.append(step)
+        return not step.is_refused
+
+
+def _crlf(content: bytes) -> bytes:
+    """A file of this system as a client would send it; one that has CRLF somewhere goes as it is."""
+    return content if b"\r\n" in content else content.replace(b"\n", b"\r\n")
+
+
+def _sample(flags: Flags) -> bytes:
+    to = ", ".join(flags.recipients) or "postmaster"
+    lines = (f"From: {flags.sender}", f"To: {to}", "Subject: a trial", f"Date: {formatdate()}", "", "Hello.", "")
+    return "\r\n".join(lines).encode("utf-8", "replace")

@@ -1,0 +1,90 @@
+"""``gatepost try``: one fake session from flags, through the policy of the configuration."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gatepost.cli.explain import took
+from gatepost.cli.printing import config_option, json_option, load_config, print_json, print_table, say
+
+if TYPE_CHECKING:
+    from gatepost.cli.trial_report import Step, Trial
+
+
+def _address(ctx: click.Context, parameter: click.Parameter, value: str) -> str:
+    try:
+        address = ipaddress.ip_address(value)
+    except ValueError:
+        raise click.BadParameter(f"{value} is no IP address") from None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address)
+
+
+@click.command("try")
+@click.option("--ip", default="192.0.2.1", show_default=True, callback=_address, help="The client's address.")
+@click.option("--helo", default="client.example.com", show_default=True, help="What it says in EHLO.")
+@click.option(
+    "--from", "sender", default="sender@example.com", show_default=True, help='MAIL FROM; "" is the null path.'
+)
+@click.option(
+    "--to", "recipients", multiple=True, metavar="ADDRESS", help="RCPT TO; may be repeated. [default: postmaster]"
+)
+@click.option(
+    "--message", type=click.File("rb"), metavar="FILE", help="The message; - is standard input. Default: a short one."
+)
+@click.option("--early", is_flag=True, help="It talks before the greeting.")
+@click.option("--listener", metavar="NAME", help="The [listen] table that it connects to. Default: the first.")
+@click.option("--deliver", is_flag=True, help="Hand the message over for good. Otherwise nobody is asked to deliver.")
+@click.option("--store", is_flag=True, help="Use the configured store. Otherwise plugins remember nothing.")
+@config_option
+@json_option
+@click.pass_context
+def command(ctx: click.Context, /, path: Path | None, as_json: bool, **flags: Any) -> None:
+    """Play one session, without a socket, and show what every plugin says and why.
+
+    No time is spent on waiting. DNS is asked for real, and so is a next hop by a plugin that verifies recipients there
+    (forward); the message is handed over with --deliver only.
+
+    Exit status 0 when the message would be taken for all recipients, 1 when anything is refused.
+    """
+    from gatepost.cli.trial import play
+    from gatepost.cli.trial_report import Flags
+
+    config = load_config(path)
+    message = flags.pop("message")
+    content = message.read() if message else None
+    listener = flags["listener"] = flags["listener"] or next(iter(config.listeners), "")
+    if listener and listener not in config.listeners:
+        raise click.BadParameter(f"there is no [listen.{listener}]", param_hint="--listener")
+    report = asyncio.run(play(config, Flags(content=content, **flags)))
+    if as_json:
+        print_json(report.facts())
+    else:
+        _print(report)
+    ctx.exit(0 if report.accepted else 1)
+
+
+def _print(report: Trial) -> None:
+    print_table(("phase", "plugin", "said", "took"), (row for step in report.steps for row in _rows(step)))
+    say("")
+    for event in report.events:
+        say(f"log: {event['event']}: " + ", ".join(f"{key}={value}" for key, value in event.items() if key != "event"))
+    say(report.outcome)
+
+
+def _rows(step: Step) -> list[tuple[str, str, str, str]]:
+    rows = [(f"> {step.said}", "", "", "")]
+    for ruling in step.rulings:
+        for said in ruling.said:
+            notes = ("observed, not applied",) * said.observed + said.withheld
+            rows.append((ruling.phase, said.plugin, "; ".join((str(said), *notes)), took(said.seconds)))
+        rows += [(ruling.phase, plugin, "not asked", "") for plugin in ruling.unasked]
+        if ruling.spoken_at:
+            rows.append((ruling.phase, "", f"kept, to be spoken at {ruling.spoken_at}", ""))
+    waited = f"{step.waited:g} s not waited" if step.waited else ""
+    return [*rows, ("", "", f"< {step.reply}", waited)]

@@ -1,0 +1,62 @@
+"""Looking at a policy without running it: services that reach nobody and keep nothing.
+
+``check`` and ``plugins`` load with them, so a policy can be looked at on a machine where its server does not run.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gatepost.errors import DNSTemporaryError
+from gatepost.rehearsal import HastyClock
+from gatepost.services.dns import Resolver
+from gatepost.services.next_hops import NextHops
+from gatepost.services.store import MemoryBackend
+
+if TYPE_CHECKING:
+    from gatepost.config import Config
+    from gatepost.plugins import Services
+    from gatepost.rulings import Record
+    from gatepost.site import Log
+
+
+class NoDNS(Resolver):
+    """A resolver that knows nothing, and says so."""
+
+    async def query(self, name: str, kind: str, *, timeout: float | None = None) -> tuple[str, ...]:
+        """Raise DNSTemporaryError."""
+        raise DNSTemporaryError(f"{name!r} {kind}: nobody is asked here")
+
+
+class Hush:
+    """A log and recorder that keeps nothing."""
+
+    def info(self, event: str, **facts: object) -> None:
+        """Forget it."""
+
+    def warning(self, event: str, **facts: object) -> None:
+        """Forget it."""
+
+    def error(self, event: str, **facts: object) -> None:
+        """Forget it."""
+
+    def record(self, record: Record) -> None:
+        """Forget it."""
+
+    def event(self, name: str, level: str = "info", **facts: object) -> None:
+        """Forget it."""
+
+
+def services(config: Config) -> Services:
+    """Services that are good for loading plugins, and for nothing else."""
+    from gatepost.plugins import Services
+
+    clock = HastyClock()
+    log: Log = Hush()
+    return Services(
+        dns=NoDNS(),
+        store=MemoryBackend(clock),
+        clock=clock,
+        next_hop=NextHops(clock, config.hostname),
+        log=lambda name: log,
+    )
