@@ -1,0 +1,105 @@
+"""Ten recipients of one message that meet different fates at an LMTP server, and the retry of what was left.
+
+A client that got 451 after the dot sends to all it was promised again. gatepost has written down who has it already.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+from tests.end_to_end.client import Client, connected, message
+from tests.end_to_end.conftest import StartGate
+from tests.end_to_end.gate import Gate
+from tests.peers.mail_server import MailServer
+
+POLICY = """
+[plugins]
+order = ["recipients", "forward"]
+[plugins.recipients]
+domains = ["example.test"]
+[plugins.forward]
+to = "{url}"
+verify = {verify}
+"""
+EVERYBODY = [f"r{number}@example.test" for number in range(1, 11)]
+UNKNOWN, BUSY, FULL, CLOSED = EVERYBODY[:4]
+SCRIPT = {
+    f"RCPT TO:<{UNKNOWN}>": "550 5.1.1 no such user",
+    f"RCPT TO:<{BUSY}>": ["450 4.2.1 try later", "250 2.1.5 fine"],
+    f". <{FULL}>": ["452 4.2.2 mailbox full", "250 2.0.0 fine"],
+    f". <{CLOSED}>": "550 5.2.1 mailbox closed",
+}
+TAKEN = [each for each in EVERYBODY if each not in (UNKNOWN, CLOSED)]
+MAIL = message("<mixed@example.org>")
+
+
+async def send(client: Client, recipients: list[str]) -> tuple[dict[str, bytes], bytes]:
+    """Send to all: the code and status of each reply to RCPT that was no 250, and the reply to the final dot."""
+    replies = dict(zip(recipients, await client.envelope(recipients), strict=True))
+    refused = {recipient: reply[:9] for recipient, reply in replies.items() if not reply.startswith(b"250")}
+    return refused, await client.content(MAIL)
+
+
+async def crash(gate: Gate) -> None:
+    """Let the server die where it stands, and start it again."""
+    gate.kill()
+    await asyncio.to_thread(gate.start)
+
+
+def given_to(server: MailServer) -> Counter[str]:
+    """How often the message was given to the LMTP server for each recipient, after the first attempt and later."""
+    return Counter(recipient for delivered in server.messages for recipient in delivered.recipients)
+
+
+async def test_each_recipient_gets_its_answer_and_a_retry_delivers_to_each_once(start_gate: StartGate) -> None:
+    async with MailServer(lmtp=True, answers=SCRIPT) as server:
+        gate = start_gate(POLICY.format(url=server.url, verify="true"))
+        async with connected(gate.port) as client:
+            await client.greet()
+            refused, last = await send(client, EVERYBODY)
+        assert refused == {UNKNOWN: b"550 5.1.1", BUSY: b"450 4.2.1"}
+        assert last.startswith(b"451 4.3.0")
+        assert given_to(server) == Counter(each for each in EVERYBODY if each not in (UNKNOWN, BUSY))
+
+        await crash(gate)
+        server.messages.clear()
+        async with connected(gate.port) as client:
+            await client.greet()
+            refused, last = await send(client, [each for each in EVERYBODY if each != UNKNOWN])
+        assert refused == {}
+        assert last.startswith(b"554 5.2.1") and CLOSED.encode() in last and FULL.encode() not in last
+        assert given_to(server) == Counter([BUSY, FULL, CLOSED])
+        await asyncio.to_thread(gate.stop)
+
+
+async def test_without_verification_the_answers_come_after_the_dot(start_gate: StartGate) -> None:
+    async with MailServer(lmtp=True, answers=SCRIPT) as server:
+        gate = start_gate(POLICY.format(url=server.url, verify="false"))
+        async with connected(gate.port) as client:
+            await client.greet()
+            refused, last = await send(client, EVERYBODY)
+            assert refused == {}
+            assert last.startswith(b"451 4.3.0")
+
+            refused, last = await send(client, EVERYBODY)
+            assert refused == {}
+            assert last.startswith(b"554 5.")
+            assert UNKNOWN.encode() in last and CLOSED.encode() in last and FULL.encode() not in last
+
+        given = given_to(server)
+        assert {each: given[each] for each in TAKEN if each != FULL} == dict.fromkeys(set(TAKEN) - {FULL}, 1)
+        assert given[FULL] == 2 and given[UNKNOWN] == 0
+        assert all(delivered.content.endswith(MAIL) for delivered in server.messages)
+        await asyncio.to_thread(gate.stop)
+
+
+async def test_one_answer_for_all_is_passed_on_as_it_is(start_gate: StartGate) -> None:
+    async with MailServer(lmtp=True, answers={".": "552 5.2.3 too long for us"}) as server:
+        gate = start_gate(POLICY.format(url=server.url, verify="true"))
+        async with connected(gate.port) as client:
+            await client.greet()
+            refused, last = await send(client, EVERYBODY)
+        assert refused == {}
+        assert last.startswith(b"552 5.2.3 too long for us [")
+        await asyncio.to_thread(gate.stop)

@@ -1,0 +1,101 @@
+"""Clients from loopback addresses that a real rbldnsd lists, does not list, or answers with an error.
+
+The addresses 127.0.0.1, 127.0.0.2 and ::ffff:7f00:1 are no clients here: they are the test points of RFC 5782 §5.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+
+from tests.end_to_end.client import connected, message
+from tests.end_to_end.conftest import StartGate
+from tests.end_to_end.gate import Gate
+from tests.peers.rbldnsd import BLOCKED, EVERYTHING, Rbldnsd
+
+POLICY = """
+[dns]
+servers = {servers}
+timeout = "2s"
+[plugins]
+order = ["dnsbl", "recipients", "discard"]
+[plugins.recipients]
+domains = ["example.test"]
+[plugins.dnsbl]
+ask_private = true
+query_timeout = "2s"
+defer_at = 1
+deny_at = 2
+[plugins.dnsbl.zones]
+"bad.test" = {{ points = 2, text = "{{ip}}: {{txt}}" }}
+"odd.test" = {{ points = 1, answers = ["127.0.0.4"] }}
+"good.test" = -2
+"blocked.test" = 2
+"all.test" = 2
+"gone.test" = 2
+"""
+FOUR, SIX = "127.0.0.2 :127.0.0.2:test\n", "::ffff:7f00:2 :127.0.0.2:test\n"
+ZONES = {
+    "bad.test": {
+        "ip4trie": FOUR + "127.0.0.9 :127.0.0.3:seen here, see $\n127.0.0.12 :127.0.0.3:seen\n",
+        "ip6trie": SIX + "::1 :127.0.0.3:seen here, see $\n",
+    },
+    "odd.test": {"ip4trie": FOUR + "127.0.0.10 :127.0.0.4:odd\n127.0.0.11 :127.0.0.5:odd\n", "ip6trie": SIX},
+    "good.test": {"ip4trie": FOUR + "127.0.0.12 :127.0.0.2:good\n", "ip6trie": SIX},
+    "blocked.test": BLOCKED,
+    "all.test": EVERYTHING,
+}
+
+StartRbldnsd = Callable[[Mapping[str, Mapping[str, str]]], Rbldnsd]
+
+
+async def verdict(gate: Gate, client: str) -> bytes:
+    """The reply to RCPT that a client from this address gets; after 250 it sends a message."""
+    six = ":" in client
+    place = next((host, port) for host, port in gate.listening if (":" in host) is six)
+    async with connected(place[1], source=client, host=place[0]) as wire:
+        await wire.greet()
+        (reply,) = await wire.envelope(["b@example.test"])
+        if reply.startswith(b"250"):
+            assert (await wire.content(message("<x@example.org>"))).startswith(b"250 2.0.0")
+    return reply
+
+
+async def test_clients_get_what_the_lists_say(start_gate: StartGate, start_rbldnsd: StartRbldnsd) -> None:
+    lists = start_rbldnsd(ZONES)
+    hosts = ["127.0.0.1:0", "[::1]:0"][: len(lists.hosts)]
+    gate = start_gate(POLICY.format(servers=json.dumps(lists.servers)), hosts)
+
+    assert (await verdict(gate, "127.0.0.9")).startswith(b"550 5.7.1 127.0.0.9: seen here, see 127.0.0.9 [")
+    assert (await verdict(gate, "127.0.0.10")).startswith(b"450 4.7.1 127.0.0.10 is listed by odd.test [")
+    assert (await verdict(gate, "127.0.0.11")).startswith(b"250"), "listed, but with an answer that was not declared"
+    assert (await verdict(gate, "127.0.0.12")).startswith(b"250"), "a good list speaks for it"
+    assert (await verdict(gate, "127.0.0.13")).startswith(b"250"), "listed only where everybody is, and by errors"
+    if "::1" in lists.hosts:
+        assert (await verdict(gate, "::1")).startswith(b"550 5.7.1 ::1: seen here, see ::1 [")
+
+
+async def test_lists_that_are_no_good_are_named_in_the_log(start_gate: StartGate, start_rbldnsd: StartRbldnsd) -> None:
+    lists = start_rbldnsd(ZONES)
+    gate = start_gate(POLICY.format(servers=json.dumps(lists.servers)))
+    assert (await verdict(gate, "127.0.0.13")).startswith(b"250")
+
+    assert [line["zone"] for line in gate.lines("list_off", level="warning")] == ["all.test", "all.test"]
+    (refuses,) = gate.lines("list_refuses_us", level="warning")
+    assert (refuses["zone"], refuses["answer"]) == ("blocked.test", "127.255.255.254")
+    unanswered = gate.wait_for("list_unanswered", client="127.0.0.13")
+    assert unanswered["zone"] == "gone.test" and "REFUSED" in unanswered["error"]
+    assert not gate.lines("list_empty"), "the healthy lists answered as they should"
+
+
+async def test_a_dead_server_of_lists_stops_no_mail(start_gate: StartGate, start_rbldnsd: StartRbldnsd) -> None:
+    lists = start_rbldnsd({"bad.test": ZONES["bad.test"]})
+    gate = start_gate(POLICY.format(servers=json.dumps(lists.servers)))
+    refused = await verdict(gate, "127.0.0.9")
+    assert refused.startswith(b"550")
+
+    lists.stop()
+    assert (await verdict(gate, "127.0.0.12")).startswith(b"250")
+    assert (await verdict(gate, "127.0.0.9")).startswith(b"550"), "its answer still holds"
+    assert gate.wait_for("list_unanswered", client="127.0.0.12", zone="bad.test")
+    lists.start()
