@@ -67,8 +67,10 @@ def page_of(plugin: Any) -> dict[str, Any]:
 
 def _documentation(plugin: Any) -> str:
     """The module's docstring, which is the plugin's page in the manual; else that of the class."""
-    module = plugin if inspect.ismodule(plugin) else inspect.getmodule(plugin)
-    return inspect.cleandoc(getattr(module, "__doc__", None) or plugin.__doc__ or "")
+    # A local file is in no table of modules; its functions know it all the same.
+    own = next((each for each in vars(plugin).values() if inspect.isfunction(each)), None)
+    page = own.__globals__["__doc__"] if own is not None and not inspect.ismodule(plugin) else None
+    return inspect.cleandoc(page or plugin.__doc__ or "")
 
 
 def _how(function: Any) -> str:
