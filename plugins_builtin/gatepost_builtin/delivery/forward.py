@@ -106,11 +106,14 @@ class Forward:
 
     def __init__(self, options: ForwardOptions, next_hop: NextHops, log: Log) -> None:
         texts = (options.to,) if isinstance(options.to, str) else options.to
+        targets = [Target.parse(text) for text in texts]
         self.options = options
         self.log = log
         self.name = ", ".join(texts)
+        self.next_hops = tuple(f"{target.host}:{target.port}" for target in targets if target.host)
+        self.takes_everything = not options.domains
         self.next_hop = next_hop.open(
-            [Target.parse(text) for text in texts],
+            targets,
             tls=options.tls,
             pool=options.pool,
             connect_timeout=options.connect_timeout,

@@ -125,10 +125,13 @@ def granting(grants: str, phase: str, **more: str) -> str:
     )
 
 
+INSTALLED = ("recipients", "discard", "earlytalker", "forward")
+
+
 def policy(*order: str, **tables: str) -> str:
     """A configuration of that order; a plugin without a table is a file of its own."""
     named = ", ".join(f'"{name}"' for name in order)
-    local = {name: f'use = "{name}.py"' for name in order if name not in ("recipients", "discard", "earlytalker")}
+    local = {name: f'use = "{name}.py"' for name in order if name not in INSTALLED}
     tables = {"recipients": 'domains = ["example.org"]', **local, **tables}
     written = "".join(f"[plugins.{name}]\n{body}\n" for name, body in tables.items() if name in order)
     return f'hostname = "mx.example.org"\n{LISTEN}[plugins]\norder = [{named}]\n{written}'
@@ -238,6 +241,20 @@ def test_a_next_hop_that_is_ourselves(folder: Folder, bind: str, hop: str, is_ou
     found = errors(folder, text, hand=granting("delivery", "queue", next_hops=f"({hop!r},)"))
     assert ("mail would loop" in messages(found)) is is_ours
     assert len(found) == is_ours
+
+
+@pytest.mark.parametrize("to", ["smtp://127.0.0.1:2525", "smtp://localhost:2525"])
+def test_forward_to_ourselves_is_such_a_next_hop(folder: Folder, to: str) -> None:
+    found = errors(folder, policy("recipients", "forward", forward=f'to = ["smtp://192.0.2.1", "{to}"]'))
+    assert messages(found).startswith("8 plugins.forward its next hop") and len(found) == 1
+
+
+def test_forward_takes_everything_unless_it_has_domains(folder: Folder) -> None:
+    to = 'to = "lmtp:///run/lmtp"'
+    (error,) = errors(folder, policy("recipients", "forward", "discard", forward=to))
+    assert error["message"] == "it is never reached: forward takes every recipient before it"
+    some = f'{to}\ndomains = ["example.org"]'
+    assert errors(folder, policy("recipients", "forward", "discard", forward=some)) == []
 
 
 def test_an_observed_plugin_that_makes_clients_wait_is_a_warning(folder: Folder) -> None:
