@@ -22,7 +22,7 @@ from pathlib import Path
 import uvloop
 
 from gatepost import config as configuration
-from gatepost.config import Config
+from gatepost.config import Config, SocketAddress
 from gatepost.doors.listener import Connections, Listener
 from gatepost.doors.pregreet import Pregreet
 from gatepost.errors import GatepostError
@@ -87,6 +87,7 @@ class Server:
 
     async def start(self) -> None:
         """Load, bind, drop privileges, open, and accept clients. Raises ``GatepostError`` with a sentence."""
+        self._heed_signals()
         policy = load(self.config, self._services, self.recorder, self._threads)
         most = min(self.config.limits.connections, raise_descriptor_limit())
         self._bind()
@@ -98,7 +99,7 @@ class Server:
         for name, gate in policy.gates.items():
             self.listeners[name] = Listener(name, gate, self.site, connections)
         await self._accept()
-        listening = [f"{host}:{port}" for places in self.addresses.values() for host, port in places]
+        listening = [str(SocketAddress(*place)) for places in self.addresses.values() for place in places]
         order = list(self.config.order)
         self.recorder.event("started", listen=listening, clients=most, order=order, state=str(self.config.state_dir))
 
@@ -139,12 +140,21 @@ class Server:
                 factory = _factory(self.listeners[name])
                 self._asyncio_servers.append(await loop.create_server(factory, sock=made, backlog=BACKLOG))
 
-    async def serve(self) -> None:
-        """Serve until SIGTERM or SIGINT, or until ``stop`` is called."""
+    def _heed_signals(self) -> None:
+        """From the start on: a startup hook may take seconds, and an unheeded signal would end the process."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        loop.add_signal_handler(signal.SIGHUP, lambda: self.site.spawn(self.reload()))
+        loop.add_signal_handler(signal.SIGHUP, self._hang_up)
+
+    def _hang_up(self) -> None:
+        if self._asyncio_servers:
+            self.site.spawn(self.reload())
+        else:
+            self.recorder.event("reload_failed", "error", error="still starting; send SIGHUP again after that")
+
+    async def serve(self) -> None:
+        """Serve until SIGTERM or SIGINT, or until ``stop`` is called."""
         await self._stop.wait()
         await self.close()
 
