@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -108,12 +109,7 @@ class Gate:
                 command, env=_environ(self._environ), cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         self._wait(lambda: self.lines("started"), "start", START_LIMIT)
-        self.listening = [(host, int(port)) for host, port in self._places()]
-
-    def _places(self) -> Iterator[tuple[str, str]]:
-        for place in self.lines("started")[0]["listen"]:
-            host, _, port = place.rpartition(":")
-            yield host.strip("[]"), port
+        self.listening = [_place(text) for text in self.lines("started")[0]["listen"]]
 
     def stop(self) -> None:
         """Stop it as a supervisor would, and see that it ended in good order."""
@@ -156,6 +152,13 @@ class Gate:
                 self.kill()
                 raise RuntimeError(f"gatepost did not {what}; its log:\n{self._log.read_text()}")
             time.sleep(0.01)
+
+
+def _place(text: str) -> tuple[str, int]:
+    """A place as the configuration would have it: an IPv6 address stands in brackets."""
+    found = re.fullmatch(r"(?:\[([0-9a-f:]+)\]|([0-9.]+)):(\d+)", text)
+    assert found is not None, text
+    return found[1] or found[2], int(found[3])
 
 
 def _environ(given: Mapping[str, str] | None) -> dict[str, str]:

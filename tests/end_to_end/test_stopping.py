@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import pytest
 
+from gatepost.server import LAST_REPLIES
+from tests.door import until
 from tests.end_to_end.client import Client, connected, message
 from tests.end_to_end.conftest import StartGate
-from tests.end_to_end.gate import Gate
+from tests.end_to_end.gate import Gate, configuration
 from tests.peers.mail_server import MailServer
 
 POLICY = """
@@ -26,6 +31,25 @@ domains = ["example.test"]
 to = "{url}"
 verify = false
 """
+SLOW_START = '''
+"""Takes its time at the start."""
+
+import asyncio
+from pathlib import Path
+
+from gatepost import Log, hookimpl
+
+
+class Slow:
+    def __init__(self, log: Log) -> None:
+        self.log = log
+
+    @hookimpl
+    async def startup(self) -> None:
+        self.log.info("waiting")
+        while not Path("go").exists():
+            await asyncio.sleep(0.01)
+'''
 MAIL = message("<x@example.org>")
 OURS = "b@example.test"
 STOPPING = b"421 4.3.2"
@@ -58,11 +82,13 @@ async def test_a_dialogue_under_way_may_finish(start_gate: StartGate) -> None:
         await busy.envelope([OURS])
         gate.terminate()
         assert (await idle.reply()).startswith(STOPPING)
+        await idle.wire.close()
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection("127.0.0.1", gate.port)
 
         assert (await busy.content(MAIL)).startswith(b"250 2.0.0")
         assert (await busy.reply()).startswith(STOPPING)
+        await busy.wire.close()
         assert [delivered.content.endswith(MAIL) for delivered in server.messages] == [True]
         await asyncio.to_thread(gate.wait)
 
@@ -77,8 +103,23 @@ async def test_a_dialogue_that_does_not_finish_is_ended_after_the_grace(start_ga
         gate.terminate()
         for client in (busy, receiving):
             assert (await client.reply()).startswith(STOPPING)
+            await client.wire.close()
         assert not server.messages
         await asyncio.to_thread(gate.wait)
+
+
+async def test_signals_that_come_before_the_start_is_done_are_heeded(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(SLOW_START)
+    policy = '[plugins]\norder = ["slow"]\n[plugins.slow]\nuse = "slow.py"'
+    gate = Gate(tmp_path, configuration(tmp_path, policy))
+    starting = asyncio.create_task(asyncio.to_thread(gate.start))
+    await until(lambda: (tmp_path / "log").exists() and gate.lines("waiting"))
+    os.kill(gate.pid, signal.SIGHUP)
+    gate.wait_for("reload_failed", level="error")
+    gate.terminate()
+    (tmp_path / "go").touch()
+    await starting
+    gate.wait()
 
 
 async def test_a_hand_over_ends_in_its_own_time_and_its_client_is_told(start_gate: StartGate) -> None:
@@ -89,7 +130,7 @@ async def test_a_hand_over_ends_in_its_own_time_and_its_client_is_told(start_gat
         answer = asyncio.create_task(client.content(MAIL))
         await server.is_paused.wait()
         gate.terminate()
-        await asyncio.sleep(4)
+        await asyncio.sleep(LAST_REPLIES + 0.5)  # the server shows nobody that this time is over
         server.resume.set()
         assert (await answer).startswith(b"250 2.0.0")
         assert (await client.reply()).startswith(STOPPING)
