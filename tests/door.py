@@ -44,6 +44,15 @@ class Keeping:
         return accept("kept")
 
 
+class Deaf:
+    """A log that nobody reads."""
+
+    def info(self, event: str, **facts: object) -> None:
+        """Forget it."""
+
+    warning = error = info
+
+
 class Wire:
     """One connection. ``reply()`` gives the next whole reply, ``b""`` at the end of the connection."""
 
@@ -133,9 +142,22 @@ class LiveDoor:
         (connected,) = self.listener.connected
         return connected
 
-    async def connect(self, source: str = "127.0.0.1", host: str = "127.0.0.1") -> Wire:
-        """A client that comes from the loopback address ``source``."""
-        reader, writer = await asyncio.open_connection(host, self.port, local_addr=(source, 0))
+    async def connect(
+        self, source: str = "127.0.0.1", host: str = "127.0.0.1", *, early: bytes = b"", room: int = 0
+    ) -> Wire:
+        """A client that comes from the loopback address ``source``.
+
+        ``early`` is there before the server has accepted the connection. ``room``: how many octets of replies the
+        client's side of the connection holds, about, while nobody reads them.
+        """
+        made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        if room:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
+        made.bind((source, 0))
+        made.connect((host, self.port))  # does not wait: the backlog takes it
+        made.sendall(early)
+        made.setblocking(False)
+        reader, writer = await asyncio.open_connection(sock=made)
         wire = Wire(reader, writer)
         self._wires.append(wire)
         return wire

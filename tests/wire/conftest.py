@@ -11,6 +11,7 @@ import uvloop
 
 from gatepost import NextHops
 from gatepost_builtin.delivery.forward import Forward, ForwardOptions
+from tests.door import Deaf
 from tests.peers.mail_server import MailServer
 from tests.policy import Policy
 
@@ -20,15 +21,6 @@ def pytest_asyncio_loop_factories(
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """The loops that every async test of this folder runs on."""
     return {"asyncio": asyncio.SelectorEventLoop, "uvloop": uvloop.new_event_loop}
-
-
-class Deaf:
-    """A log that nobody reads."""
-
-    def info(self, event: str, **facts: object) -> None:
-        """Forget it."""
-
-    warning = error = info
 
 
 @pytest.fixture

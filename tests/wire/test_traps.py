@@ -1,0 +1,341 @@
+"""The traps of aiosmtpd and of asyncio that the design names, each with the behaviour that avoids it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import aiosmtpd.smtp
+import pytest
+
+from gatepost import Decision, Envelope, accept, deny, hookimpl
+from gatepost.doors.closing import DRAIN
+from gatepost.doors.smtp import BATCH, READ_AHEAD, SMTP
+from tests.door import Keeping, LiveDoor, Wire, live, until
+from tests.policy import MESSAGE, Policy, vouching
+
+ONE_READ = 256 * 1024
+"""The most that a loop reads from a socket at a time."""
+
+
+class Holding:
+    """Holds one phase up until ``release`` is set, and notes how its session ends."""
+
+    grants = "delivery"
+
+    def __init__(self, phase: str) -> None:
+        self.phase = phase
+        self.asked, self.release = asyncio.Event(), asyncio.Event()
+        self.ends: list[str] = []
+        self.handed_over = 0
+
+    async def hold(self, phase: str) -> None:
+        if phase != self.phase:
+            return
+        self.asked.set()
+        try:
+            await self.release.wait()
+        except asyncio.CancelledError:
+            self.ends.append("cancelled")
+            raise
+
+    @hookimpl
+    async def helo(self) -> None:
+        await self.hold("helo")
+
+    @hookimpl
+    async def headers(self) -> None:
+        await self.hold("headers")
+
+    @hookimpl
+    async def message(self) -> None:
+        await self.hold("message")
+
+    @hookimpl
+    async def queue(self) -> Decision:
+        self.handed_over += 1
+        await self.hold("queue")
+        return accept()
+
+    @hookimpl
+    async def queued(self, envelope: Envelope) -> None:
+        await self.hold("queued")
+        self.ends.append("queued")
+
+    @hookimpl
+    def disconnect(self) -> None:
+        self.ends.append("disconnect")
+
+
+class TestNamesOfAiosmtpd:
+    OVERRIDDEN = frozenset(
+        {
+            "_handle_client",
+            "connection_lost",
+            "connection_made",
+            "data_received",
+            "eof_received",
+            "pause_writing",
+            "resume_writing",
+        }
+    )
+
+    async def test_what_we_override_is_still_there_and_we_take_no_other_name(self) -> None:
+        """When this fails, a new aiosmtpd has renamed what we replace, or uses a name that was ours."""
+        theirs = {*dir(aiosmtpd.smtp.SMTP), *vars(aiosmtpd.smtp.SMTP(None, loop=asyncio.get_running_loop()))}
+        async with live(Policy()) as door:
+            await door.hello()
+            ours = {*vars(SMTP), *vars(door.client)}
+            common = {name for name in ours & theirs if not name.startswith("__")}
+            assert common - {"_abc_impl"} == self.OVERRIDDEN
+
+    async def test_command_size_limits_are_not_shared_and_do_not_grow(self) -> None:
+        before = dict(aiosmtpd.smtp.SMTP.command_size_limits)
+        async with live(Policy()) as door:
+            first, second = await door.hello(), await door.hello()
+            for _ in range(20):
+                assert (await first.say(b"EHLO client.example.com")).startswith(b"250-")
+            for wire in (first, second):
+                assert (await wire.say(b"MAIL FROM:<" + b"a" * 1060 + b">")).startswith(b"500 5.5.2 ")
+                assert (await wire.say(b"VRFY " + b"a" * 506)).startswith(b"500 5.5.2 ")
+        assert dict(aiosmtpd.smtp.SMTP.command_size_limits) == before
+
+    async def test_sessions_share_no_state(self) -> None:
+        async with live(Policy(vouching())) as door:
+            first, second = await door.hello(), await door.hello()
+            await first.envelope()
+            assert (await second.say(b"DATA")).startswith(b"503 5.5.1 ")
+            assert (await first.say(b"DATA")).startswith(b"354 ")
+
+
+class TestErrorsThatLookLikeLoss:
+    """What aiosmtpd takes for the client's leaving when a handler raises it."""
+
+    @pytest.mark.parametrize("error", [ConnectionResetError, BrokenPipeError, asyncio.CancelledError, EOFError])
+    @pytest.mark.parametrize("phase", ["rcpt", "data", "headers", "message", "queue", "vrfy"])
+    async def test_raised_by_a_plugin_they_are_451_and_the_session_goes_on(
+        self, phase: str, error: type[BaseException]
+    ) -> None:
+        async def hook(self: Any) -> None:
+            if self.fails:
+                self.fails = False
+                raise error("secret")
+
+        failing = type("Failing", (), {phase: hookimpl(hook), "fails": True})()
+        async with live(Policy(failing, vouching(), keeping := Keeping())) as door:
+            wire = await door.hello()
+            wire.send(b"VRFY x\r\nMAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.org>\r\nRCPT TO:<c@example.org>\r\n")
+            replies = await wire.replies(4)
+            reply = await wire.say(b"DATA")
+            if reply.startswith(b"354 "):
+                wire.send(MESSAGE + b".\r\n")
+                reply = await wire.reply()
+            refused = [reply for reply in (*replies, reply) if reply.startswith(b"451 4.3.0 ")]
+            assert len(refused) == 1
+            assert b"secret" not in refused[0]
+            await wire.say(b"RSET")
+            await wire.envelope()
+            assert (await wire.message()).startswith(b"250 ")
+            assert keeping.contents
+
+
+class TestEofAndReset:
+    async def test_eof_during_a_plugins_wait_the_client_still_gets_its_reply(self) -> None:
+        async with live(Policy(holding := Holding("helo"))) as door:
+            wire = await door.connect()
+            await wire.reply()
+            wire.send(b"EHLO x\r\nNOOP\r\n")
+            wire.half_close()
+            await holding.asked.wait()
+            await until(lambda: door.client._at_eof)
+            holding.release.set()
+            assert re.fullmatch(rb"250-[^\0]*\r\n250 [^\r]*\r\n250 [^\r]*OK\r\n", await wire.rest())
+            await door.left()
+            assert holding.ends == ["disconnect"]
+
+    async def test_reset_during_a_plugins_wait_cancels_it(self) -> None:
+        async with live(policy := Policy(holding := Holding("helo"))) as door:
+            wire = await door.connect()
+            await wire.reply()
+            wire.send(b"EHLO x\r\n")
+            await holding.asked.wait()
+            wire.reset()
+            await door.left()
+            assert holding.ends == ["cancelled", "disconnect"]
+            assert not policy.events.named("plugin_failed")
+
+    async def test_a_plugin_that_swallows_its_cancellation_keeps_no_session(self) -> None:
+        asked = asyncio.Event()
+
+        class Stubborn:
+            @hookimpl
+            async def helo(self) -> None:
+                asked.set()
+                try:
+                    await asyncio.Event().wait()
+                except asyncio.CancelledError:
+                    return
+
+        async with live(Policy(Stubborn())) as door:
+            wire = await door.connect()
+            await wire.reply()
+            wire.send(b"EHLO x\r\n")
+            await asked.wait()
+            wire.reset()
+            await door.left()
+
+    @pytest.mark.parametrize("how", ["eof", "reset", "close"])
+    @pytest.mark.parametrize("phase", ["message", "queue", "queued"])
+    async def test_leaving_in_mid_hand_over(self, phase: str, how: str) -> None:
+        """The hand-over completes, once; ``queued`` fires and the record is written; who half-closed is told."""
+        policy = Policy(vouching(), holding := Holding(phase))
+        async with live(policy) as door:
+            wire = await door.connect()
+            await wire.to_data()
+            wire.send(MESSAGE + b".\r\n")
+            if how == "eof":
+                wire.half_close()
+            await holding.asked.wait()
+            {"eof": lambda: None, "reset": wire.reset, "close": wire.writer.close}[how]()
+            await until(lambda: not door.listener.connected or door.client._at_eof)
+            await policy.clock.advance(0)
+            assert holding.ends == []
+            holding.release.set()
+            if how == "eof":
+                assert re.fullmatch(rb"250 2\.0\.0 queued as [^\r]*\r\n", await wire.rest())
+            await door.left()
+            assert holding.handed_over == 1
+            assert holding.ends == ["queued", "disconnect"]
+            assert [record.event for record in policy.events.records] == ["accepted", "disconnected"]
+
+    async def test_leaving_in_data_hands_nothing_over(self) -> None:
+        policy = Policy(vouching(), keeping := Keeping())
+        async with live(policy) as door:
+            for leave in (b"", b"Subject: x\r\n", MESSAGE, MESSAGE + b".", MESSAGE + b".\r"):
+                wire = await door.connect()
+                await wire.to_data()
+                wire.send(leave)
+                await door.received(len(leave))
+                wire.half_close()
+                assert await wire.rest() == b""
+                await wire.close()
+                await door.left()
+            assert not keeping.contents
+            assert policy.site.spool.in_memory == 0
+
+
+class TestWrites:
+    async def test_tcp_nodelay_is_set_on_accepted_sockets(self) -> None:
+        """Else each batch of replies waits 40 ms for the client's delayed acknowledgement."""
+        async with live(Policy()) as door:
+            await door.hello()
+            accepted = door.client._channel.get_extra_info("socket")
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+    async def narrow(self, door: LiveDoor) -> Wire:
+        """A greeted client that reads nothing from now on, with little room for replies on the way to it."""
+        wire = await door.connect(room=4096)
+        await wire.hello()
+        door.client._channel.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        self.transport(wire).pause_reading()
+        return wire
+
+    def transport(self, wire: Wire) -> Any:
+        """The client's side of the connection."""
+        return wire.writer.transport
+
+    async def still(self, value: Callable[[], int]) -> int:
+        """``value()`` once it has ceased to change."""
+        last, same = value(), 0
+        while same < 50:
+            await asyncio.sleep(0.001)
+            now = value()
+            same, last = (same + 1 if now == last else 0), now
+        return last
+
+    async def test_a_client_that_does_not_read_its_replies_costs_bounded_memory(self) -> None:
+        async with live(Policy()) as door:
+            wire = await self.narrow(door)
+            wire.send(b"HELP\r\n" * 200_000)
+            await until(lambda: door.client._full)
+            client = door.client
+            kept = await self.still(lambda: client._channel.get_write_buffer_size() + len(client._buffer))
+            assert client._channel.get_write_buffer_size() <= 64 * 1024 + 2 * BATCH
+            assert kept <= 64 * 1024 + 2 * BATCH + READ_AHEAD + ONE_READ
+            self.transport(wire).resume_reading()
+            wire.send(b"QUIT\r\n")
+            replies = await wire.rest()
+            assert replies.count(b"214 ") == 200_000
+            assert replies.endswith(b"221 2.0.0 bye\r\n")
+
+    async def test_a_client_that_never_reads_its_replies_is_let_go(self) -> None:
+        policy = Policy()
+        async with live(policy) as door:
+            wire = await self.narrow(door)
+            wire.send(b"HELP\r\n" * 50_000)
+            await until(lambda: door.client._full)
+            for _ in range(5):
+                await policy.clock.advance(60)
+            await policy.clock.advance(DRAIN)
+            await door.left()
+
+    @pytest.mark.parametrize("phase", ["headers", "queue"])
+    async def test_a_flood_during_a_plugins_wait_costs_bounded_memory(self, phase: str) -> None:
+        async with live(Policy(vouching(), holding := Holding(phase))) as door:
+            wire = await door.connect()
+            await wire.to_data()
+            line = b"x" * 998 + b"\r\n"
+            flood = line * 5000 if phase == "headers" else b"HELP\r\n" * 100_000
+            wire.send(MESSAGE + (b"" if phase == "headers" else b".\r\n"))
+            await holding.asked.wait()
+            wire.send(flood)
+            client = door.client
+            await until(lambda: client._paused_reading)
+            kept = await self.still(lambda: sum(map(len, client._blocks)) + len(client._buffer))
+            assert READ_AHEAD < kept <= READ_AHEAD + ONE_READ
+            holding.release.set()
+            wire.send(b".\r\nQUIT\r\n" if phase == "headers" else b"QUIT\r\n")
+            replies = await wire.rest()
+            assert replies.startswith(b"250 2.0.0 queued as ")
+            assert replies.count(b"\r\n") == (2 if phase == "headers" else 100_002)
+
+
+class TestClose:
+    """Close means flush, half-close, drain for at most two seconds, close."""
+
+    async def test_what_is_still_sent_does_not_overtake_the_last_words(self) -> None:
+        async with live(Policy(vouching())) as door:
+            wire = await door.hello()
+            wire.send(b"GET / HTTP/1.1\r\n" + b"x" * 3_000_000)
+            assert await wire.rest() == b"421 4.7.0 this is a mail server\r\n"
+            wire.send(b"x" * 100_000)
+            await wire.writer.drain()
+
+    async def test_long_last_words_arrive_whole(self) -> None:
+        class Wordy:
+            @hookimpl
+            def vrfy(self) -> Decision:
+                return deny("x" * 3900, disconnect=True)
+
+        async with live(Policy(Wordy())) as door:
+            wire = await door.connect(room=4096)
+            await wire.hello()
+            wire.send(b"HELP\r\n" * 500 + b"VRFY x\r\n")
+            replies = await wire.rest()
+            assert replies.count(b"x") == 3900
+            assert replies.count(b"214 ") == 500
+
+    async def test_a_client_that_does_not_close_is_closed_after_two_seconds(self) -> None:
+        policy = Policy()
+        async with live(policy) as door:
+            wire = await door.hello()
+            assert (await wire.say(b"QUIT")).startswith(b"221 ")
+            assert await wire.rest() == b""
+            await policy.clock.advance(DRAIN - 0.1)
+            assert door.listener.connected
+            await policy.clock.advance(0.1)
+            await door.left()
+            assert DRAIN <= 2.0
