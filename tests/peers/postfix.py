@@ -130,6 +130,9 @@ class Postfix:
         for name in ("etc", "queue", "data", "mail"):
             (self.folder / name).mkdir(mode=0o755)
         shutil.chown(self.folder / "data", "postfix")
+        # Killed in mid-message, Postfix leaves files of which its next start complains, and by then it is not root.
+        self.log.touch()
+        shutil.chown(self.log, "postfix")
         shutil.chown(self.folder / "mail", "nobody", "nogroup")
         nobody = (self.folder / "mail").stat()
         (self.etc / "mailboxes").write_text(f"!/^{UNKNOWN}$/ inbox/\n")
@@ -206,7 +209,7 @@ class Postfix:
             time.sleep(0.02)
 
     def _log_text(self) -> str:
-        return self.log.read_text(errors="replace") if self.log.exists() else "(empty)"
+        return self.log.read_text(errors="replace") or "(empty)"
 
     def _run(self, *command: str) -> str:
         done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
