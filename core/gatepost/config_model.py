@@ -113,7 +113,7 @@ class Limits(Table):
     noise_commands: Count = 100
     """NOOP, RSET, HELO and VRFY since the last accepted message before 421 4.7.0."""
     refusals: Count = 20
-    """Refusals since the last accepted message before 421 4.7.0: address harvest."""
+    """Permanent refusals (5xx) since the last accepted message before 421 4.7.0: address harvest."""
     connections: Count = 20_000
     """Clients at one time; a further one gets 421 4.7.0 at once."""
     connections_per_client: Count = 50

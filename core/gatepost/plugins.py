@@ -132,12 +132,9 @@ class _Loader:
         if len(self.mistakes) == before:
             for problem in problems_of(plugin):
                 self.complain(name, f"{origin}: {problem}")
+        self._check_table(name, plugin)
         made = self._construct(name, plugin, origin, options) if len(self.mistakes) == before else None
-        if made is None:
-            return None
-        instance = _instance(name, made, table, origin)
-        self._check_table(instance)
-        return instance
+        return None if made is None else _instance(name, made, table, origin)
 
     def _find(self, name: str, use: str) -> tuple[Any, str] | None:
         """The plugin's class or module and where it comes from."""
@@ -208,14 +205,14 @@ class _Loader:
             self.complain(name, f"{origin}: its constructor failed: {type(error).__name__}: {error}")
             return None
 
-    def _check_table(self, instance: Instance) -> None:
-        """What the configuration says of an instance that does not go together with what its class declares."""
-        name = instance.name
-        if instance.observed and instance.grants:
-            grants = ", ".join(sorted(instance.grants))
-            self.complain(name, f"it grants {grants}, so it cannot be observed: use enforce or off", "mode")
-        known = {phase for phase, _ in hooks_of(instance.plugin)}
-        for phase in sorted((instance.phases or frozenset()) - known):
+    def _check_table(self, name: str, plugin: Any) -> None:
+        """What the configuration says of a plugin that does not go together with what it declares."""
+        table, grants = self.config.plugin(name), _grants(plugin)
+        if table.mode == "observe" and grants:
+            listed = ", ".join(sorted(grants))
+            self.complain(name, f"it grants {listed}, so it cannot be observed: use enforce or off", "mode")
+        known = {phase for phase, _ in hooks_of(plugin)}
+        for phase in sorted(set(table.phases or ()) - known):
             offered = ", ".join(phase for phase in PHASES if phase in known)
             self.complain(name, f"it does not take part in {phase!r}, but in {offered}", "phases")
 
@@ -288,8 +285,13 @@ def _complain_of_twins(loader: _Loader, instances: Mapping[str, Instance]) -> No
             loader.complain(name, f"it is the same module as {first}; a module can be used once only", "use")
 
 
+def _grants(plugin: Any) -> frozenset[str]:
+    """What a plugin declares as ``grants``: one name or several."""
+    declared = getattr(plugin, "grants", ())
+    return frozenset((declared,) if isinstance(declared, str) else declared)
+
+
 def _instance(name: str, plugin: Any, table: Any, origin: str) -> Instance:
-    grants = getattr(plugin, "grants", ())
     package, _, version = origin.rpartition(" ")
     return Instance(
         name=name,
@@ -299,7 +301,7 @@ def _instance(name: str, plugin: Any, table: Any, origin: str) -> Instance:
         on_error=table.on_error or getattr(plugin, "on_error", "defer"),
         reject_at=table.reject_at,
         phases=frozenset(table.phases) if table.phases is not None else None,
-        grants=frozenset((grants,) if isinstance(grants, str) else grants),
+        grants=_grants(plugin),
         skip_trusted=bool(getattr(plugin, "skip_trusted", False)),
         longest_wait=float(getattr(plugin, "longest_wait", 0.0)),
         package=package or origin,
@@ -352,8 +354,7 @@ def _problems_of_hook(phase: str, function: Any, marks: Mapping[str, Any], takes
 
 
 def _problems_of_declarations(plugin: Any) -> Iterator[str]:
-    grants = getattr(plugin, "grants", ())
-    for grant in (grants,) if isinstance(grants, str) else grants:
+    for grant in sorted(_grants(plugin)):
         if grant not in GRANTS:
             yield f"it declares the grant {grant!r}; there are {', '.join(GRANTS)}"
     if getattr(plugin, "on_error", "defer") not in {"defer", "pass"}:

@@ -33,10 +33,11 @@ def _announce_default(server: Server) -> None:
 
     (host, port), *_ = [address for addresses in server.addresses.values() for address in addresses]
     address = SocketAddress(host, port)
+    domains = " and ".join(dict.fromkeys(("localhost", server.config.hostname)))
     for line in (
         "There is no configuration file, so this is a trial. Ctrl-C ends it.",
-        f"It listens on {address}, makes strangers wait three seconds, takes mail for localhost and",
-        f"{server.config.hostname}, and delivers to {server.config.plugin('maildir').options.get('path')}",
+        f"It listens on {address}, makes strangers wait three seconds, takes mail for {domains},",
+        f"and delivers to {server.config.plugin('maildir').options.get('path')}",
         "In another terminal, try a polite client and a hasty one:",
         f"  swaks --server {address} --from a@example.com --to postmaster@localhost",
         f"  printf 'EHLO x\\r\\n' | nc {host} {port}",
