@@ -255,9 +255,10 @@ def make_gate(
     threads: ThreadPoolExecutor | None = None,
     score: Score | None = None,
 ) -> Gate:
-    """A gate over ``instances``, in that order."""
+    """A gate over ``instances``, in that order, without those that are off."""
     if score == Score():
         score = None
+    instances = [instance for instance in instances if instance.mode is not Mode.OFF]
     return Gate(register(instances), instances, clock=clock, recorder=recorder, threads=threads, score=score)
 
 
