@@ -9,6 +9,7 @@ RFC 5321 §4.2.5, §6.1 (responsibility); RFC 1047 (a client that missed our 250
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -113,7 +114,7 @@ class Marks:
         """Answer for the recipients that were taken before."""
         for recipient in self._envelope.recipients:
             hashes = await self._store.get(self._key(recipient))
-            if isinstance(hashes, list) and self._content_hash() in hashes:
+            if isinstance(hashes, list) and await self._content_hash() in hashes:
                 self._envelope.answers[recipient] = (ALREADY_TAKEN, Decision(Action.ACCEPT))
                 self._recalled.append(recipient)
 
@@ -121,7 +122,7 @@ class Marks:
         """Write down, durably, who was taken although others were not."""
         for recipient, (plugin, decision) in self._envelope.answers.items():
             if not decision.refuses and plugin != ALREADY_TAKEN:
-                await self._put(recipient, [*await self._others(recipient), self._content_hash()])
+                await self._put(recipient, [*await self._others(recipient), await self._content_hash()])
 
     async def forget(self) -> None:
         """All are taken: the same content, should it come again, is a new message."""
@@ -134,7 +135,8 @@ class Marks:
 
     async def _others(self, recipient: Address) -> list[str]:
         hashes = await self._store.get(self._key(recipient))
-        return [text for text in hashes if text != self._content_hash()] if isinstance(hashes, list) else []
+        own = await self._content_hash()
+        return [text for text in hashes if text != own] if isinstance(hashes, list) else []
 
     async def _put(self, recipient: Address, hashes: list[str]) -> None:
         await self._store.put(self._key(recipient), hashes, REMEMBER, durable=True)
@@ -142,11 +144,15 @@ class Marks:
     def _key(self, recipient: Address) -> str:
         return f"{self._envelope.sender}\n{recipient}"
 
-    def _content_hash(self) -> str:
-        if not self._hash:
-            digest = hashlib.blake2b(digest_size=16)
-            with self._message.open() as content:
-                while block := content.read(BLOCK):
-                    digest.update(block)
-            self._hash = digest.hexdigest()
+    async def _content_hash(self) -> str:
+        if not self._hash:  # in a thread: a large message would hold up everybody else
+            self._hash = await asyncio.to_thread(_hash, self._message)
         return self._hash
+
+
+def _hash(message: Message) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    with message.open() as content:
+        while block := content.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
