@@ -38,19 +38,19 @@ async def hand_over(
 ) -> tuple[Ruling, Reply]:
     """Ask the queue phase, and make one ruling and one reply of its answers."""
     ruling = Ruling("queue")
+    marks = Marks(site, envelope, message)
     try:
-        marks = Marks(site, envelope, message)
         await marks.recall()
         if envelope.pending and gate.chains["queue"]:
             ruling = await gate.ask("queue", (session, envelope, message), session, envelope)
         settle(ruling, envelope)
         if ruling.refuses:
             await marks.remember()
-        else:
-            await marks.forget()
     except (SpoolError, StoreError) as error:
         site.recorder.event("hand_over_failed", "error", error=str(error), session=session.id)
         ruling.decide(defer("local error, try again later"), "gatepost", fault=True)
+    if not ruling.refuses:
+        await marks.forget()
     return ruling, _reply(ruling, envelope)
 
 
@@ -100,10 +100,13 @@ def _reply(ruling: Ruling, envelope: Envelope) -> Reply:
 class Marks:
     """What the store remembers of recipients that were taken when others of the same message were not.
 
-    The content is hashed only when there is something to remember or to recall.
+    A mark stands for content, sender and recipient. A second one, for sender and recipient alone, says whether there is
+    any, so that the content is hashed only when there is something to remember or to recall. No mark holds a list: two
+    messages of one sender may be handed over at the same time.
     """
 
     def __init__(self, site: Site, envelope: Envelope, message: Message) -> None:
+        self._site = site
         self._store = site.marks
         self._envelope = envelope
         self._message = message
@@ -113,36 +116,31 @@ class Marks:
     async def recall(self) -> None:
         """Answer for the recipients that were taken before."""
         for recipient in self._envelope.recipients:
-            hashes = await self._store.get(self._key(recipient))
-            if isinstance(hashes, list) and await self._content_hash() in hashes:
+            if await self._store.get(self._key(recipient)) and await self._store.get(await self._mark(recipient)):
                 self._envelope.answers[recipient] = (ALREADY_TAKEN, Decision(Action.ACCEPT))
                 self._recalled.append(recipient)
 
     async def remember(self) -> None:
         """Write down, durably, who was taken although others were not."""
+        keys: list[str] = []
         for recipient, (plugin, decision) in self._envelope.answers.items():
             if not decision.refuses and plugin != ALREADY_TAKEN:
-                await self._put(recipient, [*await self._others(recipient), await self._content_hash()])
+                keys += (await self._mark(recipient), self._key(recipient))
+        await asyncio.gather(*(self._store.put(key, True, REMEMBER, durable=True) for key in keys))
 
     async def forget(self) -> None:
         """All are taken: the same content, should it come again, is a new message."""
-        for recipient in self._recalled:
-            others = await self._others(recipient)
-            if others:
-                await self._put(recipient, others)
-            else:
-                await self._store.delete(self._key(recipient))
-
-    async def _others(self, recipient: Address) -> list[str]:
-        hashes = await self._store.get(self._key(recipient))
-        own = await self._content_hash()
-        return [text for text in hashes if text != own] if isinstance(hashes, list) else []
-
-    async def _put(self, recipient: Address, hashes: list[str]) -> None:
-        await self._store.put(self._key(recipient), hashes, REMEMBER, durable=True)
+        try:
+            for recipient in self._recalled:
+                await self._store.delete(await self._mark(recipient))
+        except StoreError as error:  # they are taken all the same
+            self._site.recorder.event("store_failed", "warning", error=str(error))
 
     def _key(self, recipient: Address) -> str:
         return f"{self._envelope.sender}\n{recipient}"
+
+    async def _mark(self, recipient: Address) -> str:
+        return f"{await self._content_hash()}\n{self._key(recipient)}"
 
     async def _content_hash(self) -> str:
         if not self._hash:  # in a thread: a large message would hold up everybody else
