@@ -82,7 +82,7 @@ def _first_plugin(answers: Delivered) -> str:
 def _mixed(decision: Decision, refused: Delivered) -> Decision:
     """One refusal for recipients that met different fates. A permanent one names whom it is about."""
     if not decision.permanent:
-        return defer(f"some recipients are to be tried again: {decision.text}", 451, "4.3.0", decision.disconnect)
+        return defer(f"some recipients are to be tried again: {decision.text}", disconnect=decision.disconnect)
     named = "; ".join(f"<{recipient}>: {said.text}" for recipient, (_, said) in refused.items())
     return deny(f"refused for {named}", 554, decision.status)
 

@@ -1,0 +1,331 @@
+"""One answer for all recipients: 250 only when all are taken, and nobody gets a message twice for another's sake."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gatepost import Address, Decision, Receipt, StoreError, accept, defer, deny, hookimpl
+from gatepost.decisions import Reply
+from gatepost.delivery import REMEMBER
+from tests.policy import MESSAGE, Client, Policy, delivering, instance, saying, vouching
+
+TAKEN, LATER, NEVER = accept("taken"), defer("mailbox busy"), deny("no such mailbox", code=550, status="5.1.1")
+
+
+class Scripted:
+    """A delivery that answers for each recipient by the name before the @, as the script of this attempt says."""
+
+    grants = "delivery"
+
+    def __init__(self, *attempts: dict[str, Decision]) -> None:
+        self.attempts = list(attempts)
+        self.asked: list[list[str]] = []
+        self.taken: list[str] = []
+
+    @hookimpl
+    async def queue(self, envelope: Any) -> dict[Address, Decision]:
+        await asyncio.sleep(0)
+        pending: tuple[Address, ...] = envelope.pending
+        self.asked.append([recipient.local for recipient in pending])
+        script = self.attempts.pop(0) if len(self.attempts) > 1 else self.attempts[0]
+        answers = {recipient: script[recipient.local] for recipient in pending if recipient.local in script}
+        self.taken += [recipient.local for recipient, decision in answers.items() if not decision.refuses]
+        return answers
+
+
+async def send(policy: Policy, *recipients: str, sender: str = "a@example.com", content: bytes = MESSAGE) -> Reply:
+    """Send a message to ``recipients`` of our domain from a session of its own; the reply to the final dot."""
+    client = await policy.connect()
+    await client.ehlo()
+    await client.mail(sender)
+    for recipient in recipients:
+        await client.rcpt(f"{recipient}@example.org")
+    reply = await client.data(content)
+    await client.close()
+    return reply
+
+
+def policy_of(*plugins: Any, **how: Any) -> Policy:
+    return Policy(vouching(), *(instance(plugin, f"d{number}") for number, plugin in enumerate(plugins)), **how)
+
+
+# One answer for all.
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "start"),
+    [
+        (TAKEN, TAKEN, "250 2.0.0 queued as "),
+        (TAKEN, LATER, "451 4.3.0 some recipients are to be tried again: mailbox busy ["),
+        (TAKEN, NEVER, "554 5.1.1 refused for <two@example.org>: no such mailbox ["),
+        (TAKEN, None, "451 4.3.0 nobody took the message"),
+        (LATER, LATER, "451 4.3.0 mailbox busy ["),
+        (LATER, NEVER, "451 4.3.0 some recipients are to be tried again: mailbox busy ["),
+        (NEVER, LATER, "451 4.3.0 some recipients are to be tried again: mailbox busy ["),
+        (LATER, None, "451 4.3.0 some recipients"),
+        (NEVER, NEVER, "550 5.1.1 no such mailbox ["),
+        (NEVER, deny("full"), "554 5.1.1 refused for <one@example.org>: no such mailbox; <two@example.org>: full ["),
+        (NEVER, None, "451 4.3.0 nobody took the message"),
+        (None, None, "451 4.3.0 nobody took the message"),
+        (defer("busy", disconnect=True), TAKEN, "421 4.7.0 some recipients"),
+    ],
+)
+async def test_mixed_answers_become_one(one: Decision | None, two: Decision | None, start: str) -> None:
+    script = {name: answer for name, answer in (("one", one), ("two", two)) if answer is not None}
+    policy = policy_of(Scripted(script))
+    reply = await send(policy, "one", "two")
+    assert reply.wire.decode().startswith(start)
+    if reply.code != 250:
+        assert reply.lines()[-1].endswith(f"[{policy.events.records[0].id}]")
+
+
+async def test_one_answer_stands_for_all_who_are_pending() -> None:
+    assert (await send(policy_of(saying("queue", TAKEN, grants="delivery")), "one", "two")).code == 250
+    assert (await send(policy_of(saying("queue", NEVER)), "one", "two")).wire.startswith(b"550 5.1.1 no such mailbox")
+    assert (await send(policy_of(), "one")).wire.startswith(b"451 4.3.0 nobody took")
+
+
+async def test_each_delivery_is_given_what_nobody_has_answered_for() -> None:
+    first, second = Scripted({"one": TAKEN}), Scripted({"two": accept("also taken"), "one": NEVER})
+    policy = policy_of(first, second, saying("queue", deny("not asked")))
+    reply = await send(policy, "one", "two")
+    assert (first.asked, second.asked) == ([["one", "two"]], [["two"]])
+    assert "taken; also taken" in reply.lines()[0]
+    assert policy.events.records[0].plugin == "d0"
+
+
+async def test_an_answer_for_somebody_who_is_not_pending_means_nothing() -> None:
+    class Confused:
+        grants = "delivery"
+
+        @hookimpl
+        def queue(self) -> dict[Address, Decision]:
+            return {Address("stranger", "example.net"): accept()}
+
+    assert (await send(policy_of(Confused(), saying("queue", LATER)), "one")).wire.startswith(b"451 4.3.0 mailbox busy")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"one@example.org": TAKEN},
+        {Address("one", "example.org"): None},
+        {Address("one", "example.org"): {Address("one", "example.org"): TAKEN}},
+        {Address("one", "example.org"): True},
+    ],
+)
+async def test_a_mapping_that_is_none_is_an_error_of_the_plugin(answer: Any) -> None:
+    policy = policy_of(saying("queue", answer, grants="delivery"))
+    assert (await send(policy, "one")).wire.startswith(b"451 4.3.0 local error")
+    assert len(policy.events.named("plugin_failed")) == 1
+
+
+async def test_the_receipt_names_who_took_it_and_what_the_client_was_told() -> None:
+    receipts: list[Receipt] = []
+
+    class Notes:
+        @hookimpl
+        def queued(self, receipt: Receipt) -> None:
+            receipts.append(receipt)
+
+    policy = policy_of(Scripted({"one": accept("queued as 4ABC")}), Scripted({"two": accept("stored")}), Notes())
+    reply = await send(policy, "one", "two")
+    (receipt,) = receipts
+    assert receipt.plugins == ("d0", "d1")
+    assert receipt.text == reply.lines()[0] == f"queued as {receipt.id}: queued as 4ABC; stored"
+    assert policy.events.records[0].id == receipt.id
+
+
+# The retry.
+
+
+async def test_who_was_taken_is_skipped_when_the_client_comes_back_and_forgotten_when_all_are_taken() -> None:
+    delivery = Scripted({"one": TAKEN, "two": LATER}, {"two": TAKEN}, {"one": TAKEN, "two": TAKEN})
+    policy = policy_of(delivery)
+    assert [(await send(policy, "one", "two")).code for _ in range(3)] == [451, 250, 250]
+    assert delivery.asked == [["one", "two"], ["two"], ["one", "two"]]
+
+
+async def test_a_plugin_that_fails_half_way_does_not_undo_what_another_has_taken() -> None:
+    class Breaks:
+        grants = "delivery"
+        broken = True
+
+        @hookimpl
+        def queue(self, envelope: Any) -> Decision:
+            if self.broken:
+                raise ConnectionResetError
+            return accept()
+
+    first, second = Scripted({"one": TAKEN}), Breaks()
+    policy = policy_of(first, second)
+    assert (await send(policy, "one", "two")).wire.startswith(b"451 4.3.0 local error")
+    second.broken = False
+    assert (await send(policy, "one", "two")).code == 250
+    assert first.taken == ["one"]
+
+
+@pytest.mark.parametrize(
+    "how",
+    [{"sender": "other@example.com"}, {"content": MESSAGE + b"more\r\n"}, {"sender": ""}],
+)
+async def test_another_message_is_another_message(how: dict[str, Any]) -> None:
+    delivery = Scripted({"one": TAKEN, "two": LATER}, {"one": TAKEN, "two": TAKEN})
+    policy = policy_of(delivery)
+    await send(policy, "one", "two")
+    assert (await send(policy, "one", "two", **how)).code == 250
+    assert delivery.asked[1] == ["one", "two"]
+
+
+async def test_another_recipient_with_the_same_message_is_asked_for() -> None:
+    delivery = Scripted({"one": TAKEN, "two": LATER}, {"two": TAKEN, "three": TAKEN})
+    policy = policy_of(delivery)
+    await send(policy, "one", "two")
+    assert (await send(policy, "three", "one", "two")).code == 250
+    assert delivery.asked[1] == ["three", "two"]
+
+
+async def test_a_mark_lasts_longer_than_clients_keep_trying_and_not_for_ever() -> None:
+    for seconds, asked in [(REMEMBER - 60, ["two"]), (REMEMBER + 60, ["one", "two"])]:
+        delivery = Scripted({"one": TAKEN, "two": LATER}, {"one": TAKEN, "two": TAKEN})
+        policy = policy_of(delivery)
+        await send(policy, "one", "two")
+        await policy.clock.advance(seconds)
+        await send(policy, "one", "two")
+        assert delivery.asked[1] == asked
+
+
+class Watched:
+    """A store that yields before each call, writes down what is put, and fails where it is told to."""
+
+    def __init__(self, store: Any) -> None:
+        self.store = store
+        self.durable: list[bool] = []
+        self.fails = ""
+
+    async def before(self, call: str) -> None:
+        await asyncio.sleep(0)
+        if self.fails == call:
+            raise StoreError("disk full")
+
+    async def get(self, key: str) -> Any:
+        await self.before("get")
+        return await self.store.get(key)
+
+    async def put(self, key: str, value: Any, ttl: float, *, durable: bool = False) -> None:
+        await self.before("put")
+        self.durable.append(durable)
+        await self.store.put(key, value, ttl, durable=durable)
+
+    async def delete(self, key: str) -> None:
+        await self.before("delete")
+        await self.store.delete(key)
+
+
+def watched(policy: Policy) -> Watched:
+    store = Watched(policy.site.marks)
+    policy.site.marks = store  # type: ignore[assignment]
+    return store
+
+
+async def test_marks_are_durable_before_the_reply() -> None:
+    policy = policy_of(Scripted({"one": TAKEN, "two": LATER}))
+    store = watched(policy)
+    await send(policy, "one", "two")
+    assert store.durable == [True, True]
+
+
+async def test_a_message_that_all_take_costs_the_store_no_write() -> None:
+    policy = policy_of(Scripted({"one": TAKEN}))
+    store = watched(policy)
+    await send(policy, "one")
+    assert store.durable == []
+
+
+@pytest.mark.parametrize(
+    ("fails", "codes", "taken"),
+    [("get", [451, 451], []), ("put", [451, 250], ["one", "one", "two"]), ("delete", [451, 250], ["one", "two"])],
+)
+async def test_a_store_that_fails_loses_no_mail(fails: str, codes: list[int], taken: list[str]) -> None:
+    delivery = Scripted({"one": TAKEN, "two": LATER}, {"one": TAKEN, "two": TAKEN})
+    policy = policy_of(delivery)
+    watched(policy).fails = fails
+    assert [(await send(policy, "one", "two")).code for _ in range(2)] == codes
+    assert delivery.taken == taken
+    assert policy.events.named("store_failed" if fails == "delete" else "hand_over_failed")
+
+
+async def test_messages_of_one_sender_that_are_handed_over_at_the_same_time_keep_their_own_marks() -> None:
+    delivery = Scripted(*[{"one": TAKEN, "two": LATER}] * 5, {"one": TAKEN, "two": TAKEN})
+    policy = policy_of(delivery)
+    watched(policy)
+    contents = [MESSAGE + f"{number}\r\n".encode() for number in range(5)]
+    replies = await asyncio.gather(*(send(policy, "one", "two", content=content) for content in contents))
+    assert {reply.code for reply in replies} == {451}
+    replies = [await send(policy, "one", "two", content=content) for content in contents]
+    assert {reply.code for reply in replies} == {250}
+    assert delivery.taken.count("one") == delivery.taken.count("two") == 5
+
+
+async def test_a_retry_while_the_first_hand_over_is_under_way_is_a_new_message() -> None:
+    class Slow(Scripted):
+        begun, go_on = asyncio.Event(), asyncio.Event()
+
+        @hookimpl
+        async def queue(self, envelope: Any) -> dict[Address, Decision]:
+            if not self.begun.is_set():
+                self.begun.set()
+                await self.go_on.wait()
+            return await super().queue(envelope)
+
+    delivery = Slow({"one": TAKEN, "two": LATER}, {"one": TAKEN, "two": LATER}, {"two": TAKEN})
+    policy = policy_of(delivery)
+    first = asyncio.ensure_future(send(policy, "one", "two"))
+    await delivery.begun.wait()
+    second = await send(policy, "one", "two")
+    delivery.go_on.set()
+    assert (second.code, (await first).code) == (451, 451)
+    assert (await send(policy, "one", "two")).code == 250
+    assert delivery.asked[-1] == ["two"]
+
+
+ANSWERS = st.sampled_from([TAKEN, LATER, NEVER, None])
+
+
+@given(st.lists(st.tuples(ANSWERS, ANSWERS, ANSWERS), min_size=1, max_size=6))
+async def test_until_a_message_is_accepted_nobody_takes_it_twice(attempts: list[tuple[Decision | None, ...]]) -> None:
+    names = ("one", "two", "three")
+    scripts = [
+        {name: answer for name, answer in zip(names, answers, strict=True) if answer is not None}
+        for answers in attempts
+    ]
+    delivery = Scripted(*scripts)
+    policy = policy_of(delivery)
+    for _ in scripts:
+        reply = await send(policy, *names)
+        assert len(delivery.taken) == len(set(delivery.taken))
+        assert (reply.code == 250) == (set(delivery.taken) == set(names))
+        if reply.code == 250:
+            break
+
+
+async def test_a_message_in_a_file_is_handed_over_and_recognized_too(tmp_path: Any) -> None:
+    delivery = Scripted({"one": TAKEN, "two": LATER}, {"two": TAKEN})
+    policy = policy_of(delivery, folder=tmp_path)
+    policy.site.spool.memory = 100
+    content = MESSAGE + b"0123456789\r\n" * 50_000
+    assert [(await send(policy, "one", "two", content=content)).code for _ in range(2)] == [451, 250]
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_without_recipients_that_are_taken_nothing_is_left_behind() -> None:
+    policy = Policy(vouching(), delivering())
+    client: Client = await policy.connect()
+    assert (await client.transaction()).code == 250
+    assert client.session.envelope is None
+    assert policy.site.tasks == set()
