@@ -18,7 +18,7 @@ import click
 from definitions import Definition, definition, exported
 from pydantic import BaseModel
 
-from gatepost.config_model import Config, PluginTable
+from gatepost.config.model import Config, PluginTable
 from gatepost.decisions import PHASE_CODES
 from gatepost.hookspecs import ALL_RUN, PHASES
 from gatepost.options import CORE_KEYS, Option, describe
@@ -30,7 +30,7 @@ KINDS = {"duration": "Duration", "size": "Size", "network": "Network", "secret":
 API_SECTIONS = {
     "What a plugin says": ("decisions", "hookspecs"),
     "What it sees": ("session", "message", "address", "rulings"),
-    "What it is given": ("options", "option_kinds", "watched_file", "site", "services"),
+    "What it is given": ("options", "site", "services"),
     "Errors": ("errors",),
 }
 """The modules whose public names stand under each heading."""

@@ -9,7 +9,7 @@ from typing import Any
 from gatepost import DNSTemporaryError, accept, hookimpl
 from gatepost.chain import Instance, Mode
 from gatepost.composition import Score
-from gatepost.config_model import Limits
+from gatepost.config.model import Limits
 from gatepost.decisions import Reply
 from gatepost.message import Spool
 from gatepost.plugins import make_gate

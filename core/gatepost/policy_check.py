@@ -18,18 +18,18 @@ from typing import Any
 
 from gatepost.chain import GRANTS, Instance
 from gatepost.config import Config, Limits, SocketAddress
+from gatepost.config.toml_lines import KeyPath
 from gatepost.decisions import Action
 from gatepost.errors import Mistake
 from gatepost.gate import Gate
 from gatepost.hookspecs import ALL_RUN
 from gatepost.message import Spool
 from gatepost.offline import Hush, NoDNS
-from gatepost.option_kinds import dotted_key, format_duration
+from gatepost.options.kinds import dotted_key, format_duration
 from gatepost.plugins import Policy, make_gate
 from gatepost.rehearsal import HastyClock, Rehearsal
 from gatepost.services.store import MemoryBackend
 from gatepost.site import Site
-from gatepost.toml_lines import KeyPath
 
 STRANGER = "192.0.2.1"
 """An address that nobody has (RFC 5737)."""

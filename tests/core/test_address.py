@@ -8,10 +8,11 @@ from functools import partial
 from typing import TypeVar
 
 import pytest
-from gatepost.address import NULL, Address, parse_parameters, parse_path
-from gatepost.errors import AddressError, GatepostError
 from hypothesis import example, given
 from hypothesis import strategies as st
+
+from gatepost.address import NULL, Address, parse_parameters, parse_path
+from gatepost.errors import AddressError, GatepostError
 
 T = TypeVar("T")
 

@@ -18,7 +18,7 @@ import pytest
 from pydantic import BaseModel
 
 import gatepost
-from gatepost.config_model import Config, PluginTable
+from gatepost.config.model import Config, PluginTable
 from gatepost.decisions import PHASE_CODES
 from gatepost.hookspecs import PHASES, Hookspecs
 from gatepost.options import CORE_KEYS, describe

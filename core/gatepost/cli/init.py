@@ -53,7 +53,7 @@ def command(path: Path, force: bool) -> None:
 def starting_config(environ: Mapping[str, str]) -> str:
     """The text: the policy of the embedded default, and everything else commented out."""
     from gatepost.config import Config, Listener, default_text
-    from gatepost.config_model import STATE_DIR, Plugins, PluginTable
+    from gatepost.config.model import STATE_DIR, Plugins, PluginTable
     from gatepost.options import CORE_KEYS
 
     if os.geteuid() == 0:  # a service of the machine, not a trial of an account

@@ -29,7 +29,7 @@ def command(path: Path | None) -> None:
 
 def _announce_default(server: Server) -> None:
     """Say what the embedded default does and where, and what to try next."""
-    from gatepost.config_values import SocketAddress
+    from gatepost.config.values import SocketAddress
 
     (host, port), *_ = [address for addresses in server.addresses.values() for address in addresses]
     address = SocketAddress(host, port)

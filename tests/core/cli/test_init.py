@@ -8,7 +8,7 @@ import tomllib
 import pytest
 
 from gatepost.config import Config, load
-from gatepost.config_model import Plugins, PluginTable
+from gatepost.config.model import Plugins, PluginTable
 from gatepost.options import CORE_KEYS
 from tests.core.cli.running import Folder, run
 

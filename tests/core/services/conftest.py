@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+
 from gatepost.services.clock import VirtualClock
 from gatepost.services.next_hop import NextHop, Target
-
 from tests.core.services.delivering import OpenNextHop
 
 

@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 
 import pytest
-from gatepost.errors import NextHopError, NextHopRefusedError, NextHopUnreachableError
-from gatepost.services.clock import VirtualClock
-from gatepost.services.next_hop import Answer, Delivery, NextHop, Target
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gatepost.errors import NextHopError, NextHopRefusedError, NextHopUnreachableError
+from gatepost.services.clock import VirtualClock
+from gatepost.services.next_hop import Answer, Delivery, NextHop, Target
 from tests.core.services.delivering import CONTENT, FINE, OpenNextHop, addressed, deliver
 from tests.peers.mail_server import DROP, HANG, MailServer
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from gatepost.services.next_hop_syntax import MAX_COMMAND, Answer, DotStuffing, Target, take_reply, xforward_lines
 from hypothesis import given
 from hypothesis import strategies as st
+
+from gatepost.services.next_hop_syntax import MAX_COMMAND, Answer, DotStuffing, Target, take_reply, xforward_lines
 
 
 @pytest.mark.parametrize(

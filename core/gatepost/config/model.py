@@ -1,0 +1,335 @@
+"""The configuration as frozen values: a model for each table of ``gatepost.toml``, and ``Config`` over all of them.
+
+The string under a field is its documentation. Sizes are octets and durations are seconds. This module knows what may be
+written and what is meant when nothing is; reading files, merging them and wording mistakes are ``config``'s affair.
+
+What a plugin's own options mean is not known here: ``PluginTable.options`` keeps them as they were written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator, model_validator
+
+from gatepost.config.source import Place, Source
+from gatepost.config.toml_lines import KeyPath
+from gatepost.config.values import (
+    BindAddress,
+    ConfiguredPath,
+    Count,
+    HostName,
+    NameServer,
+    Order,
+    PluginName,
+    PositiveDuration,
+    PositiveSize,
+    SocketAddress,
+    StoreUrl,
+    own_host_name,
+)
+from gatepost.config.wording import did_you_mean
+from gatepost.errors import Mistake
+from gatepost.options import CORE_KEYS, Duration, Size, Table
+from gatepost.options.kinds import dotted_key
+
+MIB = 2**20
+STATE_DIR = Path("/var/lib/gatepost")
+
+
+T = TypeVar("T", bound=Table)
+
+
+def _with_defaults(table: T, **defaults: object) -> T:
+    """The table with these values where nothing was written."""
+    return table.model_copy(
+        update={name: value for name, value in defaults.items() if name not in table.model_fields_set}
+    )
+
+
+class Listener(Table):
+    """`[listen.NAME]`: where clients connect, and to what policy."""
+
+    bind: Annotated[tuple[BindAddress, ...], Field(min_length=1)]
+    """Addresses with ports: "0.0.0.0:25" for all of IPv4, "[::]:25" for all of IPv6. Port 0 takes any free one."""
+    plugins: Order | None = None
+    """An order of its own for this listener. Default: the order of `[plugins]`."""
+
+
+class Store(Table):
+    """`[store]`: where plugins keep what they must remember."""
+
+    url: StoreUrl = f"sqlite://{STATE_DIR}/state.db"
+    """A file ("sqlite:///path") or nothing that lasts ("memory:", for trials). Default: `state.db` in `state_dir`."""
+
+
+class Dns(Table):
+    """`[dns]`: who is asked."""
+
+    servers: tuple[NameServer, ...] = ()
+    """Name servers, in the order in which they are tried. Default: the system's."""
+    timeout: PositiveDuration = 5.0
+    """The longest a question may take, all tries together."""
+
+
+class Spool(Table):
+    """`[spool]`: where messages are while their session lasts."""
+
+    path: ConfiguredPath = STATE_DIR / "spool"
+    """Folder of messages too long for memory. Default: `spool` in `state_dir`."""
+    memory: Size = 512 * 1024
+    """A message up to this size stays in memory."""
+    budget: PositiveSize = 256 * MIB
+    """Memory for all messages together; over it DATA gets 452 4.3.1."""
+    min_free: Size = 100 * MIB
+    """Free space that the folder's disk must keep; below it DATA gets 452 4.3.1. Default: twice `limits.max_size`."""
+
+
+class Limits(Table):
+    """`[limits]`: what a client may do, and for how long."""
+
+    max_size: PositiveSize = 50 * MIB
+    """The largest message; over it 552 5.3.4 (RFC 1870)."""
+    recipients: Count = 1000
+    """Recipients of one message; each further one gets 452 4.5.3 (RFC 5321 §4.5.3.1.10)."""
+    header_size: PositiveSize = MIB
+    """The largest header block; over it 552 5.3.4 at the end of data."""
+    header_fields: Count = 1000
+    """Fields in a header block; over it 552 5.3.4 at the end of data."""
+    received: Count = 100
+    """Received fields in a header block; over it the message loops: 554 5.4.6 (RFC 5321 §6.3)."""
+    line_length: Annotated[Size, Field(ge=1000)] = 65536
+    """Octets of a text line with its end; over it 554 5.6.0 at the end of data (RFC 5321 §4.5.3.1.6)."""
+    idle: PositiveDuration = 300.0
+    """How long a client may be silent between commands; over it 421 4.4.2 (RFC 5321 §4.5.3.2)."""
+    session: PositiveDuration = 3600.0
+    """How long a session may last, looked at between transactions; over it 421 4.4.2."""
+    data_rate: Annotated[int, Field(ge=0)] = 100
+    """Octets a second, over a minute, below which DATA gets 421 4.4.2; 0 asks for none."""
+    unknown_commands: Count = 10
+    """Unknown commands in a row before 421."""
+    noise_commands: Count = 100
+    """NOOP, RSET, HELO and VRFY since the last accepted message before 421 4.7.0."""
+    refusals: Count = 20
+    """Permanent refusals (5xx) since the last accepted message before 421 4.7.0: address harvest."""
+    connections: Count = 20_000
+    """Clients at one time; a further one gets 421 4.7.0 at once."""
+    connections_per_client: Count = 50
+    """Connections at one time from one IPv4 address or IPv6 /64 network; loopback is exempt."""
+
+
+class Score(Table):
+    """`[score]`: what the points of all plugins together lead to."""
+
+    defer_at: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Points at which the client is told to come back later."""
+    deny_at: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Points at which the client is refused."""
+
+    @model_validator(mode="after")
+    def _defer_comes_first(self) -> Score:
+        if self.defer_at is not None and self.deny_at is not None and self.defer_at >= self.deny_at:
+            raise ValueError(
+                f"defer_at ({self.defer_at:g}) must be below deny_at ({self.deny_at:g}), or it never counts"
+            )
+        return self
+
+
+class Log(Table):
+    """`[log]`: what is written to standard error."""
+
+    format: Literal["auto", "json", "human"] = "auto"
+    """A JSON object a line ("json") or lines for reading ("human"); "auto" is human on a terminal."""
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least that is written."""
+
+
+class Journal(Table):
+    """`[journal]`: the records behind `gatepost explain`."""
+
+    enabled: bool = True
+    """Whether records of rulings are kept."""
+    path: ConfiguredPath = STATE_DIR / "journal.db"
+    """The file. Default: `journal.db` in `state_dir`."""
+    keep: Count = 100_000
+    """Records to keep; the oldest go first."""
+
+
+class PluginTable(Table):
+    """`[plugins.NAME]`: one instance of a plugin. Keys that are not named here are the plugin's own options."""
+
+    name: PluginName
+    """The instance's name."""
+    use: Annotated[str, Field(min_length=1)]
+    """The installed plugin, or a file relative to the configuration ("plugins/mine.py"). Default: the table's name."""
+    mode: Literal["enforce", "observe", "off"] = "enforce"
+    """Whether it is obeyed ("enforce"), asked and recorded only ("observe") or not asked ("off")."""
+    time_limit: PositiveDuration = 30.0
+    """The longest one call may take."""
+    on_error: Literal["defer", "pass"] | None = None
+    """What an error of the plugin counts as. Default: what the plugin declares, else "defer"."""
+    reject_at: Literal["connect", "helo", "mail", "rcpt"] | None = None
+    """The phase at which its earlier refusals are spoken. Default: "rcpt" for helo and mail, "connect" for connect."""
+    phases: tuple[str, ...] | None = None
+    """The phases it takes part in. Default: all it implements."""
+    options: dict[str, object] = Field(default_factory=dict, repr=False)
+    """The plugin's own options as they were written."""
+
+
+class Plugins(Table):
+    """`[plugins]`: who is asked, in which order. Each further key is the table of one instance."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, PluginTable]
+
+    order: Order = ()
+    """The names of the plugins that are asked, in this order. An installed plugin that is not named does nothing."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _part_options(cls, value: object) -> object:
+        """Part each table into the core's keys and the plugin's own."""
+        if not isinstance(value, Mapping):
+            return value
+        return {key: part if key == "order" else _parted(key, part) for key, part in value.items()}
+
+
+def _parted(name: str, table: object) -> object:
+    if not isinstance(table, Mapping):
+        return table
+    core = {key: value for key, value in table.items() if key in CORE_KEYS}
+    options = {key: value for key, value in table.items() if key not in CORE_KEYS}
+    return {"name": name, "use": name} | core | {"options": options}
+
+
+class Config(Table):
+    """All that ``gatepost.toml`` says. Immutable: a reload reads a new one."""
+
+    hostname: HostName = Field(default_factory=own_host_name)
+    """The name in greeting, EHLO reply and Received. Default: the machine's full name."""
+    state_dir: ConfiguredPath = STATE_DIR
+    """The folder of what the server itself writes."""
+    user: Annotated[str, Field(min_length=1)] | None = None
+    """The account to run as once the ports are bound."""
+    grace: Duration = 30.0
+    """How long dialogues under way may last when the server stops."""
+    line_ends: Literal["normalize", "reject"] = "normalize"
+    """What happens to a lone CR or LF in a message: it becomes CRLF, or the message is refused."""
+    listeners: dict[str, Listener] = Field(default_factory=dict, alias="listen")
+    """Where clients connect, a table for each listener."""
+    limits: Limits = Limits()
+    """What a client may do."""
+    store: Store = Field(default_factory=Store, validate_default=True)
+    """What plugins remember."""
+    dns: Dns = Dns()
+    """Who is asked."""
+    spool: Spool = Field(default_factory=Spool, validate_default=True)
+    """Messages in passing."""
+    score: Score = Score()
+    """What points lead to."""
+    log: Log = Log()
+    """What is written to standard error."""
+    journal: Journal = Field(default_factory=Journal, validate_default=True)
+    """The records of rulings."""
+    plugins: Plugins = Plugins()
+    """The policy."""
+
+    _source: Source = PrivateAttr(default_factory=Source)
+
+    def model_post_init(self, context: Any) -> None:
+        if context and "source" in context:
+            self._source = context["source"]
+
+    @field_validator("listeners")
+    @classmethod
+    def _bound_once(cls, listeners: dict[str, Listener]) -> dict[str, Listener]:
+        bound: dict[SocketAddress, str] = {}
+        for name, listener in listeners.items():
+            for address in listener.bind:
+                if address.port and address in bound:
+                    raise ValueError(f"{address} is bound twice, by {bound[address]} and by {name}")
+                bound[address] = name
+        return listeners
+
+    @field_validator("store")
+    @classmethod
+    def _store_in_state_dir(cls, store: Store, info: ValidationInfo) -> Store:
+        folder = info.data.get("state_dir")
+        return store if folder is None else _with_defaults(store, url=f"sqlite://{folder.absolute()}/state.db")
+
+    @field_validator("spool")
+    @classmethod
+    def _spool_in_state_dir(cls, spool: Spool, info: ValidationInfo) -> Spool:
+        folder, limits = info.data.get("state_dir"), info.data.get("limits")
+        if folder is None or limits is None:
+            return spool
+        return _with_defaults(spool, path=folder / "spool", min_free=2 * limits.max_size)
+
+    @field_validator("journal")
+    @classmethod
+    def _journal_in_state_dir(cls, journal: Journal, info: ValidationInfo) -> Journal:
+        folder = info.data.get("state_dir")
+        return journal if folder is None else _with_defaults(journal, path=folder / "journal.db")
+
+    @property
+    def source(self) -> Source:
+        """What this was read from."""
+        return self._source
+
+    @property
+    def folder(self) -> Path:
+        """The folder to which relative paths belong."""
+        return self._source.folder
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """The order for every listener that has none of its own."""
+        return self.plugins.order
+
+    @property
+    def plugin_tables(self) -> dict[str, PluginTable]:
+        """Every plugin instance that has a table or is named in an order."""
+        written = self.plugins.__pydantic_extra__ or {}
+        return written | {name: self.plugin(name) for name in self._named()}
+
+    def plugin(self, name: str) -> PluginTable:
+        """The table of a plugin instance; all defaults when none is written."""
+        written = self.plugins.__pydantic_extra__ or {}
+        return written.get(name) or PluginTable(name=name, use=name)
+
+    def locate(self, path: KeyPath) -> Place:
+        """Where a key was written, for messages: file or environment variable, and line.
+
+        A key that nobody wrote is where the table around it is; a plugin without a table is where an order names it.
+        """
+        if len(path) > 1 and path[0] == "plugins" and path[:2] not in self._source.places:
+            for order_path, names in self._orders():
+                if path[1] in names:
+                    return self._source.locate((*order_path, names.index(str(path[1]))))
+        return self._source.locate(path)
+
+    @property
+    def warnings(self) -> tuple[Mistake, ...]:
+        """What is allowed and hardly meant: tables of plugins that no order names, and that nobody listens."""
+        named = self._named()
+        unused = [name for name in self.plugins.__pydantic_extra__ or {} if name not in named]
+        found = [
+            self._warning(("plugins", name), f"no order names it, so it does nothing{did_you_mean(name, named)}")
+            for name in unused
+        ]
+        if not self.listeners:
+            found.append(self._warning(("listen",), 'nobody listens; write [listen.smtp] with bind = ["0.0.0.0:25"]'))
+        return tuple(found)
+
+    def _warning(self, path: KeyPath, message: str) -> Mistake:
+        return Mistake(*self.locate(path), dotted_key(path), message)
+
+    def _orders(self) -> list[tuple[KeyPath, Sequence[str]]]:
+        own = [(("listen", name, "plugins"), listener.plugins or ()) for name, listener in self.listeners.items()]
+        return [(("plugins", "order"), self.order), *own]
+
+    def _named(self) -> dict[str, None]:
+        """Every name in every order, each once, in the order of first mention."""
+        return {name: None for _, names in self._orders() for name in names}

@@ -1,0 +1,154 @@
+"""Where each key of a TOML text stands, which tomllib does not say.
+
+``key_lines`` follows the grammar of TOML 1.0 just far enough to know where keys and values begin: strings (so that a
+header inside a multi-line string is no header), brackets and braces. It takes only text that tomllib has read, so it
+checks nothing, and it lets tomllib read each key, so quoting and dots are tomllib's affair.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator
+
+KeyPath = tuple[str | int, ...]
+"""A way to a value: keys of tables and indexes of lists."""
+
+_TOKEN = re.compile(
+    r'''
+      """ (?: \\. | [^\\] )*? """ "{0,2}    # strings first: what they hold is no syntax
+    | \'\'\' .*? \'\'\' '{0,2}
+    | " (?: \\. | [^"\\] )* "
+    | ' [^']* '
+    | \#[^\n]*
+    | [\[\]{},=\n]
+    | [ \t]+
+    | [^\[\]{},=\n\#"' \t]+
+    ''',
+    re.VERBOSE | re.DOTALL,
+)
+
+
+def key_lines(text: str) -> dict[KeyPath, int]:
+    """The line (from 1) of every table, key and list element of a valid TOML text."""
+    return _Reader(text.replace("\r\n", "\n")).read()
+
+
+def error_line(error: tomllib.TOMLDecodeError, text: str) -> int:
+    """The line that tomllib names in its message, from 1; the last one if it says "end of document"."""
+    match = re.search(r"\(at line (\d+), column \d+\)", str(error))
+    return int(match[1]) if match else text.rstrip().count("\n") + 1
+
+
+class _Reader:
+    """One pass over the tokens. ``_token`` is the one at hand, ``_line`` the line it begins on."""
+
+    def __init__(self, text: str) -> None:
+        self._lines: dict[KeyPath, int] = {}
+        self._tables_in: dict[KeyPath, int] = {}
+        self._line = 1
+        self._tokens = self._cut(text)
+        self._token = ""
+        self._next()
+
+    def _cut(self, text: str) -> Iterator[str]:
+        for match in _TOKEN.finditer(text):
+            token = match[0]
+            if not token.startswith((" ", "\t", "#")):
+                yield token
+            self._line += token.count("\n")
+        yield ""
+
+    def _next(self) -> str:
+        """Step on; gives the token that was at hand."""
+        passed, self._token = self._token, next(self._tokens, "")
+        return passed
+
+    def read(self) -> dict[KeyPath, int]:
+        table: KeyPath = ()
+        while self._token:
+            if self._token == "\n":
+                self._next()
+            elif self._token == "[":
+                table = self._header()
+            else:
+                self._pair(table)
+        return self._lines
+
+    def _header(self) -> KeyPath:
+        line = self._line
+        self._next()
+        is_list = self._token == "["
+        if is_list:
+            self._next()
+        table = self._resolve(self._key("]"), is_list)
+        while self._token == "]":
+            self._next()
+        self._mark(table[:-1] if is_list else table, line)
+        self._lines[table] = line
+        return table
+
+    def _resolve(self, keys: KeyPath, is_list: bool) -> KeyPath:
+        """The path of a header: a key on the way that is a list of tables means its latest table."""
+        path: KeyPath = ()
+        for depth, key in enumerate(keys, 1):
+            path += (key,)
+            if is_list and depth == len(keys):
+                self._tables_in[path] = self._tables_in.get(path, 0) + 1
+            if path in self._tables_in:
+                path += (self._tables_in[path] - 1,)
+        return path
+
+    def _key(self, end: str) -> KeyPath:
+        """Read a key up to ``end``, such as ``a."b.c"``, into its parts."""
+        written = ""
+        while self._token != end:
+            written += self._next()
+        part: object = tomllib.loads(f"{written} = 0")
+        keys: KeyPath = ()
+        while isinstance(part, dict):
+            ((key, part),) = part.items()
+            keys += (key,)
+        return keys
+
+    def _pair(self, table: KeyPath) -> None:
+        line = self._line
+        path = table + self._key("=")
+        self._next()
+        self._mark(path, line)
+        self._value(path)
+
+    def _mark(self, path: KeyPath, line: int) -> None:
+        """Name the line of a key, and of the tables on the way that are named nowhere else."""
+        for depth in range(1, len(path) + 1):
+            self._lines.setdefault(path[:depth], line)
+
+    def _value(self, path: KeyPath) -> None:
+        if self._token == "[":
+            self._list(path)
+        elif self._token == "{":
+            self._inline_table(path)
+        else:
+            while self._token not in (",", "]", "}", "\n", ""):
+                self._next()
+
+    def _list(self, path: KeyPath) -> None:
+        self._next()
+        index = 0
+        while self._token != "]":
+            if self._token in ("\n", ","):
+                self._next()
+                continue
+            self._lines[(*path, index)] = self._line
+            self._value((*path, index))
+            index += 1
+        self._next()
+
+    def _inline_table(self, path: KeyPath) -> None:
+        self._next()
+        while self._token != "}":
+            if self._token in ("\n", ","):
+                self._next()
+            else:
+                self._pair(path)
+        self._next()

@@ -1,0 +1,160 @@
+"""The kinds of value that only the configuration of the server has: host names, addresses to listen on, plugin names.
+
+Plugins' options have kinds of their own, in ``options.kinds``. Errors are sentences; they never hold a secret, since no
+secret is written where these values are.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from ipaddress import IPv6Address, ip_address
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    ValidationInfo,
+    WithJsonSchema,
+)
+
+from gatepost.options.kinds import Duration, Size, as_toml, expected
+
+PositiveDuration = Annotated[Duration, Field(gt=0)]
+PositiveSize = Annotated[Size, Field(ge=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+def _beside_config(path: Path, info: ValidationInfo) -> Path:
+    return Path((info.context or {}).get("folder", ""), path)
+
+
+ConfiguredPath = Annotated[Path, AfterValidator(_beside_config)]
+"""A path; a relative one is relative to the folder of the configuration file."""
+
+
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
+
+
+def _host_name(value: object) -> str:
+    if isinstance(value, str) and len(value) <= 253 and _HOST_NAME.fullmatch(value):
+        return value.lower()
+    raise expected("the name of this host, such as mx.example.org", value)
+
+
+HostName = Annotated[str, BeforeValidator(_host_name)]
+
+
+def own_host_name() -> str:
+    """The fully qualified name of this machine as the system knows it; "localhost" when that is no host name."""
+    name = socket.getfqdn().rstrip(".").lower()
+    return name if len(name) <= 253 and _HOST_NAME.fullmatch(name) else "localhost"
+
+
+class SocketAddress(NamedTuple):
+    """Where to listen or to ask: an IP address (or "localhost") and a port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+_ADDRESS = re.compile(r"(?:\[(?P<v6>[^]]*)]|(?P<host>[^:]*))(?::(?P<port>.*))?", re.DOTALL)
+
+
+def _socket_address(value: object, default_port: int | None) -> SocketAddress:
+    if isinstance(value, SocketAddress):
+        return value
+    if not isinstance(value, str):
+        raise expected('an address in quotes such as "127.0.0.1:25"', value)
+    if default_port is not None and _is_ipv6(value):
+        return SocketAddress(value, default_port)
+    match = _ADDRESS.fullmatch(value)
+    if match is None or (match["v6"] is None and _is_ipv6(value.rpartition(":")[0])):
+        raise ValueError(f'{as_toml(value)} is not clear; write an IPv6 address in brackets, such as "[::1]:25"')
+    if match["port"] is None and default_port is None:
+        raise ValueError(f'{as_toml(value)} has no port; write it behind a colon, such as "127.0.0.1:25" or "[::1]:25"')
+    port = default_port if match["port"] is None else _port(match["port"])
+    assert port is not None
+    return SocketAddress(_bindable_host(match), port)
+
+
+def _bindable_host(match: re.Match[str]) -> str:
+    if match["v6"] is not None:
+        if _is_ipv6(match["v6"]):
+            return match["v6"]
+        raise expected('an IPv6 address in the brackets, such as "[::1]"', match["v6"])
+    host = match["host"].lower()
+    if host == "localhost" or (_is_address(host) and not _is_ipv6(host)):
+        return host
+    raise expected('an IP address such as "127.0.0.1", "0.0.0.0" (all IPv4) or "[::]" (all IPv6)', match["host"])
+
+
+def _port(text: str) -> int:
+    if re.fullmatch(r"[0-9]{1,5}", text) and int(text) <= 65535:
+        return int(text)
+    raise expected("a port from 0 to 65535", text)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_ipv6(text: str) -> bool:
+    return _is_address(text) and isinstance(ip_address(text), IPv6Address)
+
+
+BindAddress = Annotated[
+    SocketAddress,
+    PlainValidator(lambda value: _socket_address(value, None)),
+    PlainSerializer(str, return_type=str, when_used="json"),
+    WithJsonSchema({"type": "string", "x-kind": "address with port"}),
+]
+NameServer = Annotated[
+    SocketAddress,
+    PlainValidator(lambda value: _socket_address(value, 53)),
+    PlainSerializer(str, return_type=str, when_used="json"),
+    WithJsonSchema({"type": "string", "x-kind": "address, port 53 if none"}),
+]
+
+
+def _plugin_name(value: object) -> str:
+    if not isinstance(value, str):
+        raise expected("the name of a plugin in quotes", value)
+    if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", value):
+        return value
+    raise ValueError(
+        f"{as_toml(value)} cannot name a plugin: letters, digits, _, - and . can; "
+        'a file is named by use in the plugin\'s table ([plugins.mine] use = "plugins/mine.py")'
+    )
+
+
+def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
+    twice = [name for number, name in enumerate(names) if name in names[:number]]
+    if twice:
+        raise ValueError(f"{as_toml(twice[0])} is named twice; a plugin has one place in the order")
+    return names
+
+
+PluginName = Annotated[str, BeforeValidator(_plugin_name)]
+Order = Annotated[tuple[PluginName, ...], AfterValidator(_each_once)]
+
+
+def _store_url(value: object) -> str:
+    if isinstance(value, str) and (value == "memory:" or re.fullmatch(r"sqlite:///[^/].*", value)):
+        return value
+    raise ValueError('expected "sqlite:///var/lib/gatepost/state.db" (a path from the root) or "memory:"')
+
+
+StoreUrl = Annotated[str, BeforeValidator(_store_url)]

@@ -1,0 +1,193 @@
+"""What pydantic finds wrong, in sentences that an administrator can act on.
+
+One sentence a key: what is allowed, what was found, and the near miss. Found text is repeated only where a number, a
+truth value or one of a few words is wanted: elsewhere it might be a secret in the wrong place.
+
+This module knows no files: ``Complaint.path`` says which key is meant, and others find its line.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from gatepost.config.toml_lines import KeyPath
+from gatepost.options.kinds import as_toml, shown
+
+
+@dataclass(frozen=True, slots=True)
+class Complaint:
+    """One sentence about one key."""
+
+    path: KeyPath
+    message: str
+    is_missing: bool = False
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """``; did you mean "delay"?`` when a known name is near, else nothing."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {as_toml(near[0])}?" if near else ""
+
+
+def complaints(
+    error: ValidationError, model: type[BaseModel], given: object, also_known: Collection[str] = ()
+) -> list[Complaint]:
+    """Everything that ``error`` says, a sentence for each key, in pydantic's order.
+
+    ``given`` is what ``model`` was to validate; ``also_known`` are top-level keys that it does not have and that are
+    good for a near miss all the same.
+    """
+    by_path: dict[KeyPath, list[_Finding]] = {}
+    for detail in error.errors(include_url=False):
+        finding = _finding(detail, model, also_known)
+        by_path.setdefault(_written_path(detail["loc"], detail["type"], given), []).append(finding)
+    return [
+        Complaint(path, _joined(findings), any(finding.is_missing for finding in findings))
+        for path, findings in by_path.items()
+        if not _is_inside(path, by_path)
+    ]
+
+
+def _is_inside(path: KeyPath, paths: Iterable[KeyPath]) -> bool:
+    """Whether a complaint goes deeper: then the others at this value are of union members that were not meant."""
+    return any(len(other) > len(path) and other[: len(path)] == path for other in paths)
+
+
+def _written_path(location: KeyPath, kind: str, given: object) -> KeyPath:
+    """The location without what pydantic adds, such as the names of union members."""
+    path: KeyPath = ()
+    for part in location:
+        parts = dict(enumerate(given)) if isinstance(given, list) else given
+        if isinstance(parts, dict) and part in parts:
+            given = parts[part]
+        elif not (kind == "missing" and part == location[-1]):
+            continue
+        path += (part,)
+    return path
+
+
+@dataclass(frozen=True, slots=True)
+class _Finding:
+    """What was wanted, if that fits "expected … or …, found …"; else a sentence."""
+
+    wanted: str
+    sentence: str
+    found: str
+    is_missing: bool = False
+
+
+_WANTED = {
+    "int": "a whole number",
+    "float": "a number",
+    "finite": "a number",
+    "bool": "true or false",
+    "string": "text in quotes",
+    "list": "a list",
+    "tuple": "a list",
+    "set": "a list",
+    "frozen": "a list",
+    "dict": "a table",
+    "mapping": "a table",
+    "model": "a table",
+    "path": "a path in quotes",
+    "date": "a date such as 2027-01-31",
+    "datetime": "a date and time such as 2027-01-31T12:00:00Z",
+    "time": "a time such as 12:00:00",
+}
+_SHOWN = ("int", "float", "finite", "bool", "literal", "enum")
+_BOUNDS = {
+    "greater_than": ("gt", "more than"),
+    "greater_than_equal": ("ge", "at least"),
+    "less_than": ("lt", "less than"),
+    "less_than_equal": ("le", "at most"),
+}
+
+
+def _finding(detail: Any, model: type[BaseModel], also_known: Collection[str]) -> _Finding:
+    """Word one of pydantic's error details."""
+    kind, context, given = detail["type"], detail.get("ctx", {}), detail["input"]
+    family = kind.partition("_")[0]
+    found = "text" if isinstance(given, str) and family not in _SHOWN and kind not in _BOUNDS else shown(given)
+    if kind == "missing":
+        return _Finding("", "a required key is missing", "", is_missing=True)
+    if kind == "extra_forbidden":
+        return _Finding("", _unknown_key(detail["loc"], model, also_known), "")
+    if kind == "expected":
+        return _Finding(context["what"], "", context["found"])
+    if kind == "value_error":
+        return _Finding("", str(context["error"]), "")
+    if kind in ("literal_error", "enum"):
+        return _Finding(*_choice(context["expected"], given), found)
+    if kind in _BOUNDS:
+        name, words = _BOUNDS[kind]
+        return _Finding(f"{words} {context[name]:g}", "", found)
+    if kind == "too_short":
+        return _Finding(f"at least {context['min_length']} in the list", "", str(context["actual_length"]))
+    if family in _WANTED and not kind.startswith("string_too"):
+        return _Finding(_WANTED[family], "", found)
+    return _Finding("", detail["msg"][:1].lower() + detail["msg"][1:], "")
+
+
+def _choice(allowed: str, given: object) -> tuple[str, str]:
+    words = re.findall(r"'([^']*)'", allowed)
+    hint = did_you_mean(given, words) if isinstance(given, str) else ""
+    return _either([as_toml(word) for word in words]) or allowed, hint
+
+
+def _either(words: list[str]) -> str:
+    return " or ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
+
+
+def _joined(findings: list[_Finding]) -> str:
+    """One sentence from what all members of a union say about one value."""
+    wanted = list(dict.fromkeys(finding.wanted for finding in findings if finding.wanted))
+    sentences = list(dict.fromkeys(finding.sentence for finding in findings if finding.sentence and not finding.wanted))
+    if wanted:
+        hint = next((finding.sentence for finding in findings if finding.wanted and finding.sentence), "")
+        found = min((finding.found for finding in findings if finding.wanted), key=_tells)
+        sentences.insert(0, f"expected {_either(wanted)}, found {found}{hint}")
+    return "; or ".join(sentences)
+
+
+def _tells(found: str) -> bool:
+    """Order: what only names the kind comes first, since one member of a union may be a secret."""
+    return found not in ("text", "a list", "a table")
+
+
+def _unknown_key(location: KeyPath, model: type[BaseModel], also_known: Collection[str]) -> str:
+    known = {name for owner in _models_at(location[:-1], model) for name in _keys(owner)}
+    near = did_you_mean(str(location[-1]), known.union(also_known if len(location) == 1 else ()))
+    if near:
+        return f"unknown key{near}"
+    return f"unknown key; known are {', '.join(sorted(known))}" if known else "unknown key; there are no options here"
+
+
+def _keys(model: type[BaseModel]) -> list[str]:
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _models_at(location: KeyPath, model: type[BaseModel]) -> set[type[BaseModel]]:
+    """The models whose keys may stand at a location: several where a union lets either stand."""
+    models = {model}
+    for part in location:
+        fields = [
+            field.annotation
+            for owner in models
+            for name, field in owner.model_fields.items()
+            if (field.alias or name) == part
+        ]
+        models = {inner for annotation in fields for inner in _models_in(annotation)} or models
+    return models
+
+
+def _models_in(annotation: object) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models_in(part)
