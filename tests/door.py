@@ -111,10 +111,21 @@ class Wire:
 
     def reset(self) -> None:
         """Vanish: a reset instead of an orderly end."""
-        transport: Any = self.writer.transport
-        made = transport.get_extra_info("socket")
+        made = self._transport.get_extra_info("socket")
         made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        transport.abort()
+        self._transport.abort()
+
+    def stop_reading(self) -> None:
+        """Leave replies where they are; ``go_on_reading`` ends it."""
+        self._transport.pause_reading()
+
+    def go_on_reading(self) -> None:
+        """Read again."""
+        self._transport.resume_reading()
+
+    @property
+    def _transport(self) -> Any:
+        return self.writer.transport
 
     async def rest(self) -> bytes:
         """Everything until the server closes."""
@@ -191,13 +202,21 @@ class LiveDoor:
 async def live(
     policy: Policy, *, most: int = 1000, most_each: int = 50, host: str = "127.0.0.1"
 ) -> AsyncIterator[LiveDoor]:
-    """Serve ``policy``, which was made with ``clock=SystemClock()`` if time is to pass by itself."""
+    """Serve ``policy``, which was made with ``clock=SystemClock()`` if time is to pass by itself.
+
+    Fails at the end when an exception was left to the loop.
+    """
     listener = Listener("smtp", policy.gate, policy.site, Connections(most, most_each))
     made = listen(SocketAddress(host, 0))
-    server = await asyncio.get_running_loop().create_server(lambda: Pregreet(listener), sock=made)
+    loop = asyncio.get_running_loop()
+    left_to_the_loop: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda loop, context: left_to_the_loop.append(context))
+    server = await loop.create_server(lambda: Pregreet(listener), sock=made)
     door = LiveDoor(policy, listener, made.getsockname()[1])
     try:
         yield door
     finally:
         server.close()
         await door.close()
+        loop.set_exception_handler(None)
+    assert not left_to_the_loop

@@ -193,9 +193,15 @@ class Server:
             for listener in self.listeners.values():
                 listener.stop(now=True)
             await self._wait_until_left(LAST_REPLIES)
-        while self.site.tasks:  # hand-overs end on the next hop's own time-outs
-            await asyncio.wait(tuple(self.site.tasks))
+        await self._finish_tasks()
+        await self._wait_until_left(LAST_REPLIES)  # clients whose hand-over has only now ended
+        await self._finish_tasks()
         await self._close_services()
+
+    async def _finish_tasks(self) -> None:
+        """Wait for hand-overs, which end on the next hop's own time-outs, and for sessions to be closed."""
+        while self.site.tasks:
+            await asyncio.wait(tuple(self.site.tasks))
 
     async def _wait_until_left(self, seconds: float) -> bool:
         """True when nobody is connected any more."""

@@ -13,7 +13,7 @@ import pytest
 
 from gatepost import Decision, Envelope, accept, deny, hookimpl
 from gatepost.config import Limits
-from gatepost.config_model import Spool
+from gatepost.config.model import Spool
 from gatepost.doors import pregreet
 from gatepost.doors.listener import client_address, network_of
 from gatepost_builtin.delivery.forward import Forward

@@ -31,6 +31,7 @@ SMUGGLED = b"MAIL FROM:<evil@example.com>\r\nRCPT TO:<b@example.org>\r\nDATA\r\n
 QUIT = b"QUIT\r\n"
 
 
+REPLIES = re.compile(rb"(\d{3}[ -][\x20-\x7e]{0,506}\r\n)*")
 NOT_CANONICAL = re.compile(rb"\r(?!\n)|(?<!\r)\n|\0")
 
 
@@ -168,11 +169,13 @@ def messages(stream: bytes, *, reject: bool) -> list[bytes]:
 @given(stream=STREAMS)
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 async def test_as_many_messages_as_data_that_crlf_dot_crlf_ends(line_ends: str, stream: bytes) -> None:
-    async with live(policy(line_ends, keeping := Keeping())) as door:
+    rules = policy(line_ends, keeping := Keeping())
+    async with live(rules) as door:
         wire = await door.hello()
         wire.send(ENVELOPE + stream)
         wire.half_close()
-        await wire.rest()
+        assert REPLIES.fullmatch(await wire.rest())
         await door.left()
+        assert not rules.events.events
         assert keeping.contents == messages(ENVELOPE + stream, reject=line_ends == "reject")
         assert not any(NOT_CANONICAL.search(sent) for sent in keeping.sent)

@@ -240,12 +240,8 @@ class TestWrites:
         wire = await door.connect(room=4096)
         await wire.hello()
         door.client._channel.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        self.transport(wire).pause_reading()
+        wire.stop_reading()
         return wire
-
-    def transport(self, wire: Wire) -> Any:
-        """The client's side of the connection."""
-        return wire.writer.transport
 
     async def still(self, value: Callable[[], int]) -> int:
         """``value()`` once it has ceased to change."""
@@ -265,7 +261,7 @@ class TestWrites:
             kept = await self.still(lambda: client._channel.get_write_buffer_size() + len(client._buffer))
             assert client._channel.get_write_buffer_size() <= 64 * 1024 + 2 * BATCH
             assert kept <= 64 * 1024 + 2 * BATCH + READ_AHEAD + ONE_READ
-            self.transport(wire).resume_reading()
+            wire.go_on_reading()
             wire.send(b"QUIT\r\n")
             replies = await wire.rest()
             assert replies.count(b"214 ") == 200_000

@@ -112,8 +112,9 @@ class Pregreet(asyncio.Protocol):
 
     def stop(self, now: bool) -> None:
         """The server stops: who waits is told to come back."""
-        if self._task is not None and not self._task.done():
-            self._task.cancel()
+        task, self._task = self._task, None
+        if task is not None and not task.done():
+            task.cancel()
             self._refuse(decisions.STOPPING)
 
     def _ruled(self, task: asyncio.Task[Ruling]) -> None:

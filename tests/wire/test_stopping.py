@@ -1,0 +1,271 @@
+"""Stopping, as the doors do it: who waits or is idle is told, dialogues may finish, and a hand-over always does."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import structlog
+
+from gatepost import Decision, Session, accept, hookimpl
+from gatepost import config as configuration
+from gatepost import server as server_module
+from gatepost.doors.closing import DRAIN
+from gatepost.server import Server
+from tests.door import PATIENCE, Keeping, Wire, live, until
+from tests.policy import MESSAGE, Policy, vouching
+
+STOPPING = b"421 4.3.2 service stopping, try again later\r\n"
+
+
+class Holding:
+    """Holds its clients up at ``phase`` until ``release`` is set."""
+
+    grants = "delivery"
+
+    def __init__(self, phase: str) -> None:
+        self.phase = phase
+        self.asked, self.release = asyncio.Event(), asyncio.Event()
+        self.ends: list[str] = []
+
+    async def hold(self, phase: str) -> None:
+        if phase == self.phase:
+            self.asked.set()
+            try:
+                await self.release.wait()
+            except asyncio.CancelledError:
+                self.ends.append("cancelled")
+                raise
+
+    @hookimpl
+    async def connect(self, session: Session) -> None:
+        if self.phase == "connect":
+            self.asked.set()
+            await session.silence(60)
+
+    @hookimpl
+    async def mail(self) -> None:
+        await self.hold("mail")
+
+    @hookimpl
+    async def queue(self) -> Decision:
+        await self.hold("queue")
+        return accept()
+
+    @hookimpl
+    def disconnect(self) -> None:
+        self.ends.append("disconnect")
+
+
+class TestGrace:
+    """``stop()``: what clients get that are given time."""
+
+    async def test_idle_clients_are_told_to_come_back(self) -> None:
+        async with live(Policy()) as door:
+            fresh, greeted = await door.connect(), await door.hello()
+            await fresh.reply()
+            door.listener.stop()
+            assert await fresh.rest() == await greeted.rest() == STOPPING
+
+    @pytest.mark.parametrize("now", [False, True])
+    async def test_waiting_clients_are_told_once_and_their_plugins_cancelled(self, now: bool) -> None:
+        policy = Policy(holding := Holding("connect"))
+        async with live(policy) as door:
+            wire = await door.connect()
+            await holding.asked.wait()
+            door.listener.stop()
+            if now:
+                door.listener.stop(now=True)
+            assert await wire.rest() == STOPPING
+            await wire.close()
+            await door.left()
+            assert holding.ends == ["disconnect"]
+            await policy.clock.advance(100)
+            assert not policy.events.events
+
+    async def test_who_comes_now_is_turned_away_before_any_plugin_runs(self) -> None:
+        async with live(Policy(holding := Holding("connect"))) as door:
+            door.listener.stop()
+            wire = await door.connect()
+            assert await wire.rest() == STOPPING
+            await wire.close()
+            await door.left()
+            assert holding.ends == []
+
+    async def test_a_dialogue_may_finish_its_transaction_and_begins_no_other(self) -> None:
+        async with live(Policy(vouching(), keeping := Keeping())) as door:
+            wire = await door.hello()
+            await wire.say(b"MAIL FROM:<a@example.com>")
+            door.listener.stop()
+            assert (await wire.say(b"RCPT TO:<b@example.org>")).startswith(b"250 ")
+            assert (await wire.say(b"DATA")).startswith(b"354 ")
+            wire.send(MESSAGE + b".\r\nMAIL FROM:<c@example.com>\r\n")
+            assert (await wire.reply()).startswith(b"250 2.0.0 queued as ")
+            assert await wire.rest() == STOPPING
+            assert keeping.contents == [MESSAGE]
+
+    async def test_a_client_that_has_only_now_come_through_is_told(self) -> None:
+        """It was asked about when the server was told to stop, and is greeted only after that."""
+
+        class Late:
+            @hookimpl
+            def connect(self) -> None:
+                door.listener.stop()
+
+        async with live(Policy(Late())) as door:
+            wire = await door.connect()
+            assert (await wire.rest()).endswith(STOPPING)
+
+
+class TestAfterTheGrace:
+    """``stop(now=True)``: what clients get that have taken too long."""
+
+    @pytest.mark.parametrize("line", [b"", b"DATA\r\nSubject: x\r\n"])
+    async def test_a_transaction_is_broken_off(self, line: bytes) -> None:
+        async with live(Policy(vouching(), keeping := Keeping())) as door:
+            wire = await door.hello()
+            await wire.envelope()
+            wire.send(line)
+            if line:
+                await wire.reply()
+                await door.received(len(b"Subject: x\r\n"))
+            door.listener.stop()
+            door.listener.stop(now=True)
+            assert await wire.rest() == STOPPING
+            assert not keeping.contents
+
+    async def test_a_plugin_that_still_thinks_is_cancelled(self) -> None:
+        async with live(Policy(holding := Holding("mail"))) as door:
+            wire = await door.hello()
+            wire.send(b"MAIL FROM:<a@example.com>\r\n")
+            await holding.asked.wait()
+            door.listener.stop()
+            await asyncio.sleep(0)
+            assert holding.ends == []
+            door.listener.stop(now=True)
+            assert await wire.rest() == STOPPING
+            assert holding.ends[0] == "cancelled"
+
+    async def test_a_hand_over_is_not_broken_off_and_its_client_is_told(self) -> None:
+        async with live(Policy(vouching(), holding := Holding("queue"))) as door:
+            wire = await door.connect()
+            await wire.to_data()
+            wire.send(MESSAGE + b".\r\n")
+            await holding.asked.wait()
+            door.listener.stop()
+            door.listener.stop(now=True)
+            await asyncio.sleep(0)
+            holding.release.set()
+            assert (await wire.reply()).startswith(b"250 2.0.0 queued as ")
+            assert await wire.rest() == STOPPING
+            assert "cancelled" not in holding.ends
+
+    async def test_a_client_that_does_not_read_its_replies_is_closed(self) -> None:
+        policy = Policy()
+        async with live(policy) as door:
+            wire = await door.connect(room=4096)
+            await wire.hello()
+            wire.stop_reading()
+            wire.send(b"HELP\r\n" * 200_000)
+            await until(lambda: door.client._full)
+            door.listener.stop(now=True)
+            await policy.clock.advance(DRAIN)
+            await door.left()
+
+
+PLUGIN = '''
+"""Notes what it is told, in order, and takes a message once there is a file called "go"."""
+
+import asyncio
+from pathlib import Path
+
+from gatepost import accept, hookimpl
+
+FOLDER = Path(__file__).parent
+
+
+def note(what: str) -> None:
+    with (FOLDER / "seen").open("a") as seen:
+        seen.write(f"{what}\\n")
+
+
+class Plugin:
+    grants = ("recipients", "delivery")
+
+    @hookimpl
+    def rcpt(self):
+        return accept()
+
+    @hookimpl
+    async def queue(self):
+        note("queue")
+        while not (FOLDER / "go").exists():
+            await asyncio.sleep(0.01)
+        return accept()
+
+    @hookimpl
+    def queued(self):
+        note("queued")
+
+    @hookimpl
+    def disconnect(self):
+        note("disconnect")
+
+    @hookimpl
+    def shutdown(self):
+        note("shutdown")
+'''
+
+
+class TestServer:
+    """SIGTERM to a whole server, on both loops; as processes such servers are stopped in the tests end to end."""
+
+    @asynccontextmanager
+    async def serving(self, folder: Path, grace: str) -> AsyncIterator[Server]:
+        """A server with the plugin above. It has ended when the block ends."""
+        (folder / "plugin.py").write_text(PLUGIN)
+        path = folder / "gatepost.toml"
+        path.write_text(
+            f'state_dir = "{folder}"\ngrace = "{grace}"\n[listen.smtp]\nbind = ["127.0.0.1:0"]\n'
+            '[plugins]\norder = ["plugin"]\n[plugins.plugin]\nuse = "plugin.py"\n'
+        )
+        server = Server(configuration.load(path, {}), path, {})
+        await server.start()
+        serving = asyncio.create_task(server.serve())
+        try:
+            yield server
+        finally:
+            server.stop()
+            (folder / "go").touch()
+            async with asyncio.timeout(PATIENCE):
+                await serving
+            structlog.reset_defaults()
+
+    async def test_sigterm(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Even without any grace a hand-over ends, its client is told, and its session ends before the server."""
+        monkeypatch.setattr(server_module, "LAST_REPLIES", 0.3)
+        async with self.serving(tmp_path, "0s") as server:
+            (listening,) = server.addresses["smtp"]
+            busy, idle = [Wire(*await asyncio.open_connection(*listening)) for _ in range(2)]
+            await idle.hello()
+            await busy.to_data()
+            busy.send(MESSAGE + b".\r\n")
+            seen = tmp_path / "seen"
+            await until(seen.exists)
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert await idle.rest() == STOPPING
+            await idle.close()
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.open_connection(*listening)
+            await until(lambda: seen.read_text() == "queue\ndisconnect\n")
+            await asyncio.sleep(0.5)  # nothing shows that this time is over
+            (tmp_path / "go").touch()
+            assert (await busy.reply()).startswith(b"250 2.0.0 queued as ")
+            assert await busy.rest() == STOPPING
+            await busy.close()
+        assert seen.read_text() == "queue\ndisconnect\nqueued\ndisconnect\nshutdown\n"
