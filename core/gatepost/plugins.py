@@ -13,6 +13,7 @@ import difflib
 import importlib.metadata
 import importlib.util
 import inspect
+import sys
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +28,7 @@ from gatepost.composition import Score
 from gatepost.config import Config, validate_options
 from gatepost.errors import ConfigError, Mistake
 from gatepost.gate import Gate
-from gatepost.hookspecs import PHASES, PROJECT, Hookspecs
+from gatepost.hookspecs import ALL_RUN, PHASES, PROJECT, Hookspecs
 from gatepost.options import Options
 from gatepost.services.clock import Clock
 from gatepost.services.dns import Resolver
@@ -157,11 +158,12 @@ class _Loader:
         return None
 
     def _find_file(self, name: str, path: Path) -> tuple[Any, str] | None:
-        spec = importlib.util.spec_from_file_location(f"gatepost_local_{path.stem}", path)
+        spec = importlib.util.spec_from_file_location(f"gatepost_local_{name}", path)
         if spec is None or spec.loader is None or not path.is_file():
             self.complain(name, f"{path} is no Python file that can be read", "use")
             return None
         module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module  # where dataclasses and pydantic look up what annotations mean
         try:
             spec.loader.exec_module(module)
         except BaseException as error:
@@ -293,7 +295,7 @@ def _grants(plugin: Any) -> frozenset[str]:
 
 
 def _instance(name: str, plugin: Any, table: Any, origin: str) -> Instance:
-    package, _, version = origin.rpartition(" ")
+    package, _, version = (origin, "", "") if origin.endswith(".py") else origin.rpartition(" ")
     return Instance(
         name=name,
         plugin=plugin,
@@ -322,7 +324,10 @@ def hooks_of(plugin: Any) -> Iterator[tuple[str, Any]]:
 
 def problems_of(plugin: Any) -> Iterator[str]:
     """What is wrong with a plugin's hooks and declarations, a sentence each."""
-    for phase, function in hooks_of(plugin):
+    hooks = tuple(hooks_of(plugin))
+    if not hooks:
+        yield "it implements no phase; its hooks are those marked with @hookimpl"
+    for phase, function in hooks:
         marks = getattr(function, _MARK)
         if phase not in PHASES:
             if not marks["optionalhook"]:
@@ -345,12 +350,17 @@ def _problems_of_hook(phase: str, function: Any, marks: Mapping[str, Any], takes
             yield f"its {phase} takes {parameter}, but a hook takes plain arguments only"
         elif parameter.name not in known:
             yield f"its {phase} asks for {parameter.name!r}, but {phase} has {', '.join(known)}"
-    is_async = inspect.iscoroutinefunction(function)
-    if marks["ahead"] and not is_async:
+    yield from _problems_of_kind(phase, inspect.iscoroutinefunction(function), marks)
+
+
+def _problems_of_kind(phase: str, is_async: bool, marks: Mapping[str, Any]) -> Iterator[str]:
+    if marks.get("ahead") and not is_async:
         yield f"its {phase} is marked ahead=True, which is for an async def"
-    if marks["blocking"] and is_async:
+    if marks.get("ahead") and (phase == "queue" or phase in ALL_RUN):
+        yield f"its {phase} is marked ahead=True, which is for a look-up that may be asked in vain"
+    if marks.get("blocking") and is_async:
         yield f"its {phase} is marked blocking=True, which is for a plain def"
-    if phase == "ruled" and (is_async or marks["blocking"]):
+    if phase == "ruled" and (is_async or marks.get("blocking")):
         yield "its ruled must be a plain def: nobody waits for it"
 
 

@@ -1,0 +1,450 @@
+"""Loading is strict: every mistake is a sentence that names plugin, package and version, and all come at once."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gatepost import NextHops, deny, hookimpl
+from gatepost import config as configuration
+from gatepost.errors import ConfigError
+from gatepost.plugins import Policy as Loaded
+from gatepost.plugins import Services, installed, load, make_gate
+from tests.policy import Policy, instance
+
+HEAD = "from __future__ import annotations\nfrom gatepost import *\nfrom gatepost import hookimpl, deny\n"
+GOOD = """
+class Plugin:
+    @hookimpl
+    def mail(self, sender: Address) -> Decision | None:
+        return deny("no")
+"""
+
+
+class Site:
+    """A folder of installed packages, a configuration, and what loading it says."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.toml = folder / "gatepost.toml"
+
+    def install(
+        self, plugin: str, body: str = GOOD, *, package: str = "", version: str = "1.0", target: str = ""
+    ) -> None:
+        """Install a package that offers ``plugin`` as ``module:Plugin`` of ``body``."""
+        package = package or f"gatepost-{plugin}"
+        module = package.replace("-", "_") + "_module"
+        (self.folder / f"{module}.py").write_text(HEAD + textwrap.dedent(body))
+        facts = self.folder / f"{package.replace('-', '_')}-{version}.dist-info"
+        facts.mkdir()
+        (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n")
+        target = target or f"{module}:Plugin"
+        (facts / "entry_points.txt").write_text(f"[gatepost.plugins]\n{plugin} = {target.format(module=module)}\n")
+
+    def file(self, name: str, body: str) -> None:
+        """Write a plugin of one's own beside the configuration."""
+        path = self.folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(HEAD + textwrap.dedent(body))
+
+    def load(self, toml: str) -> Loaded:
+        self.toml.write_text(textwrap.dedent(toml))
+        policy = Policy()
+        services = Services(
+            dns=policy.dns,
+            store=policy.store,
+            clock=policy.clock,
+            next_hop=NextHops(policy.clock, "mx.example.org"),
+            log=lambda name: name,  # type: ignore[arg-type, return-value]
+        )
+        return load(configuration.load(self.toml, {}), services, policy.events)
+
+    def mistakes(self, toml: str) -> list[str]:
+        with pytest.raises(ConfigError) as caught:
+            self.load(toml)
+        return [
+            f"{Path(mistake.where).name}:{mistake.line}: {mistake.key}: {mistake.message}"
+            for mistake in caught.value.mistakes
+        ]
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """Return a folder of packages that Python finds until the test ends."""
+    before = set(sys.modules)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield Site(tmp_path)
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+LISTEN = '[listen.smtp]\nbind = ["127.0.0.1:2525"]\n'
+ONE = f'{LISTEN}[plugins]\norder = ["thing"]\n'
+
+
+# What is loaded.
+
+
+def test_an_installed_plugin_does_nothing_before_it_is_named_in_the_order(site: Site) -> None:
+    site.install("thing")
+    assert "thing" in {offer.name for offer in installed()}
+    policy = site.load(LISTEN)
+    assert (policy.instances, policy.gates["smtp"].order("mail")) == ({}, ())
+    policy = site.load(ONE)
+    assert policy.gates["smtp"].order("mail") == ("thing",)
+    made = policy.instances["thing"]
+    assert (made.package, made.version) == ("gatepost-thing", "1.0")
+
+
+def test_a_plugin_that_nobody_names_is_not_even_imported(site: Site) -> None:
+    site.install("broken", "raise RuntimeError")
+    assert site.load(LISTEN).instances == {}
+
+
+def test_each_listener_may_have_an_order_of_its_own_over_the_same_instances(site: Site) -> None:
+    site.install("one")
+    site.install("two")
+    policy = site.load(
+        """
+        [listen.smtp]
+        bind = ["127.0.0.1:2525"]
+        [listen.other]
+        bind = ["127.0.0.1:2526"]
+        plugins = ["two", "one"]
+        [plugins]
+        order = ["one", "two"]
+        """
+    )
+    assert policy.gates["smtp"].order("mail") == policy.default.order("mail") == ("one", "two")
+    assert policy.gates["other"].order("mail") == ("two", "one")
+    assert policy.gates["smtp"].instances[0] is policy.gates["other"].instances[1]
+
+
+def test_one_plugin_may_have_several_instances_and_one_may_be_off(site: Site) -> None:
+    site.install("thing")
+    policy = site.load(
+        f"""{LISTEN}
+[plugins]
+order = ["again", "thing", "off"]
+[plugins.again]
+use = "thing"
+mode = "observe"
+time_limit = "5s"
+on_error = "pass"
+reject_at = "mail"
+phases = ["mail"]
+[plugins.off]
+use = "no such plugin"
+mode = "off"
+"""
+    )
+    assert policy.gates["smtp"].order("mail") == ("again", "thing")
+    made = policy.instances["again"]
+    assert (made.observed, made.time_limit, made.on_error, made.reject_at) == (True, 5.0, "pass", "mail")
+    assert made.phases == {"mail"}
+    assert policy.instances["thing"].plugin is not made.plugin
+
+
+def test_a_constructor_gets_the_services_that_it_names(site: Site) -> None:
+    site.install(
+        "thing",
+        """
+        class ThingOptions(Options):
+            delay: Duration = 5.0
+
+        class Plugin:
+            Options = ThingOptions
+            grants = ("recipients", "delivery")
+            on_error = "pass"
+            skip_trusted = True
+
+            def __init__(self, log, options, name, dns, clock, next_hop, store):
+                self.got = (log, name, options.delay)
+                self.dns, self.clock, self.next_hop, self.store = dns, clock, next_hop, store
+
+            @property
+            def longest_wait(self):
+                return 7
+
+            @hookimpl
+            def connect(self): ...
+        """,
+    )
+    policy = site.load(ONE + '[plugins.thing]\ndelay = "2m"')
+    made = policy.instances["thing"]
+    assert made.plugin.got == ("thing", "thing", 120.0)
+    assert isinstance(made.plugin.next_hop, NextHops)
+    assert (made.grants, made.on_error, made.skip_trusted) == ({"recipients", "delivery"}, "pass", True)
+    assert made.longest_wait == 7.0
+    assert policy.default.budgets["connect"] == 37.0
+
+
+async def test_each_instance_has_a_namespace_of_the_store_to_itself(site: Site) -> None:
+    site.install(
+        "thing",
+        "class Plugin:\n    def __init__(self, store): self.store = store\n    @hookimpl\n    def mail(self): ...",
+    )
+    policy = site.load(f'{LISTEN}[plugins]\norder = ["thing", "again"]\n[plugins.again]\nuse = "thing"')
+    one, two = (made.plugin.store for made in policy.instances.values())
+    await one.put("key", 1, 60)
+    assert (await one.get("key"), await two.get("key")) == (1, None)
+
+
+def test_a_module_with_hook_functions_is_a_plugin(site: Site) -> None:
+    site.install("thing", "@hookimpl\ndef mail(sender): return deny('no')", target="{module}")
+    policy = site.load(ONE)
+    assert policy.gates["smtp"].order("mail") == ("thing",)
+
+
+@pytest.mark.parametrize("future", [True, False])
+def test_a_local_file_needs_no_package(site: Site, future: bool) -> None:
+    site.file(
+        "plugins/my thing.py",
+        """
+        import dataclasses
+
+        class ThingOptions(Options):
+            delay: Duration = 5.0
+            domains: frozenset[str]
+
+        @dataclasses.dataclass
+        class Memory:
+            seen: int = 0
+
+        class Thing:
+            Options = ThingOptions
+
+            def __init__(self, options: ThingOptions) -> None:
+                self.options = options
+                self.memory = Memory()
+
+            @hookimpl
+            def mail(self, sender: Address) -> Decision | None:
+                return None
+        """,
+    )
+    path = site.folder / "plugins/my thing.py"
+    if not future:
+        path.write_text(path.read_text().replace("from __future__ import annotations\n", ""))
+    policy = site.load(ONE + '[plugins.thing]\nuse = "plugins/my thing.py"\ndomains = ["a.example"]\ndelay = "1m"')
+    made = policy.instances["thing"]
+    assert (made.plugin.options.delay, made.plugin.options.domains) == (60.0, {"a.example"})
+    assert (made.package, made.version) == (str(path), "")
+
+
+def test_a_local_file_may_be_a_module_with_hook_functions_and_be_used_twice(site: Site) -> None:
+    site.file("mine.py", "@hookimpl\ndef mail(sender): return None")
+    policy = site.load(
+        f'{LISTEN}[plugins]\norder = ["a", "b"]\n[plugins.a]\nuse = "mine.py"\n[plugins.b]\nuse = "mine.py"'
+    )
+    assert policy.default.order("mail") == ("a", "b")
+
+
+def test_a_phase_that_this_gatepost_does_not_know_may_be_optional(site: Site) -> None:
+    site.install("thing", GOOD + "    @hookimpl(optionalhook=True)\n    def dream(self): ...\n")
+    assert site.load(ONE).default.order("mail") == ("thing",)
+
+
+# What is refused: a sentence for each.
+
+
+def body(hook: str, declarations: str = "") -> str:
+    return f"class Plugin:\n    {declarations or 'pass'}\n    {hook}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (body("@hookimpl\n    def mial(self): ..."), "it implements 'mial', which is no phase; did you mean mail?"),
+        (body("@hookimpl\n    def zzz(self): ..."), "it implements 'zzz', which is no phase"),
+        (body("def mail(self): ..."), "it implements no phase; its hooks are those marked with @hookimpl"),
+        (
+            body("@hookimpl\n    def mail(self, session, recipient): ..."),
+            "its mail asks for 'recipient', but mail has session, envelope, sender, parameters",
+        ),
+        (
+            body("@hookimpl\n    def mail(self, *, sender): ..."),
+            "its mail takes sender, but a hook takes plain arguments only",
+        ),
+        (
+            body("@hookimpl\n    def mail(self, *args): ..."),
+            "its mail takes *args, but a hook takes plain arguments only",
+        ),
+        (body("@hookimpl\n    def mail(self, **kwargs): ..."), "its mail takes **kwargs, but a hook"),
+        (
+            body("@hookimpl(wrapper=True)\n    def mail(self): yield"),
+            "its mail is marked wrapper, which would break the order that the configuration states",
+        ),
+        (body("@hookimpl(tryfirst=True)\n    def mail(self): ..."), "its mail is marked tryfirst, which would break"),
+        (body("@hookimpl(trylast=True)\n    def mail(self): ..."), "its mail is marked trylast, which would break"),
+        (
+            body("@hookimpl(ahead=True)\n    def mail(self): ..."),
+            "its mail is marked ahead=True, which is for an async def",
+        ),
+        (
+            body("@hookimpl(blocking=True)\n    async def mail(self): ..."),
+            "its mail is marked blocking=True, which is for a plain def",
+        ),
+        (
+            body("@hookimpl(ahead=True)\n    async def queue(self): ..."),
+            "its queue is marked ahead=True, which is for a look-up that may be asked in vain",
+        ),
+        (body("@hookimpl\n    async def ruled(self): ..."), "its ruled must be a plain def: nobody waits for it"),
+        (
+            body("@hookimpl\n    def mail(self): ...", "def __init__(self, options, cache): ..."),
+            "its constructor asks for 'cache'; there are options, dns, store, clock, next_hop, log, name",
+        ),
+        (
+            body("@hookimpl\n    def mail(self): ...", "def __init__(self): raise ValueError('no')"),
+            "its constructor failed: ValueError: no",
+        ),
+        (
+            body("@hookimpl\n    def mail(self): ...", "def __init__(self): raise SystemExit(3)"),
+            "its constructor failed: SystemExit: 3",
+        ),
+        (
+            body("@hookimpl\n    def mail(self): ...", "grants = 'everything'"),
+            "it declares the grant 'everything'; there are recipients, logins, delivery",
+        ),
+        (
+            body("@hookimpl\n    def mail(self): ...", "on_error = 'accept'"),
+            'its on_error is neither "defer" nor "pass"',
+        ),
+        (body("@hookimpl\n    def mail(self): ...", "Options = dict"), "its Options is no gatepost.Options"),
+    ],
+)
+def test_a_plugin_with_a_mistake_is_refused_with_plugin_package_and_version(
+    site: Site, text: str, complaint: str
+) -> None:
+    site.install("thing", text, version="2.5")
+    (mistake,) = site.mistakes(ONE)
+    assert mistake.startswith(f"gatepost.toml:4: plugins.thing: gatepost-thing 2.5: {complaint}")
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("raise RuntimeError('broken')", "RuntimeError: broken"),
+        ("import no_such_module_at_all", "ModuleNotFoundError: No module named 'no_such_module_at_all'"),
+        ("raise SystemExit(1)", "SystemExit: 1"),
+        ("def (:", "SyntaxError: "),
+        ("", "AttributeError: module 'gatepost_thing_module' has no attribute 'Plugin'"),
+    ],
+)
+def test_a_plugin_that_cannot_be_imported_is_named(site: Site, text: str, complaint: str) -> None:
+    site.install("thing", text)
+    (mistake,) = site.mistakes(ONE)
+    assert mistake.startswith(
+        f"gatepost.toml:4: plugins.thing: thing of gatepost-thing 1.0 cannot be imported: {complaint}"
+    )
+
+
+def test_two_packages_that_offer_one_name_are_both_named(site: Site) -> None:
+    site.install("thing", package="gatepost-thing")
+    site.install("thing", package="gatepost-rival", version="0.3")
+    (mistake,) = site.mistakes(ONE)
+    assert mistake.endswith(
+        "thing is offered by two packages, gatepost-rival 0.3 and gatepost-thing 1.0; uninstall one"
+    )
+
+
+def test_a_missing_plugin_is_named_with_the_nearest_one(site: Site) -> None:
+    site.install("thing")
+    (mistake,) = site.mistakes(f'{LISTEN}[plugins]\norder = ["thng"]')
+    assert mistake == "gatepost.toml:4: plugins.thng: no installed package offers a plugin 'thng'; did you mean thing?"
+    (mistake,) = site.mistakes(f'{LISTEN}[plugins]\norder = ["xyzzy"]')
+    assert mistake.endswith("no installed package offers a plugin 'xyzzy'")
+
+
+@pytest.mark.parametrize(
+    ("use", "text", "complaint"),
+    [
+        ("nowhere.py", None, "is no Python file that can be read"),
+        ("mine.py", "raise OSError('no')", "mine.py cannot be imported: OSError: no"),
+        ("mine.py", GOOD + GOOD.replace("Plugin", "Other"), "mine.py holds several plugins: Plugin, Other"),
+        ("mine.py", "x = 1", "mine.py: it implements no phase"),
+    ],
+)
+def test_a_local_file_with_a_mistake_is_named_at_its_line(
+    site: Site, use: str, text: str | None, complaint: str
+) -> None:
+    if text is not None:
+        site.file("mine.py", text)
+    (mistake,) = site.mistakes(f'{ONE}[plugins.thing]\nuse = "{use}"')
+    assert mistake.startswith(("gatepost.toml:6: plugins.thing.use: ", "gatepost.toml:5: plugins.thing: "))
+    assert complaint in mistake
+
+
+def test_a_module_can_be_used_once_only(site: Site) -> None:
+    site.install("thing", "@hookimpl\ndef mail(sender): return None", target="{module}")
+    (mistake,) = site.mistakes(f'{LISTEN}[plugins]\norder = ["thing", "again"]\n[plugins.again]\nuse = "thing"')
+    assert (
+        mistake == "gatepost.toml:6: plugins.again.use: it is the same module as thing; a module can be used once only"
+    )
+
+
+OPTIONS = """
+class ThingOptions(Options):
+    domains: frozenset[str]
+    delay: Duration = 5.0
+
+class Plugin:
+    Options = ThingOptions
+    grants = "recipients"
+
+    @hookimpl
+    def mail(self): ...
+"""
+
+
+def test_mistakes_of_options_come_all_at_once_with_their_lines(site: Site) -> None:
+    site.install("thing", OPTIONS)
+    found = site.mistakes(
+        ONE + '[plugins.thing]\ndelay = "soon"\ndomain = ["a.example"]\nmode = "observe"\nphases = ["mail", "rcpt"]'
+    )
+    assert [mistake.partition(": ")[0] for mistake in found] == [f"gatepost.toml:{line}" for line in (5, 6, 7, 8, 9)]
+    assert "plugins.thing.domains" in found[0]
+    assert "plugins.thing.delay" in found[1]
+    assert 'did you mean "domains"?' in found[2]
+    assert "it grants recipients, so it cannot be observed: use enforce or off" in found[3]
+    assert "it does not take part in 'rcpt', but in mail" in found[4]
+
+
+def test_a_plugin_without_options_takes_none(site: Site) -> None:
+    site.install("thing")
+    (mistake,) = site.mistakes(ONE + "[plugins.thing]\ndelay = 5")
+    assert mistake == "gatepost.toml:6: plugins.thing.delay: gatepost-thing 1.0 takes no options"
+
+
+def test_mistakes_of_all_plugins_come_at_once(site: Site) -> None:
+    site.install("one", "raise RuntimeError")
+    site.install("two", body("@hookimpl\n    def mial(self): ..."))
+    found = site.mistakes(f'{LISTEN}[plugins]\norder = ["one", "two", "three"]')
+    assert [mistake.split(": ")[1] for mistake in found] == ["plugins.one", "plugins.two", "plugins.three"]
+
+
+def test_a_plugin_is_loaded_without_running_its_properties() -> None:
+    class Loud:
+        @property
+        def loud(self) -> Any:
+            raise AssertionError("was run")
+
+        @hookimpl
+        def mail(self) -> Any:
+            return deny("no")
+
+    policy = Policy()
+    assert make_gate([instance(Loud())], policy.clock, policy.events).order("mail") == ("loud",)
+
+
+def test_a_hook_that_pluggy_itself_has_marked_is_taken(site: Site) -> None:
+    site.install(
+        "thing",
+        "import pluggy\nmark = pluggy.HookimplMarker('gatepost')\nclass Plugin:\n    @mark\n    def mail(self): ...",
+    )
+    assert site.load(ONE).default.order("mail") == ("thing",)
