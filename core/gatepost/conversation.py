@@ -13,17 +13,17 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from gatepost import decisions
 from gatepost.address import Address, parse_parameters, parse_path
 from gatepost.composition import rule_score
-from gatepost.decisions import Action, Reply, defer, identified, refusal
+from gatepost.decisions import Reply, identified
 from gatepost.delivery import hand_over
 from gatepost.errors import AddressError
 from gatepost.gate import Gate
 from gatepost.message import Intake, Message
-from gatepost.rulings import Receipt, Record, Ruling, new_id, reply_text
+from gatepost.proceedings import Proceedings
+from gatepost.rulings import Receipt, Ruling, new_id
 from gatepost.session import Envelope, Session
 from gatepost.site import Site
 from gatepost.tracing import forget_forged_results, received
@@ -36,8 +36,6 @@ _HTTP_FIELDS = (b"HOST:", b"USER-AGENT:", b"ACCEPT:", b"CONNECTION:", b"REFERER:
 _MUST_WAIT = {b"HELO": "helo", b"EHLO": "helo", b"DATA": "data", b"QUIT": "quit"}
 """Commands after which a client must wait for the reply (RFC 2920 §3.1), with their phases."""
 _NOISE = frozenset({b"NOOP", b"RSET", b"HELO", b"EHLO", b"VRFY"})
-_SPOKEN = {"connect": 0, "helo": 1, "mail": 2, "rcpt": 3}
-"""The phases at which a refusal may be spoken (``reject_at``), in order."""
 
 
 class Conversation:
@@ -49,9 +47,9 @@ class Conversation:
         "_helo_done",
         "_message",
         "_noise",
+        "_proceedings",
         "_receipt",
         "_refusals",
-        "_to_tell",
         "_unknown_in_row",
         "_waits",
         "_written",
@@ -72,7 +70,7 @@ class Conversation:
         self._receipt: Receipt | None = None
         self._delivering: asyncio.Task[None] | None = None
         self._written: asyncio.Future[None] | None = None
-        self._to_tell: list[Ruling] = []
+        self._proceedings = Proceedings(gate, site, session)
         self._waits: str | None = None
         self._noise = self._refusals = self._unknown_in_row = 0
         session.scored = gate.score is not None
@@ -81,8 +79,8 @@ class Conversation:
 
     def opened(self, ruling: Ruling) -> Reply | None:
         """Take the ruling of the connect phase, which the door has asked. A refusal, or None: greet the client."""
-        self._keep(ruling)
-        return self._refusal_of(ruling) if ruling.refuses else None
+        self._proceedings.keep(ruling)
+        return self._proceedings.speak_or_delay(ruling) if ruling.refuses else None
 
     async def greet(self) -> Reply:
         """The banner."""
@@ -95,9 +93,7 @@ class Conversation:
     def replied(self) -> None:
         """The last reply is written: tell ``ruled``, and let ``queued`` fire."""
         self._let_follow()
-        told, self._to_tell = self._to_tell, []
-        for ruling in told:
-            self.gate.tell("ruled", (self.session, ruling))
+        self._proceedings.tell_rulings()
 
     def _let_follow(self) -> None:
         if self._written is not None and not self._written.done():
@@ -125,9 +121,9 @@ class Conversation:
             self.intake.discard()
             self.intake = None
         await self._reset()
-        await self._tell_all("disconnect", self.session)
+        await self._proceedings.tell_all("disconnect", self.session)
         self.session.cancel_later()
-        self.site.recorder.record(self._record("disconnected", "", "disconnect", (), ""))
+        self._proceedings.disconnected()
 
     # Commands.
 
@@ -195,7 +191,7 @@ class Conversation:
         self._unknown_in_row += 1
         if self.gate.chains["unknown_command"]:
             text = line.decode("utf-8", "replace")
-            ruling = await self._ask("unknown_command", self.session, text)
+            ruling = await self._proceedings.ask("unknown_command", self.session, text)
             if ruling.decision is not None:
                 return self._answered(ruling, 250)
         if self._unknown_in_row >= self.site.limits.unknown_commands:
@@ -216,8 +212,10 @@ class Conversation:
         session.helo, session.esmtp = hostname.split()[0], esmtp
         session.helo_points = None
         session.delayed = tuple(ruling for ruling in session.delayed if ruling.phase != "helo")
-        ruling = await self._ask("helo", session, session.helo)
-        reply = (self._refusal_of(ruling) if ruling.refuses else None) or self._delayed("helo")
+        ruling = await self._proceedings.ask("helo", session, session.helo)
+        reply = (self._proceedings.speak_or_delay(ruling) if ruling.refuses else None) or self._proceedings.speak_due(
+            "helo"
+        )
         self._helo_done = reply is None
         if reply is not None:
             return reply
@@ -226,7 +224,7 @@ class Conversation:
     async def _keywords(self) -> tuple[str, ...]:
         keywords = ["PIPELINING", f"SIZE {self.site.limits.max_size}", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES"]
         if self.gate.chains["capabilities"]:
-            await self._ask("capabilities", self.session, keywords)
+            await self._proceedings.ask("capabilities", self.session, keywords)
         return tuple(keywords)
 
     async def _mail(self, argument: str) -> Reply:
@@ -246,10 +244,10 @@ class Conversation:
             return reply
         session = self.session
         session.delayed = tuple(ruling for ruling in session.delayed if ruling.phase != "mail")
-        ruling = await self._ask("mail", session, envelope, sender, parameters, envelope=envelope)
-        if ruling.refuses and (reply := self._refusal_of(ruling, sender=str(sender))) is not None:
+        ruling = await self._proceedings.ask("mail", session, envelope, sender, parameters, envelope=envelope)
+        if ruling.refuses and (reply := self._proceedings.speak_or_delay(ruling, sender=str(sender))) is not None:
             return reply
-        if (reply := self._delayed("mail", sender=str(sender))) is not None:
+        if (reply := self._proceedings.speak_due("mail", sender=str(sender))) is not None:
             return reply
         session.envelope = envelope
         return decisions.SENDER_OK
@@ -297,9 +295,9 @@ class Conversation:
     ) -> Reply:
         session = self.session
         pardoned = recipient.is_postmaster
-        if not pardoned and (reply := self._delayed("rcpt", recipient)) is not None:
+        if not pardoned and (reply := self._proceedings.speak_due("rcpt", recipient)) is not None:
             return reply
-        ruling = await self._ask(
+        ruling = await self._proceedings.ask(
             "rcpt", session, envelope, recipient, parameters, envelope=envelope, recipient=recipient
         )
         if not ruling.refuses and not ruling.vouched:
@@ -307,7 +305,7 @@ class Conversation:
         if not pardoned:
             rule_score(ruling, self.gate.score, session, envelope, (recipient,))
         if ruling.refuses:
-            return self._spoken(ruling, recipient)
+            return self._proceedings.speak(ruling, recipient)
         if recipient not in envelope.recipients:
             envelope.recipients.append(recipient)
         return decisions.RECIPIENT_OK
@@ -326,9 +324,9 @@ class Conversation:
             return decisions.NEED_RCPT
         if not self.site.spool.has_room():
             return decisions.NO_ROOM
-        ruling = await self._ask("data", self.session, envelope, envelope=envelope)
+        ruling = await self._proceedings.ask("data", self.session, envelope, envelope=envelope)
         if ruling.refuses:
-            reply = self._spoken(ruling)
+            reply = self._proceedings.speak(ruling)
             await self._reset()
             return reply
         limits = self.site.limits
@@ -364,20 +362,20 @@ class Conversation:
     async def _quit(self, argument: str) -> Reply:
         if argument:
             return decisions.NO_ARGUMENT
-        await self._tell_all("quit", self.session)
+        await self._proceedings.tell_all("quit", self.session)
         return decisions.BYE
 
     async def _simple(self, phase: str, argument: str, code: int, reply: Reply) -> Reply:
         """A command that plugins may answer and that changes no state."""
         if not self.gate.chains[phase]:
             return reply
-        ruling = await self._ask(phase, self.session, argument)
+        ruling = await self._proceedings.ask(phase, self.session, argument)
         return self._answered(ruling, code) if ruling.decision is not None else reply
 
     def _answered(self, ruling: Ruling, code: int) -> Reply:
         assert ruling.decision is not None
         if ruling.refuses:
-            return self._spoken(ruling)
+            return self._proceedings.speak(ruling)
         return Reply(code, ruling.decision.text or "OK", "2.0.0")
 
     # The message.
@@ -391,7 +389,7 @@ class Conversation:
         self._message = envelope.message = intake.message()
         if not self.gate.chains["headers"]:
             return
-        ruling = await self._ask("headers", self.session, envelope, self._message, envelope=envelope)
+        ruling = await self._proceedings.ask("headers", self.session, envelope, self._message, envelope=envelope)
         if ruling.refuses:
             self._headers_ruling = ruling
             intake.discard()
@@ -421,7 +419,9 @@ class Conversation:
         if self._receipt is not None:
             assert self._written is not None
             await self._written
-            await self._tell_all("queued", self.session, envelope, self._message, self._receipt, envelope=envelope)
+            await self._proceedings.tell_all(
+                "queued", self.session, envelope, self._message, self._receipt, envelope=envelope
+            )
         intake.discard()
         await self._reset()
         self._delivering = None
@@ -430,12 +430,10 @@ class Conversation:
         """Accept or refuse what has been received."""
         refused = intake.reply
         if self._headers_ruling is not None and not (refused and refused.close):
-            return self._spoken(self._headers_ruling)
+            return self._proceedings.speak(self._headers_ruling)
         if refused is not None:
             reply = identified(refused, envelope.id)
-            self.site.recorder.record(
-                self._record("refused", "gatepost", "data", (), reply_text(reply), intake.size, envelope.id)
-            )
+            self._proceedings.refused_data(reply, envelope.id, intake.size)
             return reply
         assert self._message is not None
         self._message.eight_bit = intake.eight_bit
@@ -444,26 +442,24 @@ class Conversation:
     async def _judge_message(self, envelope: Envelope, message: Message) -> Reply:
         session = self.session
         forget_forged_results(message, self.site.hostname)
-        ruling = await self._ask("message", session, envelope, message, envelope=envelope)
+        ruling = await self._proceedings.ask("message", session, envelope, message, envelope=envelope)
         if not all(recipient.is_postmaster for recipient in envelope.recipients):
             scored = [recipient for recipient in envelope.recipients if not recipient.is_postmaster]
             rule_score(ruling, self.gate.score, session, envelope, scored)
         if ruling.refuses:
-            return self._spoken(ruling)
+            return self._proceedings.speak(ruling)
         message.prepend("Received", received(session, envelope, self.site))
         ruling, reply = await hand_over(self.gate, self.site, session, envelope, message)
-        self._keep(ruling, envelope)
+        self._proceedings.keep(ruling, envelope)
         if reply.code >= 400:
-            self._say_refused(ruling, reply)
+            self._proceedings.refused(ruling, reply)
             return reply
         self._accepted(ruling, envelope, message, reply)
         return reply
 
     def _accepted(self, ruling: Ruling, envelope: Envelope, message: Message, reply: Reply) -> None:
         self._noise = self._refusals = 0
-        self.site.recorder.record(
-            self._record("accepted", ruling.plugin, "queue", (ruling,), reply_text(reply), message.size, envelope.id)
-        )
+        self._proceedings.accepted(ruling, reply, envelope.id, message.size)
         if self.gate.chains["queued"]:
             plugins = tuple(dict.fromkeys(name for name, _ in envelope.answers.values()))
             self._receipt = Receipt(envelope.id, reply.lines()[0], plugins)
@@ -474,117 +470,10 @@ class Conversation:
         self._message = self._headers_ruling = self._receipt = None
         if envelope is None:
             return
-        await self._tell_all("reset", self.session, envelope, envelope=envelope)
+        await self._proceedings.tell_all("reset", self.session, envelope, envelope=envelope)
         self.session.envelope = None
         if envelope.message is not None:
             envelope.message.close()
-
-    # Rulings.
-
-    async def _ask(
-        self, phase: str, *arguments: Any, envelope: Envelope | None = None, recipient: Any = None
-    ) -> Ruling:
-        if not self.gate.chains[phase]:
-            return Ruling(phase, recipient=recipient)
-        ruling = await self.gate.ask(phase, arguments, self.session, envelope, recipient)
-        self._keep(ruling, envelope)
-        return ruling
-
-    async def _tell_all(self, phase: str, *arguments: Any, envelope: Envelope | None = None) -> None:
-        """Run a phase in which all run and nobody decides."""
-        if self.gate.chains[phase]:
-            await self.gate.ask(phase, arguments, self.session, envelope)
-
-    def _keep(self, ruling: Ruling, envelope: Envelope | None = None) -> None:
-        """Keep a ruling for the record of what it leads to."""
-        holder: Session | Envelope = self.session if envelope is None else envelope
-        holder.rulings = (*holder.rulings[-99:], ruling)
-        if ruling.remarkable:
-            self._to_tell.append(ruling)
-
-    def _refusal_of(self, ruling: Ruling, sender: str | None = None) -> Reply | None:
-        """Speak a refusal of connect, helo or mail now, or keep it for the phase at which it is to be spoken."""
-        assert ruling.decision is not None
-        instance = self.gate.instance(ruling.plugin)
-        default = "connect" if ruling.phase == "connect" else "rcpt"
-        spoken_at = (instance and instance.reject_at) or default
-        if ruling.decision.disconnect or _SPOKEN[spoken_at] <= _SPOKEN[ruling.phase]:
-            return self._spoken(ruling, sender=sender)
-        ruling.spoken_at = spoken_at
-        self.session.delayed = (*self.session.delayed, ruling)
-        return None
-
-    def _delayed(self, phase: str, recipient: Address | None = None, sender: str | None = None) -> Reply | None:
-        """The delayed refusal to speak at ``phase``: the first permanent one, else the first temporary one."""
-        if self.session.may_relay:
-            self.session.delayed = ()
-        due = [ruling for ruling in self.session.delayed if _SPOKEN[ruling.spoken_at] <= _SPOKEN[phase]]
-        if not due:
-            return None
-        chosen = next((ruling for ruling in due if ruling.decision and ruling.decision.permanent), due[0])
-        spoken = Ruling(chosen.phase, chosen.trace, chosen.decision, chosen.plugin, chosen.fault)
-        spoken.unasked, spoken.recipient, spoken.seconds = chosen.unasked, recipient, chosen.seconds
-        assert spoken.decision is not None
-        if spoken.decision.action is Action.DEFER:
-            spoken.decision = defer(spoken.decision.text, status=spoken.decision.status)
-        else:
-            spoken.decision = decisions.deny(spoken.decision.text, status=spoken.decision.status)
-        return self._spoken(spoken, recipient, phase, sender)
-
-    def _spoken(
-        self, ruling: Ruling, recipient: Address | None = None, phase: str = "", sender: str | None = None
-    ) -> Reply:
-        """The reply of a refusal, and its record."""
-        assert ruling.decision is not None
-        identifier = ruling.identify()
-        if ruling.fault:
-            reply = decisions.internal_error(identifier, close=(phase or ruling.phase) == "connect")
-        else:
-            reply = refusal(phase or ruling.phase, ruling.decision, identifier)
-        self._say_refused(ruling, reply, recipient, sender)
-        return reply
-
-    def _say_refused(
-        self, ruling: Ruling, reply: Reply, recipient: Address | None = None, sender: str | None = None
-    ) -> None:
-        if ruling not in self._to_tell:
-            self._to_tell.append(ruling)
-        record = self._record("refused", ruling.plugin, ruling.phase, (ruling,), reply_text(reply), 0, ruling.id)
-        if recipient is not None:
-            record.recipients = (*record.recipients, str(recipient))
-        record.sender = sender if sender is not None else record.sender
-        record.seconds = ruling.seconds
-        self.site.recorder.record(record)
-
-    def _record(
-        self,
-        event: str,
-        plugin: str,
-        phase: str,
-        rulings: tuple[Ruling, ...],
-        reply: str,
-        size: int = 0,
-        identifier: str = "",
-    ) -> Record:
-        session, envelope = self.session, self.session.envelope
-        kept = (*session.rulings, *(envelope.rulings if envelope else ()))
-        return Record(
-            id=identifier or session.id,
-            at=self.site.clock.now(),
-            event=event,
-            session=session.id,
-            client=session.client,
-            helo=session.helo,
-            sender=str(envelope.sender) if envelope else None,
-            recipients=tuple(map(str, envelope.recipients)) if envelope else (),
-            phase=phase,
-            plugin=plugin,
-            reply=reply,
-            rulings=(*kept, *(ruling for ruling in rulings if ruling not in kept)),
-            size=size,
-            seconds=self.site.clock.monotonic() - session.started,
-            trusted=session.trusted or (envelope.trusted if envelope else ""),
-        )
 
 
 def _unreadable(argument: str, error: AddressError, smtputf8: bool) -> Reply:

@@ -1,0 +1,157 @@
+"""The proceedings of a session: its rulings, from the question to the record.
+
+It asks the gate, keeps what it ruled, speaks a refusal now or at the phase where it is due, and records each outcome.
+The conversation says when; this says in which words. It changes no state of the dialogue.
+
+Design, section 3 (delayed refusals); RFC 5321 §4.2 (replies).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from gatepost.address import Address
+from gatepost.decisions import Reply, defer, deny, internal_error, refusal
+from gatepost.gate import Gate
+from gatepost.rulings import Record, Ruling, reply_text
+from gatepost.session import Envelope, Session
+from gatepost.site import Site
+
+SPOKEN = {"connect": 0, "helo": 1, "mail": 2, "rcpt": 3}
+"""The phases at which a refusal may be spoken (``reject_at``), in order."""
+KEPT = 100
+"""Rulings that a session, and each of its transactions, keeps for the record; the oldest go first."""
+
+
+class Proceedings:
+    """The rulings of one session."""
+
+    __slots__ = ("_gate", "_session", "_site", "_to_tell")
+
+    def __init__(self, gate: Gate, site: Site, session: Session) -> None:
+        self._gate = gate
+        self._site = site
+        self._session = session
+        self._to_tell: list[Ruling] = []
+
+    def tell_rulings(self) -> None:
+        """The reply is written: tell ``ruled`` what led to it."""
+        told, self._to_tell = self._to_tell, []
+        for ruling in told:
+            self._gate.tell("ruled", (self._session, ruling))
+
+    async def ask(
+        self, phase: str, *arguments: Any, envelope: Envelope | None = None, recipient: Address | None = None
+    ) -> Ruling:
+        """Ask a phase and keep its ruling. A phase that nobody implements costs nothing."""
+        if not self._gate.chains[phase]:
+            return Ruling(phase, recipient=recipient)
+        ruling = await self._gate.ask(phase, arguments, self._session, envelope, recipient)
+        self.keep(ruling, envelope)
+        return ruling
+
+    async def tell_all(self, phase: str, *arguments: Any, envelope: Envelope | None = None) -> None:
+        """Run a phase in which all run and nobody decides."""
+        if self._gate.chains[phase]:
+            await self._gate.ask(phase, arguments, self._session, envelope)
+
+    def keep(self, ruling: Ruling, envelope: Envelope | None = None) -> None:
+        """Keep a ruling for the record of what it leads to."""
+        holder: Session | Envelope = self._session if envelope is None else envelope
+        holder.rulings = (*holder.rulings[1 - KEPT :], ruling)
+        if ruling.remarkable:
+            self._to_tell.append(ruling)
+
+    def speak_or_delay(self, ruling: Ruling, sender: str | None = None) -> Reply | None:
+        """Speak a refusal of connect, helo or mail now, or keep it for the phase at which it is to be spoken."""
+        assert ruling.decision is not None
+        instance = self._gate.instance(ruling.plugin)
+        default = "connect" if ruling.phase == "connect" else "rcpt"
+        spoken_at = (instance and instance.reject_at) or default
+        if ruling.decision.disconnect or SPOKEN[spoken_at] <= SPOKEN[ruling.phase]:
+            return self.speak(ruling, sender=sender)
+        ruling.spoken_at = spoken_at
+        self._session.delayed = (*self._session.delayed, ruling)
+        return None
+
+    def speak_due(self, phase: str, recipient: Address | None = None, sender: str | None = None) -> Reply | None:
+        """Speak the delayed refusal that is due at ``phase``: the first permanent one, else the first temporary one."""
+        if self._session.may_relay:
+            self._session.delayed = ()
+        due = [ruling for ruling in self._session.delayed if SPOKEN[ruling.spoken_at] <= SPOKEN[phase]]
+        if not due:
+            return None
+        chosen = next((ruling for ruling in due if ruling.decision and ruling.decision.permanent), due[0])
+        assert chosen.decision is not None
+        again = deny if chosen.decision.permanent else defer
+        # A ruling of its own, since each recipient that hears it has a record of its own; with the codes of ``phase``.
+        spoken = replace(
+            chosen, id="", recipient=recipient, decision=again(chosen.decision.text, status=chosen.decision.status)
+        )
+        return self.speak(spoken, recipient, phase, sender)
+
+    def speak(
+        self, ruling: Ruling, recipient: Address | None = None, phase: str = "", sender: str | None = None
+    ) -> Reply:
+        """The reply of a refusal, in the words of ``phase`` if it is not its own, and its record."""
+        assert ruling.decision is not None
+        phase = phase or ruling.phase
+        if ruling.fault:
+            reply = internal_error(ruling.identify(), close=phase == "connect")
+        else:
+            reply = refusal(phase, ruling.decision, ruling.identify())
+        self.refused(ruling, reply, recipient, sender)
+        return reply
+
+    def refused(
+        self, ruling: Ruling, reply: Reply, recipient: Address | None = None, sender: str | None = None
+    ) -> None:
+        """Record a refusal: of ``recipient``, or of ``sender``, who have no place in the envelope."""
+        if ruling not in self._to_tell:
+            self._to_tell.append(ruling)
+        record = self._record("refused", ruling.id, ruling.phase, ruling.plugin, reply, (ruling,))
+        if recipient is not None:
+            record.recipients = (*record.recipients, str(recipient))
+        if sender is not None:
+            record.sender = sender
+        record.seconds = ruling.seconds
+        self._site.recorder.record(record)
+
+    def refused_data(self, reply: Reply, identifier: str, size: int) -> None:
+        """Record that a message of ``size`` octets broke a rule of the wire."""
+        record = self._record("refused", identifier, "data", "gatepost", reply)
+        record.size = size
+        self._site.recorder.record(record)
+
+    def accepted(self, ruling: Ruling, reply: Reply, identifier: str, size: int) -> None:
+        """Record that a message of ``size`` octets is in durable hands."""
+        record = self._record("accepted", identifier, "queue", ruling.plugin, reply, (ruling,))
+        record.size = size
+        self._site.recorder.record(record)
+
+    def disconnected(self) -> None:
+        """Record that the session has ended."""
+        self._site.recorder.record(self._record("disconnected", self._session.id, "disconnect", "", None))
+
+    def _record(
+        self, event: str, identifier: str, phase: str, plugin: str, reply: Reply | None, led_to: tuple[Ruling, ...] = ()
+    ) -> Record:
+        session, envelope = self._session, self._session.envelope
+        kept = (*session.rulings, *(envelope.rulings if envelope else ()))
+        return Record(
+            id=identifier,
+            at=self._site.clock.now(),
+            event=event,
+            session=session.id,
+            client=session.client,
+            helo=session.helo,
+            sender=str(envelope.sender) if envelope else None,
+            recipients=tuple(map(str, envelope.recipients)) if envelope else (),
+            phase=phase,
+            plugin=plugin,
+            reply=reply_text(reply) if reply else "",
+            rulings=(*kept, *(ruling for ruling in led_to if ruling not in kept)),
+            seconds=self._site.clock.monotonic() - session.started,
+            trusted=session.trusted or (envelope.trusted if envelope else ""),
+        )
