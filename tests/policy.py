@@ -11,7 +11,6 @@ from gatepost.chain import Instance, Mode
 from gatepost.composition import Score
 from gatepost.config.model import Limits
 from gatepost.decisions import Reply
-from gatepost.message import Spool
 from gatepost.plugins import make_gate
 from gatepost.rehearsal import Rehearsal
 from gatepost.rulings import Record
@@ -19,6 +18,7 @@ from gatepost.services.clock import VirtualClock, settle
 from gatepost.services.dns import Resolver, reversed_address
 from gatepost.services.store import MemoryBackend
 from gatepost.site import Site
+from gatepost.spool import Spool
 
 MESSAGE = b"From: a@example.com\r\nTo: b@example.org\r\nSubject: hello\r\n\r\nHello.\r\n"
 

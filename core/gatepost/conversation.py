@@ -21,7 +21,8 @@ from gatepost.decisions import Reply, identified
 from gatepost.delivery import hand_over
 from gatepost.errors import AddressError
 from gatepost.gate import Gate
-from gatepost.message import Intake, Message
+from gatepost.intake import Intake
+from gatepost.message import Message
 from gatepost.proceedings import Proceedings
 from gatepost.rulings import Receipt, Ruling, new_id
 from gatepost.session import Envelope, Session

@@ -18,9 +18,10 @@ from gatepost.address import Address
 from gatepost.decisions import NOBODY_TOOK_IT, Action, Decision, Reply, defer, deny, internal_error, queued, refusal
 from gatepost.errors import SpoolError, StoreError
 from gatepost.gate import Gate
-from gatepost.message import BLOCK, Message
+from gatepost.message import Message
 from gatepost.rulings import Ruling
 from gatepost.session import Envelope, Session
+from gatepost.spool import BLOCK
 
 if TYPE_CHECKING:
     from gatepost.site import Site

@@ -23,13 +23,13 @@ from gatepost.decisions import Action
 from gatepost.errors import Mistake
 from gatepost.gate import Gate
 from gatepost.hookspecs import ALL_RUN
-from gatepost.message import Spool
 from gatepost.offline import Hush, NoDNS
 from gatepost.options.kinds import dotted_key, format_duration
 from gatepost.plugins import Policy, make_gate
 from gatepost.rehearsal import HastyClock, Rehearsal
 from gatepost.services.store import MemoryBackend
 from gatepost.site import Site
+from gatepost.spool import Spool
 
 STRANGER = "192.0.2.1"
 """An address that nobody has (RFC 5737)."""

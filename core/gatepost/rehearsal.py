@@ -12,11 +12,11 @@ import time
 from gatepost.conversation import Conversation
 from gatepost.decisions import Reply
 from gatepost.gate import Gate
-from gatepost.message import BLOCK
 from gatepost.rulings import Ruling
 from gatepost.services.clock import SystemClock
 from gatepost.session import Session
 from gatepost.site import Site
+from gatepost.spool import BLOCK
 
 
 class HastyClock(SystemClock):

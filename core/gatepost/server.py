@@ -26,7 +26,6 @@ from gatepost.config import Config, SocketAddress
 from gatepost.doors.listener import Connections, Listener
 from gatepost.doors.pregreet import Pregreet
 from gatepost.errors import GatepostError
-from gatepost.message import Spool
 from gatepost.observe.recorder import ServerRecorder
 from gatepost.plugins import Policy, Services, load
 from gatepost.services.clock import SystemClock
@@ -35,6 +34,7 @@ from gatepost.services.next_hops import NextHops
 from gatepost.services.store import open_store
 from gatepost.site import Jobs, Site
 from gatepost.sockets import BACKLOG, drop_privileges, is_loopback, listen, make_folder, raise_descriptor_limit
+from gatepost.spool import Spool
 
 THREADS = 16
 """Threads for plugins that are marked ``blocking``."""

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from gatepost.config import Limits
-    from gatepost.message import Spool
     from gatepost.rulings import Record
     from gatepost.services.clock import Clock
     from gatepost.services.dns import Resolver
     from gatepost.services.store import Store
+    from gatepost.spool import Spool
 
 T = TypeVar("T")
 

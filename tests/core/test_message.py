@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatepost.config_model import Limits
+from gatepost.config.model import Limits
 from gatepost.decisions import (
     BARE_LINE_END,
     HEADERS_TOO_BIG,
@@ -25,8 +25,10 @@ from gatepost.decisions import (
     Reply,
 )
 from gatepost.errors import PluginError, SpoolError
-from gatepost.message import BLOCK, Content, Headers, Intake, Message, Spool
+from gatepost.intake import Intake
+from gatepost.message import Headers, Message
 from gatepost.session import Acting, acting
+from gatepost.spool import BLOCK, Content, Spool
 
 HEADER = b"From: a@example.com\r\nSubject: hello\r\n"
 

@@ -20,7 +20,6 @@ from gatepost.decisions import Reply, accept
 from gatepost.errors import ConfigError, GatepostError
 from gatepost.gate import Gate
 from gatepost.hookspecs import hookimpl
-from gatepost.message import Spool
 from gatepost.offline import Hush
 from gatepost.plugins import Policy, Services, load, make_gate
 from gatepost.rehearsal import HastyClock, Rehearsal
@@ -30,6 +29,7 @@ from gatepost.services.dns import DNS
 from gatepost.services.next_hops import NextHops
 from gatepost.services.store import open_store
 from gatepost.site import Site
+from gatepost.spool import Spool
 
 MESSAGE = "message"
 """What the last step of a session that came so far is called."""

@@ -1,0 +1,205 @@
+"""The intake: reads DATA block by block, as it comes from the socket.
+
+Only CRLF.CRLF ends the data. The intake removes dot-stuffing, makes every line end canonical, and counts instead of
+believing: octets, text lines, header fields, hops. What breaks a rule is read to its true end and refused there.
+
+It knows no session and no socket. RFC 5321 §2.3.8 (line ends), §4.1.1.4 (end of data), §4.5.2 (transparency),
+§4.5.3.1.6 (text lines), §6.3 (loops).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from gatepost.decisions import (
+    BARE_LINE_END,
+    HEADERS_TOO_BIG,
+    MAIL_LOOP,
+    NO_ROOM,
+    NUL_IN_MESSAGE,
+    TEXT_LINE_TOO_LONG,
+    TOO_BIG,
+    Reply,
+)
+from gatepost.errors import SpoolError
+from gatepost.message import END_OF_HEADERS, FIELD, Message
+from gatepost.spool import Content
+
+if TYPE_CHECKING:
+    from gatepost.config import Limits
+
+_END = b"\r\n.\r\n"
+_ANY_LINE_END = re.compile(rb"\r\n|\r|\n")
+_RECEIVED = re.compile(rb"^received[ \t]*:", re.MULTILINE | re.IGNORECASE)
+
+
+class Intake:
+    """Reads DATA block by block. Feed it; it says when the end has come.
+
+    After ``feed`` returned something else than None the data is over: the octets behind it are the answer, ``reply``
+    is the refusal to speak (None when all is well), and ``message`` the message. A refused message is read to its true
+    end and thrown away. ``headers_done`` turns True when the header block is here.
+    """
+
+    __slots__ = (
+        "_carry",
+        "_content",
+        "_discarding",
+        "_head",
+        "_limits",
+        "_line",
+        "_reject",
+        "eight_bit",
+        "header_size",
+        "headers_done",
+        "reply",
+        "size",
+        "started",
+    )
+
+    def __init__(self, content: Content, limits: Limits, *, reject: bool) -> None:
+        self._content = content
+        self._limits = limits
+        self._reject = reject
+        # The CRLF of the DATA command counts as the start of the first line (RFC 5321 §4.1.1.4).
+        self._carry = b"\r\n"
+        self.started = False
+        self._line = 0
+        self._head = bytearray()
+        self._discarding = False
+        self.headers_done = False
+        self.header_size = 0
+        self.eight_bit = False
+        self.size = 0
+        self.reply: Reply | None = None
+
+    def feed(self, block: bytes) -> bytes | None:
+        """Take a block. Returns None while data goes on, else the octets that follow the end of data."""
+        self.size += len(block)
+        data = self._carry + block
+        end = data.find(_END)
+        if end >= 0:
+            self._take(data[: end + 2])
+            self._finish()
+            return data[end + len(_END) :]
+        keep = _unfinished(data)
+        self._carry = data[len(data) - keep :]
+        self._take(data[: len(data) - keep])
+        return None
+
+    def _take(self, data: bytes) -> None:
+        """Make ``data``, which ends at no half line end, canonical and keep it."""
+        if not data:
+            return
+        if b"\r\n." in data:
+            data = data.replace(b"\r\n.", b"\r\n")
+        if not self.started:
+            data = data[2:]
+            self.started = True
+            if data.startswith((b" ", b"\t")):  # it would be folded into the field that we put in front of it
+                data = b"\r\n" + data
+        data = self._canonical(data)
+        if b"\0" in data:
+            self.refuse(NUL_IN_MESSAGE)
+        if self._discarding:
+            return
+        self._check(data)
+        if self.reply is not None:
+            self.discard()
+            return
+        try:
+            self._content.write(data)
+        except SpoolError:
+            self.refuse(NO_ROOM)
+            self.discard()
+
+    def _canonical(self, data: bytes) -> bytes:
+        """``data`` with CRLF for every line end; remembers what may not pass (wire.md, line ends)."""
+        pairs = data.count(b"\r\n")
+        if data.count(b"\n") != pairs or data.count(b"\r") != pairs:
+            if self._reject:
+                self.refuse(BARE_LINE_END)
+            return _ANY_LINE_END.sub(b"\r\n", data)
+        return data
+
+    def _check(self, data: bytes) -> None:
+        limits = self._limits
+        if self._content.size + len(data) > limits.max_size:
+            self.refuse(TOO_BIG)
+        if not self.eight_bit and not data.isascii():
+            self.eight_bit = True
+        if not self.headers_done:
+            self._check_headers(data)
+        if self._line + len(data) > limits.line_length:
+            self._check_lines(data)
+        else:
+            last = data.rfind(b"\n")
+            self._line = self._line + len(data) if last < 0 else len(data) - last - 1
+
+    def _check_lines(self, data: bytes) -> None:
+        """Refuse a text line over the limit, CRLF included, stepping from line end to line end."""
+        limit = self._limits.line_length
+        start = -self._line
+        while start + limit < len(data):
+            end = data.rfind(b"\n", max(start, 0), start + limit)
+            if end < 0:
+                self.refuse(TEXT_LINE_TOO_LONG)
+                return
+            start = end + 1
+        last = data.rfind(b"\n")
+        self._line = self._line + len(data) if last < 0 else len(data) - last - 1
+
+    def _check_headers(self, data: bytes) -> None:
+        """Find the end of the header block; count its octets, fields and hops."""
+        seen = max(0, len(self._head) - len(END_OF_HEADERS))
+        self._head += data
+        if self._head.startswith(b"\r\n"):
+            self.header_size, self.headers_done = 0, True
+        else:
+            end = self._head.find(END_OF_HEADERS, seen)
+            self.headers_done = end >= 0
+            self.header_size = end + 2 if self.headers_done else len(self._head)
+        if self.header_size > self._limits.header_size:
+            self.refuse(HEADERS_TOO_BIG)
+        if self.headers_done or self.reply is not None:
+            self._count_fields()
+
+    def _count_fields(self) -> None:
+        head = self._head[: self.header_size]
+        self._head = bytearray()
+        self.headers_done = True
+        if len(FIELD.findall(head)) > self._limits.header_fields:
+            self.refuse(HEADERS_TOO_BIG)
+        if len(_RECEIVED.findall(head)) > self._limits.received:
+            self.refuse(MAIL_LOOP)
+
+    def _finish(self) -> None:
+        """A message without an empty line is all header."""
+        if not self.headers_done and self.reply is None:
+            self._count_fields()
+
+    def refuse(self, reply: Reply) -> None:
+        """Refuse the message with ``reply``, spoken at the end of data.
+
+        The first refusal stays, unless a later one also closes the connection.
+        """
+        if self.reply is None or (reply.close and not self.reply.close):
+            self.reply = reply
+
+    def message(self) -> Message:
+        """The message, once the data is over or its header block is here."""
+        return Message(self._content, self.header_size, self.eight_bit)
+
+    def discard(self) -> None:
+        """Give the spool back what was kept, and throw the rest away as it comes."""
+        self._discarding = True
+        self._content.close()
+
+
+def _unfinished(data: bytes) -> int:
+    """How many octets at the end of ``data`` may be part of a line end, a dot-stuffed line or the end of data."""
+    for length in (4, 3, 2, 1):
+        if _END.startswith(data[-length:]) and len(data) >= length:
+            return length
+    return 0

@@ -1,0 +1,140 @@
+"""The spool: where the octets of messages wait while they are judged.
+
+Up to 512 KiB of a message stay in memory, more go to a file without a name, so that a crash leaves nothing behind. All
+messages together have a budget of memory, and the disk must keep some room (RFC 5321 §4.2: 452 when there is none).
+
+It knows nothing of what the octets mean.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+from pathlib import Path
+from typing import BinaryIO
+
+from gatepost.errors import SpoolError
+
+BLOCK = 256 * 1024
+"""Octets read and written at a time."""
+
+
+class Spool:
+    """Where messages wait: memory for small ones, a folder for the rest, and a budget for all of them together.
+
+    ``memory`` is how much of one message stays in memory, ``budget`` how much all of them together may take there,
+    ``min_free`` how much the disk must have left; all in octets.
+    """
+
+    def __init__(self, folder: Path | None, *, memory: int = 512 * 1024, budget: int = 1 << 28, min_free: int = 0):
+        self.folder = folder
+        self.memory = memory
+        self.budget = budget
+        self.min_free = min_free
+        self.in_memory = 0
+
+    def has_room(self) -> bool:
+        """False when a new message must be refused for now: the memory budget is spent or the disk nearly full."""
+        if self.in_memory + self.memory > self.budget:
+            return False
+        if self.folder is None or not self.min_free:
+            return True
+        try:
+            disk = os.statvfs(self.folder)
+        except OSError:
+            return False
+        return disk.f_bavail * disk.f_frsize >= self.min_free
+
+    def content(self) -> Content:
+        """An empty content, to be closed by whoever asked for it."""
+        return Content(self)
+
+
+class Content:
+    """The octets of one message: in memory, or in a file without a name once they are too many.
+
+    The file is unlinked as soon as it is made, so a crash leaves nothing behind.
+    """
+
+    __slots__ = ("_buffer", "_file", "_spool", "size")
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+        self._buffer = bytearray()
+        self._file: BinaryIO | None = None
+        self.size = 0
+
+    def write(self, block: bytes) -> None:
+        """Append ``block``. Raises ``SpoolError`` when the disk does not take it."""
+        self.size += len(block)
+        if self._file is None:
+            if self._spool.folder is None or self._fits_in_memory(len(block)):
+                self._buffer += block
+                self._spool.in_memory += len(block)
+                return
+            self._move_to_file()
+        self._to_file(block)
+
+    def _fits_in_memory(self, more: int) -> bool:
+        return self.size <= self._spool.memory and self._spool.in_memory + more <= self._spool.budget
+
+    def _move_to_file(self) -> None:
+        try:
+            self._file = tempfile.TemporaryFile(dir=self._spool.folder, buffering=0)  # noqa: SIM115, closed by close()
+        except OSError as error:
+            raise SpoolError(f"cannot make a file in {self._spool.folder}: {error.strerror}") from error
+        self._to_file(bytes(self._buffer))
+        self._spool.in_memory -= len(self._buffer)
+        self._buffer = bytearray()
+
+    def _to_file(self, block: bytes) -> None:
+        assert self._file is not None
+        try:
+            rest = memoryview(block)
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError as error:
+            raise SpoolError(f"cannot write to the spool: {error.strerror}") from error
+
+    def read(self, start: int, length: int) -> bytes:
+        """At most ``length`` octets from ``start``. Readers do not disturb each other."""
+        if self._file is None:
+            return bytes(self._buffer[start : start + length])
+        try:
+            return os.pread(self._file.fileno(), length, start)
+        except OSError as error:
+            raise SpoolError(f"cannot read from the spool: {error.strerror}") from error
+
+    def close(self) -> None:
+        """Give memory and disk back. May be called twice."""
+        self._spool.in_memory -= len(self._buffer)
+        self._buffer = bytearray()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+class ContentReader(io.RawIOBase):
+    """A content as a file that can be read and sought."""
+
+    def __init__(self, content: Content) -> None:
+        self._content = content
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._content.size}[whence]
+        self._position = max(0, base + offset)
+        return self._position
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        block = self._content.read(self._position, len(buffer))
+        buffer[: len(block)] = block
+        self._position += len(block)
+        return len(block)
