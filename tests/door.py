@@ -148,9 +148,14 @@ class LiveDoor:
         self._wires: list[Wire] = []
 
     @property
+    def clients(self) -> list[Any]:
+        """The protocol objects of all clients that are connected."""
+        return list(self.listener.connected)
+
+    @property
     def client(self) -> Any:
-        """The protocol object of the one client that is connected."""
-        (connected,) = self.listener.connected
+        """The same of the one client that is connected."""
+        (connected,) = self.clients
         return connected
 
     async def connect(
