@@ -222,18 +222,37 @@ class Plugin:
 '''
 
 
-class TestServer:
-    """SIGTERM to a whole server, on both loops; as processes such servers are stopped in the tests end to end."""
+REFUSING = '''
+"""Refuses every recipient."""
 
-    @asynccontextmanager
-    async def serving(self, folder: Path, grace: str) -> AsyncIterator[Server]:
-        """A server with the plugin above. It has ended when the block ends."""
-        (folder / "plugin.py").write_text(PLUGIN)
+from gatepost import deny, hookimpl
+
+
+@hookimpl
+def rcpt():
+    return deny("closed")
+'''
+
+
+class TestServer:
+    """Signals to a whole server, on both loops; as processes such servers are looked at in the tests end to end."""
+
+    def configure(self, folder: Path, order: str, grace: str = "30s") -> Path:
+        """Write a configuration with this order of plugins."""
         path = folder / "gatepost.toml"
         path.write_text(
             f'state_dir = "{folder}"\ngrace = "{grace}"\n[listen.smtp]\nbind = ["127.0.0.1:0"]\n'
-            '[plugins]\norder = ["plugin"]\n[plugins.plugin]\nuse = "plugin.py"\n'
+            f'[plugins]\norder = [{order}]\n[plugins.plugin]\nuse = "plugin.py"\n'
+            '[plugins.refusing]\nuse = "refusing.py"\n'
         )
+        return path
+
+    @asynccontextmanager
+    async def serving(self, folder: Path, grace: str = "30s") -> AsyncIterator[Server]:
+        """A server with the plugin above. It has ended when the block ends."""
+        (folder / "plugin.py").write_text(PLUGIN)
+        (folder / "refusing.py").write_text(REFUSING)
+        path = self.configure(folder, '"plugin"', grace)
         server = Server(configuration.load(path, {}), path, {})
         await server.start()
         serving = asyncio.create_task(server.serve())
@@ -269,3 +288,33 @@ class TestServer:
             assert await busy.rest() == STOPPING
             await busy.close()
         assert seen.read_text() == "queue\ndisconnect\nqueued\ndisconnect\nshutdown\n"
+
+    async def test_sighup(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A changed order is for new sessions; a wrong one changes nothing and says so."""
+        async with self.serving(tmp_path) as server:
+            events: list[str] = []
+            monkeypatch.setattr(server.recorder, "event", lambda name, *level, **facts: events.append(name))
+            (listening,) = server.addresses["smtp"]
+            old = Wire(*await asyncio.open_connection(*listening))
+            await old.hello()
+
+            self.configure(tmp_path, '"refusing", "plugin"')
+            os.kill(os.getpid(), signal.SIGHUP)
+            await until(lambda: "reloaded" in events)
+            new = Wire(*await asyncio.open_connection(*listening))
+            await new.hello()
+            await old.envelope()
+            await new.say(b"MAIL FROM:<a@example.com>")
+            assert (await new.say(b"RCPT TO:<b@example.org>")).startswith(b"550 5.7.1 closed [")
+
+            self.configure(tmp_path, '"plugin", "missing"')
+            os.kill(os.getpid(), signal.SIGHUP)
+            await until(lambda: "reload_failed" in events)
+            newest = Wire(*await asyncio.open_connection(*listening))
+            await newest.hello()
+            await newest.say(b"MAIL FROM:<a@example.com>")
+            assert (await newest.say(b"RCPT TO:<b@example.org>")).startswith(b"550 5.7.1 closed [")
+            assert events.count("reloaded") == 1
+            for wire in (old, new, newest):
+                await wire.say(b"RSET")
+                await wire.close()

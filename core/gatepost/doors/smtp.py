@@ -203,7 +203,7 @@ class SMTP(aiosmtpd.smtp.SMTP):
         intake = self.conversation.intake
         assert intake is not None
         self._receiving = True
-        self._received = 0
+        self._received = self._ahead = 0
         self._arm(min(RATE_SECONDS, self._limits.idle))
         rest = intake.feed(bytes(self._buffer)) if self._buffer else None
         self._buffer.clear()
