@@ -79,11 +79,12 @@ class Site:
 class Jobs:
     """What the plugins of one policy repeat. It is the ``server`` that ``startup`` and ``shutdown`` are given."""
 
-    __slots__ = ("_site", "_tasks", "hostname")
+    __slots__ = ("_site", "_stopped", "_tasks", "hostname")
 
     def __init__(self, site: Site) -> None:
         self.hostname = site.hostname
         self._site = site
+        self._stopped = False
         self._tasks: set[asyncio.Task[None]] = set()
 
     def every(self, seconds: float, job: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -97,12 +98,15 @@ class Jobs:
             await self._site.clock.sleep(seconds)
             try:
                 await job()
-            except Exception as error:  # a job is a plugin's: its failure is its own
+            except BaseException as error:  # a job is a plugin's: even its SystemExit ends nothing but this turn
+                if self._stopped or isinstance(error, GeneratorExit):
+                    return
                 name = getattr(job, "__qualname__", "")
                 self._site.recorder.event("job_failed", "error", job=name, error=repr(error))
 
     async def stop(self) -> None:
         """End all jobs."""
+        self._stopped = True
         tasks = tuple(self._tasks)
         for task in tasks:
             task.cancel()
