@@ -83,7 +83,7 @@ class Hookspecs:
 
     @_hookspec
     def startup(self, server: Server) -> None:
-        """Fires once, before a socket is bound. For what must be ready first: read files, ask test points.
+        """Fires once, before a client is accepted. For what must be ready first: read files, ask test points.
 
         All implementations always run; answers are not used. An exception stops the start.
         """

@@ -11,7 +11,6 @@ It decides nothing about mail. RFC 5321 §3.8 (a server that must stop says 421)
 from __future__ import annotations
 
 import asyncio
-import inspect
 import os
 import signal
 import socket
@@ -26,6 +25,7 @@ from gatepost.config import Config, SocketAddress
 from gatepost.doors.listener import Connections, Listener
 from gatepost.doors.pregreet import Pregreet
 from gatepost.errors import GatepostError
+from gatepost.lifetime import end_plugins, start_plugins
 from gatepost.observe.recorder import ServerRecorder
 from gatepost.plugins import Policy, Services, load
 from gatepost.services.clock import SystemClock
@@ -128,10 +128,14 @@ class Server:
             drop_privileges(self.config.user)
 
     async def _begin(self, policy: Policy) -> None:
-        """Run the ``startup`` hooks of a policy, all of them."""
+        """Start the plugins of a policy. When one of them fails, what the others repeat ends too."""
         jobs = Jobs(self.site)
         self._policies.append((policy, jobs))
-        await _run_all(policy.manager.hook.startup, jobs)
+        try:
+            await start_plugins(policy, jobs)
+        except BaseException:
+            await jobs.stop()
+            raise
 
     async def _accept(self) -> None:
         loop = asyncio.get_running_loop()
@@ -175,9 +179,6 @@ class Server:
         except GatepostError as error:
             self.recorder.event("reload_failed", "error", error=str(error))
             return
-        except Exception as error:  # a plugin's startup: its fault, and no reason to stop serving
-            self.recorder.event("reload_failed", "error", error=f"{type(error).__name__}: {error}")
-            return
         for name, listener in self.listeners.items():
             listener.gate = policy.gates[name]
         self.recorder.event("reloaded", order=list(changed.order))
@@ -215,10 +216,7 @@ class Server:
     async def _close_services(self) -> None:
         for policy, jobs in self._policies:
             await jobs.stop()
-            try:
-                await _run_all(policy.manager.hook.shutdown, jobs)
-            except Exception as error:  # the others must be closed all the same
-                self.recorder.event("shutdown_failed", "error", error=f"{type(error).__name__}: {error}")
+            await end_plugins(policy, jobs, self.recorder)
         for made in (each for sockets in self._sockets.values() for each in sockets):
             made.close()
         await self._next_hops.close()
@@ -227,13 +225,6 @@ class Server:
         self._threads.shutdown(wait=False, cancel_futures=True)
         self.recorder.event("stopped")
         self.recorder.close()
-
-
-async def _run_all(hook: Callable[..., list[object]], jobs: Jobs) -> None:
-    """Call a hook by pluggy's own call: all run, nobody decides."""
-    for answer in hook(server=jobs):
-        if inspect.isawaitable(answer):
-            await answer
 
 
 def _same_listeners(listeners: Mapping[str, Listener], policy: Policy) -> None:

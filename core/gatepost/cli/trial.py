@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import inspect
 from collections.abc import AsyncIterator, Callable, Coroutine
 from email.utils import formatdate
 from typing import Any
@@ -17,11 +16,11 @@ from gatepost.chain import Instance
 from gatepost.cli.trial_report import Flags, Step, Trial
 from gatepost.config import Config
 from gatepost.decisions import Reply, accept
-from gatepost.errors import ConfigError, GatepostError
 from gatepost.gate import Gate
 from gatepost.hookspecs import hookimpl
+from gatepost.lifetime import start_plugins
 from gatepost.offline import Hush
-from gatepost.plugins import Policy, Services, load, make_gate
+from gatepost.plugins import Services, load, make_gate
 from gatepost.rehearsal import HastyClock, Rehearsal
 from gatepost.rulings import Record, Ruling, reply_text
 from gatepost.services.clock import SystemClock
@@ -102,12 +101,12 @@ class _Server:
 
 
 async def play(config: Config, flags: Flags) -> Trial:
-    """Play the session. Raises ``ConfigError`` when the policy cannot be loaded."""
+    """Play the session. Raises ``ConfigError`` or ``PluginError`` when the policy cannot be loaded or started."""
     trial = Trial()
     recorder, clock = _Recorder(trial), HastyClock()
     async with _services(config, flags, recorder, clock) as services:
         policy = load(config, services, recorder)
-        await _start(policy, config.hostname)
+        await start_plugins(policy, _Server(config.hostname))
         gate = _Overheard(policy.gates.get(flags.listener, policy.default))
         would_deliver = () if flags.deliver else gate.order("queue")
         if not flags.deliver:
@@ -147,18 +146,6 @@ async def _services(config: Config, flags: Flags, recorder: _Recorder, clock: Ha
         await services.next_hop.close()
         await services.dns.close()  # type: ignore[attr-defined]
         await services.store.close()
-
-
-async def _start(policy: Policy, hostname: str) -> None:
-    """Run the ``startup`` hooks. Raises ``GatepostError`` when one fails, since the server would not start then."""
-    try:
-        for answer in policy.manager.hook.startup(server=_Server(hostname)):
-            if inspect.isawaitable(answer):
-                await answer
-    except ConfigError:
-        raise
-    except Exception as error:
-        raise GatepostError(f"a plugin's startup failed: {type(error).__name__}: {error}") from error
 
 
 def _takes_all(gate: Gate) -> dict[str, Any]:

@@ -188,7 +188,7 @@ def test_a_startup_that_fails_is_a_sentence(folder: Folder) -> None:
     hooks = "@hookimpl\ndef startup(self):\n    raise OSError('no file')\n"
     result = run("try", "--config", folder.write(policy("mine", "recipients", "discard"), mine=plugin(hooks)))
     assert result.exit_code == 1
-    assert result.stderr == "Error: a plugin's startup failed: OSError: no file\n"
+    assert result.stderr == "Error: mine: its startup failed: OSError: no file\n"
 
 
 def test_nobody_who_delivers_is_451(folder: Folder) -> None:

@@ -1,0 +1,45 @@
+"""The first and the last call of a policy's plugins: ``startup`` and ``shutdown``, which are about no session.
+
+Each is called by itself, in the configured order, and not by pluggy's own call: that ends with the first error, leaves
+the coroutines of the others unawaited, and does not say whose error it was. Nobody decides here, so there is no ruling.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from typing import Any
+
+from gatepost.errors import GatepostError, PluginError
+from gatepost.plugins import Policy
+from gatepost.site import Recorder, Server
+
+
+async def start_plugins(policy: Policy, server: Server) -> None:
+    """Run the ``startup`` hooks. Raises ``PluginError`` at the first that fails: who starts does not start then."""
+    for implementation in reversed(policy.manager.hook.startup.get_hookimpls()):
+        await _call(implementation, "startup", server)
+
+
+async def end_plugins(policy: Policy, server: Server, recorder: Recorder) -> None:
+    """Run the ``shutdown`` hooks, all of them: one that fails is said to ``recorder``."""
+    for implementation in reversed(policy.manager.hook.shutdown.get_hookimpls()):
+        try:
+            await _call(implementation, "shutdown", server)
+        except GatepostError as error:
+            recorder.event("shutdown_failed", "error", plugin=implementation.plugin_name, error=str(error))
+
+
+async def _call(implementation: Any, phase: str, server: Server) -> None:
+    """Call one plugin. Whatever it raises becomes a ``PluginError`` that names it."""
+    arguments = (server,) if "server" in (*implementation.argnames, *implementation.kwargnames) else ()
+    try:
+        if implementation.opts.get("blocking"):
+            await asyncio.to_thread(implementation.function, *arguments)
+            return
+        answer = implementation.function(*arguments)
+        if inspect.isawaitable(answer):
+            await answer
+    except (Exception, SystemExit) as error:  # SystemExit would end the process in silence
+        what = f"{type(error).__name__}: {error}"
+        raise PluginError(f"{implementation.plugin_name}: its {phase} failed: {what}") from error
