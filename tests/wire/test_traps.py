@@ -14,6 +14,7 @@ import pytest
 from gatepost import Decision, Envelope, accept, deny, hookimpl
 from gatepost.doors.closing import DRAIN
 from gatepost.doors.smtp import BATCH, READ_AHEAD, SMTP
+from gatepost.intake import Intake
 from tests.door import Keeping, LiveDoor, Wire, live, until
 from tests.policy import MESSAGE, Policy, vouching
 
@@ -297,6 +298,31 @@ class TestWrites:
             replies = await wire.rest()
             assert replies.startswith(b"250 2.0.0 queued as ")
             assert replies.count(b"\r\n") == (2 if phase == "headers" else 100_002)
+
+    async def test_octets_that_came_one_by_one_during_a_wait_are_worked_on_at_once(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """One by one they would take seconds of the loop."""
+        fed: list[int] = []
+        feed = Intake.feed
+
+        def note(self: Intake, block: bytes) -> bytes | None:
+            fed.append(len(block))
+            return feed(self, block)
+
+        monkeypatch.setattr(Intake, "feed", note)
+        async with live(Policy(vouching(), holding := Holding("headers"))) as door:
+            wire = await door.connect()
+            await wire.to_data()
+            wire.send(MESSAGE)
+            await holding.asked.wait()
+            for _ in range(10_000):
+                door.client.data_received(b"x")
+            holding.release.set()
+            wire.send(b"\r\n.\r\n")
+            assert (await wire.reply()).startswith(b"250 ")
+            assert sum(fed) == len(MESSAGE) + 10_005
+            assert len(fed) <= 3
 
 
 class TestClose:

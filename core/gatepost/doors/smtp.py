@@ -215,12 +215,12 @@ class SMTP(aiosmtpd.smtp.SMTP):
                     return self._last_words
                 await self._more()
             self._waiting_since = None
-            block = self._blocks.pop(0)
-            self._ahead -= len(block)
+            block = b"".join(self._blocks)  # at once, for they may be an octet each
+            self._blocks.clear()
+            self._ahead = 0
             rest = intake.feed(block)
         self._receiving = False
-        self._buffer += rest + b"".join(self._blocks)
-        self._blocks.clear()
+        self._buffer += rest
         return await self._answer(self.conversation.end_of_data())
 
     async def _answer(self, work: Awaitable[R]) -> R | Reply:
@@ -245,6 +245,7 @@ class SMTP(aiosmtpd.smtp.SMTP):
             self.conversation.replied()
         while self._full and not self._ends():
             await self._wait()
+        self._waiting_since = None
 
     async def _wait(self) -> None:
         """Wait for the client. The time counts until it has done what it is waited for, not only a part of that."""
