@@ -5,7 +5,6 @@ Knows no SMTP. RFC 5321 says nothing of this; Unix does.
 
 from __future__ import annotations
 
-import grp
 import os
 import pwd
 import resource
@@ -63,19 +62,24 @@ def drop_privileges(user: str) -> None:
         return
     if os.getuid() != 0:
         raise GatepostError(f"only root can become {user!r}; start as root or as {user!r}")
-    groups = [group.gr_gid for group in grp.getgrall() if user in group.gr_mem]
-    os.setgroups([*groups, account.pw_gid])
+    os.setgroups(os.getgrouplist(user, account.pw_gid))
     os.setresgid(account.pw_gid, account.pw_gid, account.pw_gid)
     os.setresuid(account.pw_uid, account.pw_uid, account.pw_uid)
     os.environ.update(HOME=account.pw_dir, USER=user, LOGNAME=user)
 
 
 def make_folder(folder: os.PathLike[str], user: str | None) -> None:
-    """Make a folder of the server's own, mode 0700, belonging to ``user``. Raises ``GatepostError``."""
+    """Make a folder of the server's own, mode 0700, belonging to ``user``. Raises ``GatepostError``.
+
+    One that is there stays as it is: whoever names /tmp in a configuration does not mean to give it away.
+    """
     try:
-        os.makedirs(folder, mode=0o700, exist_ok=True)
+        os.makedirs(folder, mode=0o700)
         if user is not None and os.getuid() == 0:
             account = pwd.getpwnam(user)
             os.chown(folder, account.pw_uid, account.pw_gid)
+    except FileExistsError:
+        if not os.path.isdir(folder):
+            raise GatepostError(f"{os.fspath(folder)} is no folder") from None
     except OSError as error:
         raise GatepostError(f"cannot make the folder {os.fspath(folder)}: {error.strerror}") from error

@@ -1,0 +1,145 @@
+"""What a server asks of the operating system: ports, descriptors, folders, and to be somebody else than root."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import resource
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import structlog
+
+from gatepost import config as configuration
+from gatepost.config import SocketAddress
+from gatepost.errors import GatepostError
+from gatepost.server import Server
+from gatepost.sockets import drop_privileges, is_loopback, listen, make_folder
+
+only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+
+
+def in_a_process_of_its_own(code: str) -> list[str]:
+    """What ``code`` prints: what it does to its process is not undone."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
+def server(folder: Path, *bind: str, user: str = "") -> Server:
+    path = folder / "gatepost.toml"
+    places = ", ".join(f'"{place}"' for place in bind)
+    path.write_text(
+        f'state_dir = "{folder}/state"\n{user}[listen.smtp]\nbind = [{places}]\n'
+        '[store]\nurl = "memory:"\n[plugins]\norder = ["discard"]\n'
+    )
+    return Server(configuration.load(path, {}), path, {})
+
+
+async def start(made: Server) -> None:
+    try:
+        await made.start()
+    finally:
+        await made.close()
+        structlog.reset_defaults()
+
+
+async def test_as_root_without_user_only_loopback_is_served_with_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "getuid", lambda: 0)
+    await start(server(tmp_path, "127.0.0.1:0", "[::1]:0"))
+    assert "running_as_root" in capfd.readouterr().err
+
+
+async def test_as_root_without_user_any_other_address_is_refused_before_one_is_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "getuid", lambda: 0)
+    made = server(tmp_path, "127.0.0.1:0", "0.0.0.0:0")
+    with pytest.raises(GatepostError, match=r"as root gatepost serves loopback only, not 0\.0\.0\.0:0: set user"):
+        await start(made)
+    assert not made.addresses
+
+
+async def test_without_root_any_address_is_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "getuid", lambda: 1000)
+    await start(server(tmp_path, "0.0.0.0:0"))
+    assert "running_as_root" not in capfd.readouterr().err
+
+
+def test_loopback_is_what_only_this_machine_can_reach() -> None:
+    assert all(is_loopback(SocketAddress(host, 25)) for host in ("127.0.0.1", "127.9.9.9", "::1", "localhost"))
+    assert not any(is_loopback(SocketAddress(host, 25)) for host in ("0.0.0.0", "::", "192.0.2.1", "2001:db8::1"))
+
+
+def test_a_port_that_somebody_has_is_a_sentence() -> None:
+    with listen(SocketAddress("127.0.0.1", 0)) as taken:
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(GatepostError, match=rf"^cannot listen on 127\.0\.0\.1:{port}: Address already in use$"):
+            listen(SocketAddress("127.0.0.1", port))
+
+
+def test_ipv4_and_ipv6_can_have_the_same_port() -> None:
+    with listen(SocketAddress("::", 0)) as first, listen(SocketAddress("0.0.0.0", first.getsockname()[1])) as second:
+        assert first.family == socket.AF_INET6 and second.family == socket.AF_INET
+
+
+def test_the_soft_limit_of_descriptors_becomes_the_hard_one() -> None:
+    hard = 4000
+    soft, clients = in_a_process_of_its_own(
+        "import resource\nfrom gatepost.sockets import raise_descriptor_limit\n"
+        f"resource.setrlimit(resource.RLIMIT_NOFILE, (256, {hard}))\n"
+        "clients = raise_descriptor_limit()\nprint(resource.getrlimit(resource.RLIMIT_NOFILE)[0], clients)"
+    )
+    assert resource.getrlimit(resource.RLIMIT_NOFILE)[1] >= hard
+    assert int(soft) == hard and 0 < int(clients) < hard
+
+
+@only_root
+def test_root_becomes_the_user_for_good() -> None:
+    account = pwd.getpwnam("nobody")
+    *identity, again = in_a_process_of_its_own(
+        "import os\nfrom gatepost.sockets import drop_privileges\ndrop_privileges('nobody')\n"
+        "print(*os.getresuid(), *os.getresgid(), 0 in os.getgroups())\n"
+        "try:\n    os.setuid(0)\nexcept PermissionError:\n    print('never')\n"
+    )
+    ids = [str(account.pw_uid)] * 3 + [str(account.pw_gid)] * 3
+    assert identity == [*ids, "False"] and again == "never"
+
+
+def test_an_account_that_is_not_there_is_a_sentence() -> None:
+    with pytest.raises(GatepostError, match="there is no account 'nobody-of-that-name'"):
+        drop_privileges("nobody-of-that-name")
+
+
+def test_without_root_nobody_becomes_somebody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+    with pytest.raises(GatepostError, match="only root can become 'root'"):
+        drop_privileges("root")
+
+
+@only_root
+def test_a_folder_is_made_for_the_user_alone(tmp_path: Path) -> None:
+    make_folder(tmp_path / "state", "nobody")
+    made = (tmp_path / "state").stat()
+    assert made.st_uid == pwd.getpwnam("nobody").pw_uid and made.st_mode & 0o777 == 0o700
+
+
+@only_root
+def test_a_folder_that_is_there_is_not_given_away(tmp_path: Path) -> None:
+    make_folder(tmp_path, "nobody")
+    assert tmp_path.stat().st_uid == 0
+
+
+def test_a_file_in_place_of_a_folder_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "state").touch()
+    with pytest.raises(GatepostError, match=r"state is no folder$"):
+        make_folder(tmp_path / "state", None)
+    with pytest.raises(GatepostError, match=r"cannot make the folder .*: Not a directory$"):
+        make_folder(tmp_path / "state" / "spool", None)
