@@ -75,3 +75,17 @@ def test_the_plugin_in_the_readme_is_one() -> None:
     assert list(problems_of(names["Blocklist"])) == []
     assert plugin.mail(None, Address.parse("a@example.com")).permanent
     assert plugin.mail(None, Address.parse("a@example.net")) is None
+
+
+EVENTS = sorted(
+    {
+        event
+        for module in (ROOT / "core").rglob("*.py")
+        for event in re.findall(r'event\(\s*"(\w+)"', module.read_text(encoding="utf-8"))
+    }
+)
+
+
+@pytest.mark.parametrize("event", EVENTS)
+def test_an_event_of_the_log_is_explained(event: str) -> None:
+    assert f"`{event}`" in (ROOT / "docs/operations.md").read_text(encoding="utf-8")
