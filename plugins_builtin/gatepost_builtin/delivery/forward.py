@@ -1,13 +1,16 @@
 """Hand messages to a mail server behind this one, by SMTP or LMTP.
 
-**What it does.** The next hop is asked while the client still waits, so its word is the client's: with `verify` every
-recipient is played to it at once (MAIL, RCPT) and its real answer passed on, and 250 is said only after the next hop
-has said it. An unknown mailbox is refused in the session; no bounce is ever made and no queue kept here.
+**What it does.** It takes every recipient of its `domains` and hands the message over while the client waits: 250 is
+said only after the next hop has said it. With `verify` every recipient is played to the next hop at once (MAIL, RCPT)
+and its real answer passed on.
 
 ```toml
 [plugins.forward]
 to = ["smtp://127.0.0.1:10025", "smtp://192.0.2.10:25"]    # tried in this order
 ```
+
+**Why it works.** The next hop knows its mailboxes, and its word is the client's. An unknown mailbox is refused in the
+session, so no bounce is ever made and no queue kept here.
 
 SIZE, 8BITMIME and SMTPUTF8 are passed on; a message that needs what the next hop lacks is refused, never converted.
 With `xforward` a Postfix that offers XFORWARD learns who our client is, for its log and its own checks.
@@ -54,6 +57,8 @@ from gatepost import (
 
 
 class ForwardOptions(Options):
+    """Where messages go, and how."""
+
     to: str | tuple[str, ...]
     """The next hop: `smtp://host:port`, `lmtp://host:port` or `lmtp:///path/to/socket`; or a list, tried in order."""
 
@@ -101,6 +106,8 @@ class ForwardOptions(Options):
 
 
 class Forward:
+    """Plays recipients to the next hop at rcpt, and hands the message over at queue."""
+
     Options = ForwardOptions
     grants = "delivery"
 
