@@ -1,8 +1,8 @@
 """Policies that cannot be meant: each is a valid configuration, and would lose mail, relay for anyone, or do nothing.
 
-Nobody vouches for recipients; nobody delivers; anyone may relay; a plugin is never reached; a next hop is ourselves.
-All but one are read off the loaded policy. Whether anyone may relay is tried: the plugins that may vouch are asked for
-the recipients that a relay abuser would name.
+Nobody vouches for recipients; nobody delivers; anyone may relay; a plugin is never reached; a next hop is ourselves;
+the account to run as does not exist. All but one are read off what was loaded. Whether anyone may relay is tried: the
+plugins that may vouch are asked for the recipients that a relay abuser would name.
 
 Nothing is bound and, unless such a plugin does so, nobody is asked. RFC 5321 §3.6.2 (relaying) and appendix F.2 (source
 routes), RFC 1123 §5.2.16 (what ``%`` in a local part may mean to a mail server).
@@ -20,7 +20,7 @@ from gatepost.chain import GRANTS, Instance
 from gatepost.config import Config, Limits, SocketAddress
 from gatepost.config.toml_lines import KeyPath
 from gatepost.decisions import Action
-from gatepost.errors import Mistake
+from gatepost.errors import GatepostError, Mistake
 from gatepost.gate import Gate
 from gatepost.hookspecs import ALL_RUN
 from gatepost.offline import Hush, NoDNS
@@ -29,6 +29,7 @@ from gatepost.plugins import Policy, make_gate
 from gatepost.rehearsal import HastyClock, Rehearsal
 from gatepost.services.store import MemoryBackend
 from gatepost.site import Site
+from gatepost.sockets import account_of
 from gatepost.spool import Spool
 
 STRANGER = "192.0.2.1"
@@ -52,6 +53,7 @@ class Finding:
 async def findings(policy: Policy, config: Config) -> list[Finding]:
     """All that is remarkable about a policy that could be loaded, errors first."""
     found = [Finding(warning, is_error=False) for warning in config.warnings]
+    found += _accounts(config)
     for name, gate in (policy.gates or {"": policy.default}).items():
         look = _Look(config, name, gate)
         found += look.grants()
@@ -60,6 +62,15 @@ async def findings(policy: Policy, config: Config) -> list[Finding]:
         found += look.observed_waiting()
         found += await look.open_relay()
     return sorted(dict.fromkeys(found), key=lambda finding: not finding.is_error)
+
+
+def _accounts(config: Config) -> Iterator[Finding]:
+    """An account to run as that this machine has not got: the start would fail."""
+    if config.user is not None:
+        try:
+            account_of(config.user)
+        except GatepostError as error:
+            yield Finding(Mistake(*config.locate(("user",)), "user", str(error)))
 
 
 def granted(policy: Policy) -> dict[str, tuple[str, ...]]:

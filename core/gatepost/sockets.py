@@ -52,12 +52,17 @@ def is_loopback(address: SocketAddress) -> bool:
     return address.host == "localhost" or address.host == "::1" or address.host.startswith("127.")
 
 
-def drop_privileges(user: str) -> None:
-    """Become ``user``, for good. Raises ``GatepostError`` when there is no such account or we may not."""
+def account_of(user: str) -> pwd.struct_passwd:
+    """The account of that name. Raises ``GatepostError`` when this machine has none."""
     try:
-        account = pwd.getpwnam(user)
+        return pwd.getpwnam(user)
     except KeyError:
         raise GatepostError(f"there is no account {user!r} on this machine") from None
+
+
+def drop_privileges(user: str) -> None:
+    """Become ``user``, for good. Raises ``GatepostError`` when there is no such account or we may not."""
+    account = account_of(user)
     if os.getuid() == account.pw_uid:
         return
     if os.getuid() != 0:
@@ -73,11 +78,11 @@ def make_folder(folder: os.PathLike[str], user: str | None) -> None:
 
     One that is there stays as it is: whoever names /tmp in a configuration does not mean to give it away.
     """
+    owner = account_of(user) if user is not None and os.getuid() == 0 else None
     try:
         os.makedirs(folder, mode=0o700)
-        if user is not None and os.getuid() == 0:
-            account = pwd.getpwnam(user)
-            os.chown(folder, account.pw_uid, account.pw_gid)
+        if owner is not None:
+            os.chown(folder, owner.pw_uid, owner.pw_gid)
     except FileExistsError:
         if not os.path.isdir(folder):
             raise GatepostError(f"{os.fspath(folder)} is no folder") from None

@@ -118,6 +118,13 @@ def test_an_account_that_is_not_there_is_a_sentence() -> None:
         drop_privileges("nobody-of-that-name")
 
 
+@only_root
+def test_no_folder_is_made_for_an_account_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(GatepostError, match="there is no account 'nobody-of-that-name'"):
+        make_folder(tmp_path / "state", "nobody-of-that-name")
+    assert not (tmp_path / "state").exists()
+
+
 def test_without_root_nobody_becomes_somebody_else(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "getuid", lambda: 54321)
     with pytest.raises(GatepostError, match="only root can become 'root'"):
