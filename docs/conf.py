@@ -22,6 +22,8 @@ extensions = ["myst_parser"]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 exclude_patterns = ["examples"]
+# What is to be typed is copied from here: two hyphens and straight quotation marks stay what they are.
+smartquotes = False
 
 html_theme = "furo"
 html_title = f"gatepost {release}"
