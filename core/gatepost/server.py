@@ -14,7 +14,7 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -182,6 +182,17 @@ class Server:
         for name, listener in self.listeners.items():
             listener.gate = policy.gates[name]
         self.recorder.event("reloaded", order=list(changed.order))
+        await self._retire(self._policies[:-1])
+
+    async def _retire(self, policies: Sequence[tuple[Policy, Jobs]]) -> None:
+        """Let go of policies that new sessions do not get: their jobs now, the rest with their last session."""
+        for _, jobs in policies:
+            await jobs.stop()
+        for policy, jobs in policies:
+            gates = set(policy.gates.values())
+            if not any(connection.gate in gates for each in self.listeners.values() for connection in each.connected):
+                self._policies.remove((policy, jobs))
+                await end_plugins(policy, jobs, self.recorder)
 
     async def close(self) -> None:
         """Stop in good order. Returns when the last session has ended and everything is closed."""

@@ -318,3 +318,16 @@ class TestServer:
             for wire in (old, new, newest):
                 await wire.say(b"RSET")
                 await wire.close()
+
+    async def test_an_old_policy_goes_with_its_last_session(self, tmp_path: Path) -> None:
+        """Its plugins are told to shut down at a reload that finds none of its sessions left."""
+        async with self.serving(tmp_path) as server:
+            (listening,) = server.addresses["smtp"]
+            old = Wire(*await asyncio.open_connection(*listening))
+            await old.hello()
+            await server.reload()
+            assert not (tmp_path / "seen").exists()
+            await old.close()
+            await until(lambda: not any(each.connected for each in server.listeners.values()))
+            await server.reload()
+            assert (tmp_path / "seen").read_text() == "disconnect\nshutdown\nshutdown\n"

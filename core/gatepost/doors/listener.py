@@ -61,6 +61,10 @@ def client_address(peer: str) -> str:
 class Connected(Protocol):
     """A connection that can be told to end."""
 
+    @property
+    def gate(self) -> Gate:
+        """The policy that it began with."""
+
     def stop(self, now: bool) -> None:
         """The server stops: say 421 4.3.2 as soon as no transaction is open; at once when ``now``."""
 

@@ -32,14 +32,14 @@ _TURNS = 3
 class Pregreet(asyncio.Protocol):
     """One client from its connection to its greeting."""
 
-    __slots__ = ("_at_eof", "_gate", "_heard", "_listener", "_silent", "_task", "_timer", "_transport", "session")
+    __slots__ = ("_at_eof", "_heard", "_listener", "_silent", "_task", "_timer", "_transport", "gate", "session")
 
     _transport: asyncio.Transport
     session: Session
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
-        self._gate: Gate = listener.gate
+        self.gate: Gate = listener.gate
         self._heard = b""
         self._at_eof = False
         self._silent: asyncio.Future[bool] | None = None
@@ -59,8 +59,8 @@ class Pregreet(asyncio.Protocol):
             self._turn_away(decisions.TOO_MANY_CONNECTIONS)
         elif listener.stopping:
             self._turn_away(decisions.STOPPING)
-        elif self._gate.chains["connect"]:
-            asking = self._gate.ask("connect", (self.session,), self.session)
+        elif self.gate.chains["connect"]:
+            asking = self.gate.ask("connect", (self.session,), self.session)
             self._task = asyncio.get_running_loop().create_task(asking)
             self._task.add_done_callback(self._ruled)
         else:
@@ -108,7 +108,7 @@ class Pregreet(asyncio.Protocol):
         self._quiet()
         if self._task is not None:
             self._task.cancel()
-        self._end(Conversation(self._gate, self._listener.site, self.session))
+        self._end(Conversation(self.gate, self._listener.site, self.session))
 
     def stop(self, now: bool) -> None:
         """The server stops: who waits is told to come back."""
@@ -129,7 +129,7 @@ class Pregreet(asyncio.Protocol):
     def _open(self, ruling: Ruling) -> None:
         """Speak the refusal, or hand the connection to an SMTP object."""
         self._quiet()
-        conversation = Conversation(self._gate, self._listener.site, self.session)
+        conversation = Conversation(self.gate, self._listener.site, self.session)
         reply = conversation.opened(ruling)
         if reply is not None:
             self._refuse(reply, conversation)
@@ -146,7 +146,7 @@ class Pregreet(asyncio.Protocol):
 
     def _refuse(self, reply: Reply, conversation: Conversation | None = None) -> None:
         self._quiet()
-        conversation = conversation or Conversation(self._gate, self._listener.site, self.session)
+        conversation = conversation or Conversation(self.gate, self._listener.site, self.session)
         clock = self._listener.site.clock
         Closing(self._transport, reply.wire, clock, lambda: self._end(conversation), at_eof=self._at_eof)
         conversation.replied()

@@ -23,6 +23,7 @@ from gatepost.conversation import Conversation
 from gatepost.decisions import Reply
 from gatepost.doors.closing import Closing
 from gatepost.doors.listener import Listener
+from gatepost.gate import Gate
 from gatepost.services.clock import Timer
 
 if TYPE_CHECKING:
@@ -62,6 +63,11 @@ class SMTP(aiosmtpd.smtp.SMTP):
         self._farewell: Reply | None = decisions.STOPPING if listener.stopping else None
         self._timer: Timer | None = None
         self._received = 0
+
+    @property
+    def gate(self) -> Gate:
+        """The policy that the client began with."""
+        return self.conversation.gate
 
     @classmethod
     def of(cls, listener: Listener) -> type[SMTP]:
