@@ -93,7 +93,8 @@ def _connect(path: Path) -> sqlite3.Connection:
 def _unusable(path: Path, error: Exception) -> StoreError:
     if isinstance(error, OSError | sqlite3.OperationalError):
         what = error.strerror if isinstance(error, OSError) else error
-        return StoreError(f"the store {path} cannot be used: {what}. Is its folder there, writable and not full?")
+        hint = "Is its folder there and not full, and do file and folder belong to the account that gatepost runs as?"
+        return StoreError(f"the store {path} cannot be used: {what}. {hint}")
     return StoreError(f"the store {path} is damaged or no store of gatepost: {error}. Move it away to start afresh")
 
 

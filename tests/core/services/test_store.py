@@ -636,7 +636,7 @@ class TestMistakes:
             folder.chmod(0o500)
         said = await self.refused(folder / "state.db", clock)
         assert said.startswith(f"the store {folder}/state.db cannot be used: ")
-        assert said.endswith("Is its folder there, writable and not full?")
+        assert said.endswith("and do file and folder belong to the account that gatepost runs as?")
 
     async def test_a_folder_in_place_of_the_file(self, tmp_path: Path, clock: VirtualClock) -> None:
         assert f"{tmp_path} cannot be used: unable to open" in await self.refused(tmp_path, clock)
