@@ -115,12 +115,19 @@ class TestLegalGroups:
             def noop(self) -> None:
                 self.helps_before_noop = self.helps
 
-        async with live(Policy(counting := Counting())) as door:
-            flooding, other = await door.hello(), await door.hello()
-            flooding.send(b"HELP\r\n" * 30_000)
-            assert (await other.say(b"NOOP")).startswith(b"250 ")
-            assert counting.helps_before_noop < 30_000
-            await flooding.replies(30_000)
+        async with live(Policy(counting := Counting(), noting := Noting())) as door:
+            flooding, other = await door.connect(), await door.hello()
+            await flooding.reply()
+            noting.asked.clear()
+            noting.release.clear()
+            flooding.send(b"EHLO x\r\n" + b"HELP\r\n" * 20_000)
+            await noting.asked.wait()
+            await until(lambda: max(len(client._buffer) for client in door.clients) == 120_000)
+            other.send(b"NOOP\r\n")
+            noting.release.set()
+            assert (await other.reply()).startswith(b"250 ")
+            assert counting.helps_before_noop < 20_000
+            assert len(await flooding.replies(20_001)) == 20_001
 
     async def test_a_slow_drip_of_one_byte_at_a_time(self) -> None:
         async with live(Policy(vouching(), keeping := Keeping())) as door:
