@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from gatepost import Message, accept, hookimpl
-from gatepost.message import Spool
 from gatepost.plugins import make_gate
 from gatepost.services.clock import VirtualClock
+from gatepost.spool import Spool
 from gatepost_builtin.delivery import maildir
 from gatepost_builtin.delivery.maildir import Maildir, MaildirOptions
 from tests.policy import MESSAGE, Policy, instance, vouching
