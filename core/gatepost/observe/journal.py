@@ -138,9 +138,12 @@ def find(path: Path, beginning: str, most: int = 10) -> list[dict[str, Any]]:
     """
     query = "SELECT facts FROM records WHERE id >= ? AND id < ? ORDER BY id LIMIT ?"
     try:
+        path.open("rb").close()  # SQLite does not say why it cannot
         with contextlib.closing(_reading(path)) as connection:
             rows = connection.execute(query, (beginning, beginning + "\x7f", most)).fetchall()
         return [orjson.loads(zlib.decompress(facts)) for (facts,) in rows]
+    except OSError as error:
+        raise StoreError(f"the journal {path} cannot be read: {error.strerror}") from error
     except (sqlite3.Error, zlib.error) as error:
         raise StoreError(f"the journal {path} cannot be read: {error}") from error
 

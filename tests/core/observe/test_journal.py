@@ -122,7 +122,7 @@ def test_a_file_of_another_kind_or_version_is_not_touched(path: Path) -> None:
 
 
 def test_a_journal_that_is_not_there_cannot_be_read(path: Path) -> None:
-    with pytest.raises(StoreError, match="cannot be read"):
+    with pytest.raises(StoreError, match="cannot be read: No such file"):
         find(path, "3k9q0zf7aa")
     assert not path.exists()
 
