@@ -3,7 +3,7 @@
 Whatever a client said is escaped, so it cannot begin a new line, move a cursor, or pass for another field. A line costs
 its sender some microseconds and never waits: a thread writes. When nobody reads, lines are lost and counted.
 
-structlog makes the lines. Nothing of it is configured for the process, except by ``adopt``.
+structlog makes the lines. Nothing of the process's logging is configured, except by ``adopt``.
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ class EventLog:
         }
         self._factory = structlog.BytesLoggerFactory(_Lines(self._batches))  # type: ignore[arg-type]
         self._logger = structlog.wrap_logger(self._factory(), **self._settings).bind()
+        self._adopting = _Adopting(self)
 
     def event(self, name: str, level: str = "info", **facts: object) -> None:
         """Write a line. Never blocks, never raises."""
@@ -74,7 +75,10 @@ class EventLog:
         return PluginLog(self, name)
 
     def adopt(self) -> None:
-        """Take the lines of whatever in this process logs through structlog's own configuration: the services."""
+        """Take the lines of whoever in this process logs otherwise: the services through structlog's own configuration,
+        list files and libraries such as asyncio through the standard library's logging.
+        """
+        logging.root.addHandler(self._adopting)
         structlog.configure(logger_factory=self._factory, cache_logger_on_first_use=False, **self._settings)
 
     @property
@@ -84,6 +88,7 @@ class EventLog:
 
     def close(self) -> None:
         """Write what waits."""
+        logging.root.removeHandler(self._adopting)
         self._batches.close()
 
 
@@ -138,7 +143,8 @@ def line_of(record: Record) -> dict[str, Any]:
         "phase": record.phase,
         "outcome": record.reply or None,
         "plugin": record.plugin or None,
-        "id": record.id,
+        # The end of a session is no decision: there is nothing to explain.
+        "id": record.id if record.event != "disconnected" else None,
         "session": record.session,
         "size": record.size or None,
         "seconds": round(record.seconds, 3),
@@ -190,6 +196,21 @@ def _describable(value: object) -> object:
         case float():
             return value if isfinite(value) else None
     return repr(value)
+
+
+class _Adopting(logging.Handler):
+    """Makes events of what the standard library's logging is given; the logger's name is that of the event."""
+
+    def __init__(self, log: EventLog) -> None:
+        super().__init__()
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line. Never blocks."""
+        facts = {"text": record.getMessage()}
+        if record.exc_info:
+            facts["error"] = repr(record.exc_info[1])
+        self._log.event(record.name, "error" if record.levelno >= logging.ERROR else "warning", **facts)
 
 
 class _Lines:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Callable
 from typing import Any
@@ -74,7 +75,7 @@ def test_the_null_sender_is_told_from_no_sender() -> None:
 def test_a_session_that_came_to_nothing_has_a_line() -> None:
     facts = one(lambda log: log.record(refusal(event="disconnected", sender=None, recipients=(), plugin="", reply="")))
     assert facts["event"] == "disconnected"
-    assert not facts.keys() & {"sender", "recipients", "recipient_count", "plugin", "outcome"}
+    assert not facts.keys() & {"sender", "recipients", "recipient_count", "plugin", "outcome", "id"}
 
 
 def test_lines_below_the_level_are_not_written() -> None:
@@ -184,3 +185,19 @@ def test_the_services_lines_are_adopted() -> None:
         assert one(write)["event"] == "writes_lost"
     finally:
         structlog.reset_defaults()
+
+
+def test_the_lines_of_libraries_are_adopted_until_the_end() -> None:
+    def write(log: EventLog) -> None:
+        log.adopt()
+        logging.getLogger("gatepost.files").warning("cannot read %s", HOSTILE)
+        logging.getLogger("asyncio").error("Task exception was never retrieved", exc_info=OSError("no"))
+
+    handlers = list(logging.root.handlers)
+    try:
+        file, task = map(json.loads, lines(write))
+    finally:
+        structlog.reset_defaults()
+    assert (file["level"], file["event"], file["text"]) == ("warning", "gatepost.files", f"cannot read {HOSTILE}")
+    assert (task["level"], task["event"], task["error"]) == ("error", "asyncio", "OSError('no')")
+    assert logging.root.handlers == handlers
