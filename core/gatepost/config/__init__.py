@@ -228,6 +228,9 @@ def _lay_text(layers: Layers, text: str, where: str) -> None:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         message = re.sub(r"\s*\(at [^()]*\)$", "", str(error))
+        message = message.replace(
+            r"Illegal character '\n'", "a text ends where its line does, without a quotation mark"
+        )
         raise ConfigError([Mistake(where, error_line(error, text), "", f"this is not TOML: {message}")]) from None
     layers.lay(table, where, key_lines(text))
 

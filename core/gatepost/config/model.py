@@ -249,7 +249,8 @@ class Config(Table):
         for name, listener in listeners.items():
             for address in listener.bind:
                 if address.port and address in bound:
-                    raise ValueError(f"{address} is bound twice, by {bound[address]} and by {name}")
+                    names = " and by ".join(dict.fromkeys((bound[address], name)))
+                    raise ValueError(f"{address} is bound twice, by {names}")
                 bound[address] = name
         return listeners
 

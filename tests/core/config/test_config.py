@@ -165,6 +165,12 @@ NO_NAME = (
 
 KINDS = {
     "no TOML": ("hostname = \n", 1, "", "this is not TOML: Invalid value"),
+    "an open text": (
+        'user = "a\n',
+        1,
+        "",
+        "this is not TOML: a text ends where its line does, without a quotation mark",
+    ),
     "a key twice": ("user = 'a'\nuser = 'b'\n", 2, "", "this is not TOML: Cannot overwrite a value"),
     "unknown key": ("hostnam = 'a'\n", 1, "hostnam", 'unknown key; did you mean "hostname"?'),
     "unknown key far from all": ("[log]\nxyz = 1\n", 2, "log.xyz", "unknown key; known are format, level"),
@@ -267,6 +273,12 @@ KINDS = {
         1,
         "listen",
         "[::]:25 is bound twice, by a and by b",
+    ),
+    "bound twice by one": (
+        "[listen.a]\nbind = ['[::]:25', '[::]:25']\n",
+        1,
+        "listen",
+        "[::]:25 is bound twice, by a",
     ),
     "name server": ("[dns]\nservers = ['::1', 'x']\n", 2, "dns.servers[1]", f'{ADDRESS}, found "x"'),
     "scores": (
