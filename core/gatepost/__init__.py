@@ -14,7 +14,7 @@ from gatepost.errors import (
     SpoolError,
     StoreError,
 )
-from gatepost.hookspecs import Answer, Answers, hookimpl
+from gatepost.hookspecs import HOOKS_VERSION, Answer, Answers, hookimpl
 from gatepost.message import Headers, Message
 from gatepost.options import Duration, Network, Options, Secret, Size, WatchedFile
 from gatepost.rulings import Receipt, Ruling, Said
@@ -29,6 +29,7 @@ from gatepost.session import Envelope, Later, Session
 from gatepost.site import Log, Server
 
 __all__ = [
+    "HOOKS_VERSION",
     "Action",
     "Address",
     "AddressError",

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 PROJECT = "gatepost"
 
+HOOKS_VERSION = 1
+"""The version of the phases and of what they are given. It rises when something is added or taken away."""
+
 Answer: TypeAlias = Decision | None
 """What most hooks return."""
 Answers: TypeAlias = Decision | Mapping[Address, Decision] | None

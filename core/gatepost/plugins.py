@@ -15,7 +15,8 @@ import importlib.util
 import inspect
 import sys
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,9 +27,10 @@ import pluggy
 from gatepost.chain import GRANTS, Instance, Mode, arguments_of
 from gatepost.composition import Score
 from gatepost.config import Config, validate_options
+from gatepost.distributions import unmet
 from gatepost.errors import ConfigError, Mistake
 from gatepost.gate import Gate
-from gatepost.hookspecs import ALL_RUN, PHASES, PROJECT, Hookspecs
+from gatepost.hookspecs import ALL_RUN, HOOKS_VERSION, PHASES, PROJECT, Hookspecs
 from gatepost.options import Options
 from gatepost.services.clock import Clock
 from gatepost.services.dns import Resolver
@@ -108,12 +110,15 @@ class Policy:
     """Holds all instances once, for startup and shutdown."""
     default: Gate
     """The gate of ``[plugins] order``."""
+    deprecations: tuple[Mistake, ...] = ()
+    """What plugins still do and will not be able to do: a sentence each, for ``check``."""
 
 
 @dataclass(slots=True)
-class _Loader:
+class _Finder:
+    """Finds the class or module of each configured plugin, and complains of those that cannot be had."""
+
     config: Config
-    services: Services
     offers: tuple[Installed, ...] = field(default_factory=installed)
     mistakes: list[Mistake] = field(default_factory=list)
 
@@ -121,33 +126,19 @@ class _Loader:
         place = self.config.locate(("plugins", name, *keys))
         self.mistakes.append(Mistake(place.where, place.line, ".".join(("plugins", name, *keys)), message))
 
-    def instance(self, name: str) -> Instance | None:
-        """The configured plugin ``name``, or None after a complaint."""
-        table = self.config.plugin(name)
-        found = self._find(name, table.use)
-        if found is None:
+    def find(self, name: str) -> tuple[Any, str] | None:
+        """The class or module of the plugin ``name`` and where it comes from, or None after a complaint."""
+        use = self.config.plugin(name).use
+        found = self._find_file(name, self.config.folder / use) if use.endswith(".py") else self._find_offer(name, use)
+        if found is not None and (newer := _made_for_newer(found[0])):
+            self.complain(name, f"{found[1]}: {newer}")
             return None
-        plugin, origin = found
-        before = len(self.mistakes)
-        options = self._options(name, plugin, origin)
-        if len(self.mistakes) == before:
-            for problem in problems_of(plugin):
-                self.complain(name, f"{origin}: {problem}")
-        self._check_table(name, plugin)
-        made = self._construct(name, plugin, origin, options) if len(self.mistakes) == before else None
-        return None if made is None else _instance(name, made, table, origin)
+        return found
 
-    def _find(self, name: str, use: str) -> tuple[Any, str] | None:
-        """The plugin's class or module and where it comes from."""
-        if use.endswith(".py"):
-            return self._find_file(name, self.config.folder / use)
+    def _find_offer(self, name: str, use: str) -> tuple[Any, str] | None:
         offers = [offer for offer in self.offers if offer.name == use]
         if len(offers) == 1:
-            try:
-                return offers[0].load(), offers[0].origin
-            except BaseException as error:
-                self.complain(name, f"{use} of {offers[0].origin} cannot be imported: {type(error).__name__}: {error}")
-                return None
+            return self._import(name, offers[0])
         if offers:
             packages = " and ".join(offer.origin for offer in offers)
             self.complain(name, f"{use} is offered by two packages, {packages}; uninstall one")
@@ -156,6 +147,17 @@ class _Loader:
             hint = f"; did you mean {near[0]}?" if near else ""
             self.complain(name, f"no installed package offers a plugin {use!r}{hint}")
         return None
+
+    def _import(self, name: str, offer: Installed) -> tuple[Any, str] | None:
+        if wanted := unmet(offer.package):
+            ours = importlib.metadata.version("gatepost")
+            self.complain(name, f"{offer.name} of {offer.origin} is made for gatepost {wanted}, and this is {ours}")
+            return None
+        try:
+            return offer.load(), offer.origin
+        except BaseException as error:
+            self.complain(name, f"{offer.name} of {offer.origin} cannot be imported: {type(error).__name__}: {error}")
+            return None
 
     def _find_file(self, name: str, path: Path) -> tuple[Any, str] | None:
         spec = importlib.util.spec_from_file_location(f"gatepost_local_{name}", path)
@@ -177,6 +179,29 @@ class _Loader:
             self.complain(name, f"{path} holds several plugins: {', '.join(each.__name__ for each in plugins)}", "use")
             return None
         return (plugins[0] if plugins else module), str(path)
+
+
+@dataclass(slots=True)
+class _Loader(_Finder):
+    """Makes an instance of each configured plugin, with its options and services."""
+
+    services: Services = field(kw_only=True)
+
+    def instance(self, name: str) -> Instance | None:
+        """The configured plugin ``name``, or None after a complaint."""
+        table = self.config.plugin(name)
+        found = self.find(name)
+        if found is None:
+            return None
+        plugin, origin = found
+        before = len(self.mistakes)
+        options = self._options(name, plugin, origin)
+        if len(self.mistakes) == before:
+            for problem in problems_of(plugin):
+                self.complain(name, f"{origin}: {problem}")
+        self._check_table(name, plugin)
+        made = self._construct(name, plugin, origin, options) if len(self.mistakes) == before else None
+        return None if made is None else _instance(name, made, table, origin)
 
     def _options(self, name: str, plugin: Any, origin: str) -> Options | None:
         table, model = self.config.plugin(name), getattr(plugin, "Options", None)
@@ -232,17 +257,33 @@ def load(config: Config, services: Services, recorder: Recorder, threads: Thread
         chosen = [instances[name] for name in order]
         return make_gate(chosen, services.clock, recorder, threads, score)
 
+    deprecations = []
+    for instance, sentence in deprecated(tuple(instances.values())):
+        recorder.event("deprecated", "warning", plugin=instance.name, package=_origin(instance), reason=sentence)
+        place = config.locate(("plugins", instance.name))
+        message = f"{_origin(instance)}: {sentence}"
+        deprecations.append(Mistake(place.where, place.line, f"plugins.{instance.name}", message))
     return Policy(
         instances=instances,
         gates={name: gate(order) for name, order in orders.items()},
         manager=register(tuple(instances.values())),
         default=gate(default_order),
+        deprecations=tuple(deprecations),
     )
+
+
+def find(config: Config, names: Iterable[str]) -> tuple[dict[str, tuple[Any, str]], list[Mistake]]:
+    """The class or module of each plugin and where it comes from, as far as it can be had; and the mistakes.
+
+    A name is that of an instance in the configuration, or of an installed plugin. Nothing is made of it.
+    """
+    finder = _Finder(config)
+    return {name: found for name in names if (found := finder.find(name)) is not None}, finder.mistakes
 
 
 def survey(config: Config, services: Services) -> tuple[dict[str, Instance], list[Mistake]]:
     """Every plugin of every order that can be loaded, by name, and every mistake there is."""
-    loader = _Loader(config, services)
+    loader = _Loader(config, services=services)
     orders = (None, *(listener.plugins for listener in config.listeners.values()))
     named = dict.fromkeys(name for own in orders for name in _order(config, own))
     instances = {name: made for name in named if (made := loader.instance(name)) is not None}
@@ -268,10 +309,30 @@ def register(instances: Sequence[Instance]) -> pluggy.PluginManager:
     """A pluggy manager that holds ``instances``, last one first, so that its list comes out in their order."""
     manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(Hookspecs)
-    for instance in reversed(instances):
-        manager.register(instance.plugin, name=instance.name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # ``deprecated`` tells them once, with the plugin's name
+        for instance in reversed(instances):
+            manager.register(instance.plugin, name=instance.name)
     manager.check_pending()
     return manager
+
+
+def deprecated(instances: Sequence[Instance], specs: type = Hookspecs) -> Iterator[tuple[Instance, str]]:
+    """Every phase and argument that an instance takes and that ``specs`` mark as going away, as a sentence.
+
+    They are marked where they are specified, with pluggy's ``warn_on_impl`` and ``warn_on_impl_args``.
+    """
+    manager = pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(specs)
+    for instance in instances:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", DeprecationWarning)
+            manager.register(instance.plugin, name=instance.name)
+        yield from ((instance, str(each.message)) for each in caught if issubclass(each.category, DeprecationWarning))
+
+
+def _origin(instance: Instance) -> str:
+    return f"{instance.package} {instance.version}".strip()
 
 
 def _order(config: Config, own: Sequence[str] | None) -> tuple[str, ...]:
@@ -320,6 +381,14 @@ def hooks_of(plugin: Any) -> Iterator[tuple[str, Any]]:
         marks = getattr(function, _MARK, None) if isinstance(function, types.FunctionType) else None
         if marks is not None:
             yield marks.get("specname") or name, function
+
+
+def _made_for_newer(plugin: Any) -> str:
+    """A sentence when a plugin declares a later ``hooks_version`` than ours, else ""."""
+    wanted = getattr(plugin, "hooks_version", HOOKS_VERSION)
+    if isinstance(wanted, int) and wanted <= HOOKS_VERSION:
+        return ""
+    return f"it is made for hooks version {wanted}, and this gatepost has {HOOKS_VERSION}: a newer one is needed"
 
 
 def problems_of(plugin: Any) -> Iterator[str]:

@@ -11,6 +11,7 @@ import importlib
 import click
 
 from gatepost.errors import ConfigError, GatepostError
+from gatepost.hookspecs import HOOKS_VERSION
 
 BAD_CONFIG = 78
 """The exit status for a wrong configuration (``EX_CONFIG`` of sysexits.h)."""
@@ -55,7 +56,9 @@ class Gatepost(click.Group):
 
 
 @click.group(cls=Gatepost, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="gatepost", prog_name="gatepost")
+@click.version_option(
+    package_name="gatepost", prog_name="gatepost", message=f"%(prog)s %(version)s, hooks version {HOOKS_VERSION}"
+)
 def main() -> None:
     """A mail gate: an SMTP server in front of a mail server, with plugins that accept, deny or defer.
 

@@ -83,6 +83,7 @@ async def _examined(path: Path | None) -> Report:
         report.warnings += config.warnings if is_whole else ()
         return report
     report.grants = granted(policy)
+    report.warnings += policy.deprecations
     for finding in await findings(policy, config):
         (report.errors if finding.is_error else report.warnings).append(finding.mistake)
     return report
