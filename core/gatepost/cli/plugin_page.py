@@ -17,21 +17,25 @@ from gatepost.cli.printing import config_option, find_config, json_option, print
 @config_option
 @json_option
 def show(name: str, path: Path | None, as_json: bool) -> None:
-    """Show the page of the plugin NAME: documentation, options, phases.
+    """Show the page of the plugin NAME: who made it, documentation, options, phases.
 
     NAME is an installed plugin, or one of the configuration.
     """
     plugin, origin = _found(name, path)
-    facts = {"name": name, "origin": origin, **page_of(plugin)}
+    facts = {"name": name, "origin": origin, **_imprint(origin), **page_of(plugin)}
     if as_json:
         print_json(facts)
         return
-    say(f"{name} ({origin})\n".rstrip("\n"))
+    say(f"{name} ({origin})")
+    for key in ("author", "licence", "home"):
+        say(f"{key}: {facts[key] or 'not stated'}")
     say("")
     for line in str(facts["doc"]).splitlines():
         say(line)
-    for key in ("grants", "on_error", "skip_trusted"):
-        say(f"{key}: {facts[key]}")
+    say("")
+    say(f"grants: {facts['grants'] or 'nothing'}")
+    say(f"on_error: {facts['on_error']}")
+    say(f"asked about trusted clients: {'no' if facts['skip_trusted'] else 'yes'}")
     for title, columns in (("options", ("name", "type", "default", "doc")), ("phases", ("phase", "how", "doc"))):
         rows = facts[title]
         assert isinstance(rows, list)
@@ -80,24 +84,24 @@ def _how(function: Any) -> str:
     return "async" if inspect.iscoroutinefunction(function) else "plain"
 
 
+def _imprint(origin: str) -> dict[str, str]:
+    """Who answers for it: what its package says, which a local file has not."""
+    from gatepost.distributions import imprint
+
+    package = "" if origin.endswith(".py") else origin.rpartition(" ")[0]
+    return imprint(package)._asdict()
+
+
 def _found(name: str, path: Path | None) -> tuple[Any, str]:
-    """The class or module that is meant, and where it comes from."""
-    from gatepost import offline
-    from gatepost.config import survey
-    from gatepost.plugins import installed
-    from gatepost.plugins import survey as survey_plugins
+    """The class or module that is meant, and where it comes from. What the configuration says comes first."""
+    from gatepost.config import Config, survey
+    from gatepost.plugins import find, installed
 
     config, _ = survey(find_config(path), os.environ)
-    use = config.plugin(name).use if config is not None else name
-    for offer in installed():
-        if offer.name == use:
-            try:
-                return offer.load(), offer.origin
-            except BaseException as error:
-                message = f"{name} of {offer.origin} cannot be imported: {type(error).__name__}: {error}"
-                raise click.ClickException(message) from error
-    instance = survey_plugins(config, offline.services(config))[0].get(name) if config is not None else None
-    if instance is None:
+    config = config or Config()
+    if name not in config.plugin_tables and name not in {offer.name for offer in installed()}:
         raise click.ClickException(f"there is no plugin {name}: gatepost plugins lists what there is")
-    plugin = instance.plugin
-    return (plugin if inspect.ismodule(plugin) else type(plugin)), f"{instance.package} {instance.version}".strip()
+    found, mistakes = find(config, [name])
+    if mistakes:
+        raise click.ClickException("; ".join(mistake.message for mistake in mistakes))
+    return found[name]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,19 +19,25 @@ if TYPE_CHECKING:
     from gatepost.plugins import Installed
 
 
-@click.group("plugins", invoke_without_command=True)
+@click.group("plugins", short_help="List plugins and their order; show, enable, disable.", invoke_without_command=True)
 @config_option
 @json_option
 @click.option("--order", is_flag=True, help="Show who is asked in each phase, in order, as it runs.")
+@click.option("--requirements", is_flag=True, help="Print gatepost and all packages with plugins as pip wants them.")
 @click.pass_context
-def command(ctx: click.Context, path: Path | None, as_json: bool, order: bool) -> None:
+def command(ctx: click.Context, path: Path | None, as_json: bool, order: bool, requirements: bool) -> None:
     """List the installed plugins, and those of the configuration with their places in the order.
 
-    A plugin does nothing until the order names it. With --order the configuration must be right.
+    A plugin does nothing until the order names it. With --order the configuration must be right. What --requirements
+    prints rebuilds this environment: pip install -r.
     """
     if ctx.invoked_subcommand is not None:
         return
-    if order:
+    if order and requirements:
+        raise click.UsageError("--order and --requirements do not go together")
+    if requirements:
+        _print_requirements(as_json)
+    elif order:
         _print_order(load_config(path), as_json)
     else:
         _print_list(find_config(path), as_json)
@@ -52,6 +58,7 @@ class Row:
     place: str
     """Its number in the order; with the listener's name in an order of its own; "" when no order names it."""
     mode: str
+    """"" when no order names it."""
     phases: tuple[str, ...]
     problem: str = ""
 
@@ -94,10 +101,12 @@ def _rows(config: Config | None) -> tuple[list[Row], int]:
 def _configured_row(config: Config, name: str, instance: Instance | None, offers: tuple[Installed, ...]) -> Row:
     table, place = config.plugin(name), _place(config, name)
     offer = next((offer for offer in offers if offer.name == table.use), None)
+    if offer is not None and not place:
+        return replace(_installed_row(offer), name=name)
     package, version = (offer.package, offer.version) if offer else (table.use if table.use.endswith(".py") else "", "")
     if instance is None:
         problem = "cannot be loaded: see gatepost check" if place and table.mode != "off" else ""
-        return Row(name, package, version, place, table.mode, (), problem)
+        return Row(name, package, version, place, table.mode if place else "", (), problem)
     phases = _phases(instance.plugin)
     if instance.phases is not None:
         phases = tuple(phase for phase in phases if phase in instance.phases)
@@ -144,3 +153,16 @@ def _print_order(config: Config, as_json: bool) -> None:
         (listener, phase, ", ".join(names)) for listener, phases in orders.items() for phase, names in phases.items()
     ]
     print_table(("listener", "phase", "asked in this order"), rows)
+
+
+def _print_requirements(as_json: bool) -> None:
+    """Every distribution that offers plugins, pinned; what came from no index has its address in a comment."""
+    from gatepost.distributions import pins
+    from gatepost.plugins import installed
+
+    pinned = pins(offer.package for offer in installed())
+    if as_json:
+        print_json([pin._asdict() for pin in pinned])
+        return
+    for pin in pinned:
+        say(f"{pin.package}=={pin.version}" + (f"  # from {pin.came_from}" if pin.came_from else ""))
