@@ -117,6 +117,9 @@ class _Look:
                 yield self._finding((*path, "phases"), "it takes part in no phase, so it does nothing")
             elif taker and phases - ALL_RUN == {"queue"}:
                 yield self._finding(path, f"it is never reached: {taker} takes every recipient before it")
+            elif taker and "queue" in phases:
+                message = f"it never delivers: {taker} takes every recipient before it"
+                yield self._finding(path, message, is_error=False)
             if "queue" in phases and _declared(instance, "takes_everything", False):
                 taker = taker or instance.name
 

@@ -208,6 +208,12 @@ def test_a_plugin_behind_one_that_takes_everything_is_never_reached(folder: Fold
     assert messages(found) == "8 plugins.late it is never reached: discard takes every recipient before it"
 
 
+def test_one_that_does_more_than_deliver_is_reached_and_never_delivers(folder: Folder) -> None:
+    path = folder.write(policy("recipients", "discard", "forward", forward='to = "lmtp:///run/lmtp"'))
+    (warning,) = facts("check", "--config", path)["warnings"]
+    assert warning["message"] == "it never delivers: discard takes every recipient before it"
+
+
 def test_an_account_that_is_not_there_is_a_mistake(folder: Folder) -> None:
     found = errors(folder, f'user = "nobody-of-that-name"\n{SOUND}')
     assert messages(found) == "1 user there is no account 'nobody-of-that-name' on this machine"
