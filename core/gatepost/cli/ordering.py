@@ -6,6 +6,7 @@ main file, and only once a configuration with it has proved to load.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import tempfile
 from pathlib import Path
@@ -35,7 +36,7 @@ def enable(name: str, after: str | None, before: str | None, path: Path | None) 
     """Name the plugin NAME in the order, or move it there.
 
     Without --after or --before a new one goes before the first that delivers, and one that delivers to the end. The
-    order is written to gatepost.d/50-order.toml, if a configuration with it is right; your own file stays as it is.
+    order is written to gatepost.d/50-order.toml if a configuration with it can be loaded; your own file stays as it is.
     """
     if after and before:
         raise click.UsageError("--after and --before do not go together")
@@ -86,14 +87,14 @@ def _own(path: Path | None) -> tuple[Path, Config]:
 
 def _default_place(file: Path, order: Sequence[str], name: str) -> int:
     """Before the first that delivers; behind everybody for one that delivers."""
-    instances = _loaded(file, [*order, name]).instances
+    instances = _loaded(file, [*order, name])[0].instances
     if instances[name].may_grant("queue"):
         return len(order)
     return next((number for number, each in enumerate(order) if instances[each].may_grant("queue")), len(order))
 
 
-def _loaded(file: Path, order: Sequence[str]) -> Policy:
-    """The policy as it will be with ``order``. Raises ``ConfigError`` when it is wrong."""
+def _loaded(file: Path, order: Sequence[str]) -> tuple[Policy, Config]:
+    """The policy as it will be with ``order``, and its configuration. Raises ``ConfigError`` when it is wrong."""
     from dataclasses import replace
 
     from gatepost import offline
@@ -103,7 +104,7 @@ def _loaded(file: Path, order: Sequence[str]) -> Policy:
 
     try:
         config = load(file, {**os.environ, VARIABLE: _toml_list(order)})
-        return load_plugins(config, offline.services(config), offline.Hush())
+        return load_plugins(config, offline.services(config), offline.Hush()), config
     except ConfigError as error:
         own = str(file.parent / OWN_FILE)
         found = [replace(each, where=own) if each.where == VARIABLE else each for each in error.mistakes]
@@ -118,7 +119,7 @@ def _write(file: Path, config: Config, order: Sequence[str]) -> None:
     """Write the order, if it loads, and all at once."""
     import tomli_w
 
-    _loaded(file, order)
+    remarks = _remarks(file, order)
     own = file.parent / OWN_FILE
     text = HEAD + tomli_w.dumps({"plugins": {"order": list(order)}})
     try:
@@ -135,7 +136,17 @@ def _write(file: Path, config: Config, order: Sequence[str]) -> None:
     aside = [name for name, listener in config.listeners.items() if listener.plugins is not None]
     if aside:
         say(f"Listeners with an order of their own stay as they are: {', '.join(aside)}")
-    say("SIGHUP makes a running gatepost take it. gatepost check looks at the policy as a whole.")
+    for remark in remarks:
+        say(remark)
+    say("SIGHUP makes a running gatepost take it.")
+
+
+def _remarks(file: Path, order: Sequence[str]) -> list[str]:
+    """What ``gatepost check`` has to say of the policy: on the way from one order to another much may be amiss."""
+    from gatepost.policy_check import findings
+
+    found = asyncio.run(findings(*_loaded(file, order)))
+    return [f"{'error' if each.is_error else 'warning'}: {each.mistake.key}: {each.mistake.message}" for each in found]
 
 
 def _place(config: Config, name: str, key: str) -> str:

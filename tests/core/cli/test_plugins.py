@@ -62,6 +62,12 @@ def test_the_list_has_the_configured_ones_in_order_then_the_others(folder: Folde
     assert "greylist" in run("plugins", "--config", path).stdout
 
 
+def test_one_with_a_table_that_no_order_names_is_as_if_only_installed(folder: Folder) -> None:
+    found = rows("--config", folder.write(SOUND + '[plugins.later]\nuse = "greylist"\ndelay = "1m"\n'))
+    assert (found["later"]["place"], found["later"]["mode"]) == ("", "")
+    assert found["later"]["package"] == "gatepost" and "rcpt" in found["later"]["phases"]
+
+
 def test_the_list_says_who_is_off_observed_or_asked_by_one_listener_only(folder: Folder) -> None:
     text = SOUND.replace("[plugins]", '[listen.b]\nbind = ["127.0.0.1:2526"]\nplugins = ["greylist"]\n[plugins]')
     path = folder.write(
@@ -168,6 +174,13 @@ def test_a_plugin_goes_where_it_is_told_or_where_it_makes_sense(
     path = folder.write(SOUND + f'[plugins.maildir]\npath = "{folder.path}/mail/{{local}}"\n')
     assert run("plugins", "enable", *arguments, "--config", path).exit_code == 0
     assert order(folder) == expected
+
+
+def test_an_order_that_cannot_be_meant_is_written_and_remarked_upon(folder: Folder) -> None:
+    result = run("plugins", "disable", "recipients", "--config", folder.write())
+    assert result.exit_code == 0 and order(folder) == ("discard",)
+    assert "error: plugins.order: nobody vouches for recipients" in result.stdout
+    assert "warning: plugins.recipients: no order names it" in result.stdout
 
 
 def test_disabling_takes_a_plugin_out_again(folder: Folder) -> None:
