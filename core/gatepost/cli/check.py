@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gatepost.errors import Mistake
 
 
-@click.command("check")
+@click.command("check", short_help="Show every mistake of the configuration at once.")
 @config_option
 @json_option
 @click.pass_context

@@ -11,7 +11,7 @@ import click
 from gatepost.cli.printing import config_option, json_option, load_config, print_json, print_table, say
 
 
-@click.command("explain")
+@click.command("explain", short_help="Say who decided about a message or client, and why.")
 @click.argument("identifier", metavar="ID")
 @config_option
 @json_option

@@ -29,7 +29,7 @@ FORWARD = """\
 """
 
 
-@click.command("init")
+@click.command("init", short_help="Write a commented starting configuration.")
 @click.argument("path", type=click.Path(path_type=Path), default=Path("gatepost.toml"))
 @click.option("--force", is_flag=True, help="Overwrite a file that is there.")
 def command(path: Path, force: bool) -> None:

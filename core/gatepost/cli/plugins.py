@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gatepost.plugins import Installed
 
 
-@click.group("plugins", short_help="List plugins and their order; show, enable, disable.", invoke_without_command=True)
+@click.group("plugins", short_help="List plugins; show, enable or disable one.", invoke_without_command=True)
 @config_option
 @json_option
 @click.option("--order", is_flag=True, help="Show who is asked in each phase, in order, as it runs.")

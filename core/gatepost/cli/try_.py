@@ -25,7 +25,7 @@ def _address(ctx: click.Context, parameter: click.Parameter, value: str) -> str:
     return str(mapped or address)
 
 
-@click.command("try")
+@click.command("try", short_help="Play one session and show what every plugin says.")
 @click.option("--ip", default="192.0.2.1", show_default=True, callback=_address, help="The client's address.")
 @click.option("--helo", default="client.example.com", show_default=True, help="What it says in EHLO.")
 @click.option(
