@@ -127,7 +127,7 @@ class Proceedings:
     def accepted(self, ruling: Ruling, reply: Reply, identifier: str, size: int) -> None:
         """Record that a message of ``size`` octets is in durable hands."""
         record = self._record("accepted", identifier, "queue", ruling.plugin, reply, (ruling,))
-        record.size = size
+        record.size, record.seconds = size, ruling.seconds
         self._site.recorder.record(record)
 
     def disconnected(self) -> None:

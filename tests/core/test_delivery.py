@@ -329,3 +329,14 @@ async def test_without_recipients_that_are_taken_nothing_is_left_behind() -> Non
     assert (await client.transaction()).code == 250
     assert client.session.envelope is None
     assert policy.site.tasks == set()
+
+
+async def test_the_record_says_how_long_the_hand_over_took_and_not_the_session() -> None:
+    policy = policy_of(delivering())
+    client = await policy.connect()
+    await policy.clock.advance(60)
+    await client.transaction()
+    (accepted,) = [record for record in policy.events.records if record.event == "accepted"]
+    assert accepted.seconds == accepted.rulings[-1].seconds < 60
+    await client.close()
+    assert policy.events.records[-1].seconds >= 60
