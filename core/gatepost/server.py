@@ -188,9 +188,12 @@ class Server:
         """Let go of policies that new sessions do not get: their jobs now, the rest with their last session."""
         for _, jobs in policies:
             await jobs.stop()
+        ending = self.site.tasks - {asyncio.current_task()}  # sessions whose connection is gone, and hand-overs
+        if ending:
+            await asyncio.wait(ending)
+        connected = {connection.gate for each in self.listeners.values() for connection in each.connected}
         for policy, jobs in policies:
-            gates = set(policy.gates.values())
-            if not any(connection.gate in gates for each in self.listeners.values() for connection in each.connected):
+            if (policy, jobs) in self._policies and connected.isdisjoint(policy.gates.values()):
                 self._policies.remove((policy, jobs))
                 await end_plugins(policy, jobs, self.recorder)
 
