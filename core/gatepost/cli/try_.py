@@ -32,7 +32,11 @@ def _address(ctx: click.Context, parameter: click.Parameter, value: str) -> str:
     "--from", "sender", default="sender@example.com", show_default=True, help='MAIL FROM; "" is the null path.'
 )
 @click.option(
-    "--to", "recipients", multiple=True, metavar="ADDRESS", help="RCPT TO; may be repeated. [default: postmaster]"
+    "--to",
+    "recipients",
+    multiple=True,
+    metavar="ADDRESS",
+    help="RCPT TO; may be repeated. [default: postmaster, who gets what was refused at helo or mail, and has no score]",
 )
 @click.option(
     "--message", type=click.File("rb"), metavar="FILE", help="The message; - is standard input. Default: a short one."
