@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gatepost.cli.new import new
 from gatepost.cli.ordering import disable, enable
 from gatepost.cli.plugin_page import show
 from gatepost.cli.printing import config_option, find_config, json_option, load_config, print_json, print_table, say
@@ -46,6 +47,7 @@ def command(ctx: click.Context, path: Path | None, as_json: bool, order: bool, r
 command.add_command(show)
 command.add_command(enable)
 command.add_command(disable)
+command.add_command(new)
 
 
 @dataclass(frozen=True, slots=True)

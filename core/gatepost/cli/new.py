@@ -1,0 +1,83 @@
+"""``gatepost plugins new``: a package for a plugin of one's own, from the template, without a network."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from gatepost.cli.printing import say
+
+if TYPE_CHECKING:
+    from gatepost.template import Question
+
+PHASES = ("mail", "connect", "rcpt", "message")
+LICENSES = ("MIT", "Apache-2.0", "BSD-3-Clause", "none")
+FENCED = re.compile(r"^```toml\n(.*?)^```", re.DOTALL | re.MULTILINE)
+
+
+@click.command("new")
+@click.option("--name", help="The plugin's name, as an order names it: lower case, digits and underscores.")
+@click.option("--phase", type=click.Choice(PHASES), help="The phase to start from; others are added by hand.")
+@click.option("--description", help="What it does, in one line.")
+@click.option("--author", help="Who writes it.")
+@click.option("--license", type=click.Choice(LICENSES), help="Its licence.")
+@click.option(
+    "--output",
+    metavar="FOLDER",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("."),
+    help="Where the package's own folder is made. Default: here.",
+)
+def new(output: Path, **given: str | None) -> None:
+    """Make a package for a plugin of your own, which works as it is: plugin, options, tests, workflows.
+
+    What no option says is asked. It takes no network and no git, and needs cookiecutter: pip install "gatepost[new]".
+    """
+    from gatepost.template import bake, default_of, objections, questions
+
+    judge = objections()
+    answers: dict[str, str] = {}
+    for question in questions():
+        default = default_of(question, answers)
+        answers[question.name] = _answer(question, given[question.name], default, partial(judge, question.name))
+    _say_what_is_next(bake(answers, output), answers["name"])
+
+
+def _answer(question: Question, given: str | None, default: str, objection: Callable[[str], str]) -> str:
+    """What the option said, else what the person says. Raises ``click.BadParameter`` for an option that is wrong."""
+
+    def checked(answer: str) -> str:
+        if wrong := objection(answer):
+            raise click.BadParameter(wrong, param_hint=f"--{question.name}")
+        return answer
+
+    if given is not None:
+        return checked(given)
+    if question.choices:
+        answer: str = click.prompt(question.text, default, type=click.Choice(question.choices))
+    else:
+        answer = click.prompt(question.text, default, value_proc=lambda text: checked(text.strip()))
+    return answer
+
+
+def _say_what_is_next(made: Path, name: str) -> None:
+    example = FENCED.search((made / "README.md").read_text(encoding="utf-8"))
+    assert example is not None, "the README of the template shows what to paste"
+    lines = [
+        f"Wrote {made}. It works as it is; its tests say what it does:",
+        "",
+        f"  cd {made}",
+        "  python -m pip install --group dev --editable .",
+        "  pytest",
+        "",
+        f"A gate asks {name} once the order of gatepost.toml names it, before what delivers:",
+        "",
+        *(f"  {line}".rstrip() for line in example[1].splitlines()),
+    ]
+    for line in lines:
+        say(line)

@@ -1,0 +1,43 @@
+"""{{ cookiecutter.__summary }}
+
+**What it does.** At connect it looks up the names of the client's address, and the addresses of these names. A client
+whose address has no name that leads back to it is refused.
+
+**Why it works.** Who runs a mail server gives it a name. A computer at home that sends spam behind its owner's back
+has none, or one that does not lead back.
+
+**What it costs.** Two questions to DNS for a client, in most cases. A client whose name cannot be looked up at the
+moment is let in, and so is one that is trusted.
+
+**When not to use it.** On a listener for your own users: their computers have no such names.
+
+**On the wire.** 554 5.7.25, and the connection is closed.
+"""
+
+from gatepost import Decision, Network, Options, Session, deny, hookimpl
+
+NO_NAME = deny("your address has no name that leads back to it", status="5.7.25")
+
+
+class {{ cookiecutter.__class }}Options(Options):
+    """Who need not have a name."""
+
+    spare: tuple[Network, ...] = ()
+    """Networks whose clients are let in without a name."""
+
+
+class {{ cookiecutter.__class }}:
+    """Refuses clients without a name of their own."""
+
+    Options = {{ cookiecutter.__class }}Options
+    on_error = "pass"  # DNS that does not answer must not stop mail
+    skip_trusted = True
+
+    def __init__(self, options: {{ cookiecutter.__class }}Options) -> None:
+        self.options = options
+
+    @hookimpl
+    async def connect(self, session: Session) -> Decision | None:
+        if any(session.ip in network for network in self.options.spare):
+            return None
+        return NO_NAME if await session.verified_name() is None else None

@@ -1,0 +1,1 @@
+{% include cookiecutter.phase ~ "/plugin.py" -%}
