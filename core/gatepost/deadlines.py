@@ -8,11 +8,24 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from weakref import WeakSet
 
 from gatepost.services.clock import Clock, Timer
 
 SWEEP = 1.0
 """Seconds between two looks at the deadlines."""
+
+_abandoned: WeakSet[asyncio.Task[Any]] = WeakSet()
+
+
+def abandon(task: asyncio.Task[Any]) -> None:
+    """Cancel ``task``, in which a gate may be asking, because nobody waits for the outcome: the client has left.
+
+    A plugin may swallow that, and asyncio's own count does not tell: a ``TaskGroup`` in a plugin, one of whose tasks
+    fails, cancels the task that it stands in and before Python 3.13 does not take that back.
+    """
+    _abandoned.add(task)
+    task.cancel()
 
 
 class Watch:
@@ -49,9 +62,19 @@ class Watch:
         return late
 
     @property
+    def abandoned(self) -> bool:
+        """True when nobody waits for the outcome any more, whatever the plugin made of that."""
+        return self._task in _abandoned
+
+    @property
     def cancelled_by_others(self) -> bool:
-        """True when somebody else has cancelled the task meanwhile: the client has left."""
+        """True when somebody else has cancelled the task meanwhile: the client has left, or the plugin itself did."""
         return self._task.cancelling() > self._count + self._sweeps
+
+    def forgive(self) -> None:
+        """Take back the cancellations that a plugin has brought about itself and dealt with."""
+        while self.cancelled_by_others:
+            self._task.uncancel()
 
 
 class Deadlines:

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from time import perf_counter
-from typing import Any
+from typing import Any, NoReturn
 
 import pluggy
 
@@ -225,18 +225,24 @@ class _Asking:
         if self.watch is None:
             return None
         late = self.watch.take_back(self.gate.clock.monotonic())
-        if self.watch.cancelled_by_others:
-            hook.instance.circuit.abandoned()
-            raise asyncio.CancelledError
+        if self.watch.abandoned:
+            self._abandon(hook)
+        self.watch.forgive()
         return str(_late(hook)) if late else None
+
+    def _abandon(self, hook: Hook) -> NoReturn:
+        hook.instance.circuit.abandoned()
+        raise asyncio.CancelledError
 
     def failure(self, error: BaseException, hook: Hook) -> str:
         """What went wrong, in words. Raises ``CancelledError`` when it is the client that left, not the plugin's fault.
 
-        Only the task's own count tells a cancellation by the client from one that a plugin raises.
+        Only the task's own count tells a cancellation from outside from one that a plugin raises.
         """
         if isinstance(error, GeneratorExit):
             raise error
+        if isinstance(error, asyncio.CancelledError) and self.watch is not None and self.watch.cancelled_by_others:
+            self._abandon(hook)
         if (late := self.lateness(hook)) is not None:
             return late
         if isinstance(error, PluginError):

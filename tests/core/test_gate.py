@@ -14,6 +14,7 @@ import pytest
 from gatepost import Address, Decision, Later, Session, accept, defer, deny, hookimpl, points
 from gatepost.chain import FAILURES_TO_OPEN, OPEN_SECONDS
 from gatepost.composition import Score
+from gatepost.deadlines import abandon
 from gatepost.gate import BUDGET, BUDGETS, CONNECT_SLACK
 from gatepost.rulings import Ruling, Said, new_id
 from tests.policy import MESSAGE, Client, Policy, delivering, instance, saying, vouching
@@ -1007,11 +1008,37 @@ async def test_a_client_that_leaves_is_noticed_although_a_plugin_swallows_the_ca
     policy = policy_of(Stubborn(), after)
     task = asyncio.ensure_future(really_ask(policy))
     await policy.clock.advance(5)
-    task.cancel()
+    abandon(task)
     await policy.clock.advance(1)
     with pytest.raises(asyncio.CancelledError):
         await task
     assert after.log == []
+
+
+@pytest.mark.parametrize("handled", [False, True])
+async def test_a_plugin_whose_task_group_fails_does_not_make_its_client_leave(handled: bool) -> None:
+    """Before Python 3.13 a TaskGroup that waits for a task that fails leaves a cancellation behind."""
+
+    class Groups:
+        @hookimpl
+        async def data(self) -> None:
+            try:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self.fails())
+            except* ValueError:
+                if not handled:
+                    raise
+
+        async def fails(self) -> None:
+            raise ValueError
+
+    policy = policy_of(instance(Groups(), on_error="pass"), Async(deny("after")))
+    ruling = await ask(policy)
+    assert ruling.decision == deny("after")
+    assert bool(ruling.said[0].error) is not handled
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
 
 
 @pytest.mark.parametrize("sweep_first", [False, True])

@@ -264,3 +264,18 @@ async def test_the_session_knows_both_ends_of_its_connection() -> None:
         await wire.reply()
         port = wire.writer.get_extra_info("sockname")[1]
         assert ends == [("127.0.0.8", port, "127.0.0.1", "smtp")]
+
+
+class TestNobodyIsForgotten:
+    async def test_a_plugin_that_cancels_its_own_task_leaves_no_client_without_an_answer(self) -> None:
+        class Cancels:
+            @hookimpl
+            async def connect(self) -> None:
+                task = asyncio.current_task()
+                assert task is not None
+                task.cancel()
+                await asyncio.sleep(0)
+
+        async with live(Policy(Cancels())) as door:
+            wire = await door.connect()
+            assert (await wire.rest()).startswith(b"421 4.3.0 local error, try again later [")

@@ -14,6 +14,7 @@ from typing import cast
 
 from gatepost import decisions
 from gatepost.conversation import Conversation
+from gatepost.deadlines import abandon
 from gatepost.decisions import Reply
 from gatepost.doors.closing import Closing
 from gatepost.doors.listener import Listener, client_address
@@ -107,24 +108,26 @@ class Pregreet(asyncio.Protocol):
         """The client has left while it was made to wait."""
         self._quiet()
         if self._task is not None:
-            self._task.cancel()
+            abandon(self._task)
         self._end(Conversation(self.gate, self._listener.site, self.session))
 
     def stop(self, now: bool) -> None:
         """The server stops: who waits is told to come back."""
-        task, self._task = self._task, None
-        if task is not None and not task.done():
-            task.cancel()
+        if self._task is not None and not self._task.done():
+            abandon(self._task)
+            self._task = None
             self._refuse(decisions.STOPPING)
 
     def _ruled(self, task: asyncio.Task[Ruling]) -> None:
-        if not task.cancelled() and not self._transport.is_closing():
-            if (error := task.exception()) is None:
-                self._open(task.result())
-            else:  # a fault of ours: never a permanent refusal, never an acceptance
-                identifier = new_id()
-                self._listener.site.recorder.event("internal_error", "error", id=identifier, error=repr(error))
-                self._refuse(decisions.internal_error(identifier, close=True))
+        if self._task is None or self._transport.is_closing():
+            return
+        error = asyncio.CancelledError("by a plugin") if task.cancelled() else task.exception()
+        if error is None:
+            self._open(task.result())
+        else:  # a fault of ours: never a permanent refusal, never an acceptance, and never no answer at all
+            identifier = new_id()
+            self._listener.site.recorder.event("internal_error", "error", id=identifier, error=repr(error))
+            self._refuse(decisions.internal_error(identifier, close=True))
 
     def _open(self, ruling: Ruling) -> None:
         """Speak the refusal, or hand the connection to an SMTP object."""

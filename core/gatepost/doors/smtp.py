@@ -20,6 +20,7 @@ import aiosmtpd.smtp
 
 from gatepost import decisions
 from gatepost.conversation import Conversation
+from gatepost.deadlines import abandon
 from gatepost.decisions import Reply
 from gatepost.doors.closing import Closing
 from gatepost.doors.listener import Listener
@@ -130,7 +131,7 @@ class SMTP(aiosmtpd.smtp.SMTP):
         """The client is gone. What plugins do for it is cancelled, a hand-over is not."""
         self._gone = self._at_eof = True
         self._full = False
-        self._dialogue.cancel()
+        abandon(self._dialogue)
         self._lost()
 
     # Called by the server.
@@ -144,7 +145,7 @@ class SMTP(aiosmtpd.smtp.SMTP):
         if now:
             self._last_words = decisions.STOPPING
             if not self.conversation.delivering:
-                self._dialogue.cancel()
+                abandon(self._dialogue)
         self._wake()
 
     # The dialogue.
