@@ -16,7 +16,7 @@ import inspect
 import sys
 import types
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -201,7 +201,13 @@ class _Loader(_Finder):
                 self.complain(name, f"{origin}: {problem}")
         self._check_table(name, plugin)
         made = self._construct(name, plugin, origin, options) if len(self.mistakes) == before else None
-        return None if made is None else _instance(name, made, table, origin)
+        if made is None:
+            return None
+        try:
+            return _instance(name, made, table, origin)
+        except Exception as error:  # a declaration may be a property, which runs the plugin's code
+            self.complain(name, f"{origin}: what it declares cannot be read: {type(error).__name__}: {error}")
+            return None
 
     def _options(self, name: str, plugin: Any, origin: str) -> Options | None:
         table, model = self.config.plugin(name), getattr(plugin, "Options", None)
@@ -350,9 +356,11 @@ def _complain_of_twins(loader: _Loader, instances: Mapping[str, Instance]) -> No
 
 
 def _grants(plugin: Any) -> frozenset[str]:
-    """What a plugin declares as ``grants``: one name or several."""
+    """What a plugin declares as ``grants``: one name or several. Of what is neither, ``problems_of`` complains."""
     declared = getattr(plugin, "grants", ())
-    return frozenset((declared,) if isinstance(declared, str) else declared)
+    names = (declared,) if isinstance(declared, str) else declared
+    named = isinstance(names, Collection) and all(isinstance(name, str) for name in names)
+    return frozenset(names) if named else frozenset()
 
 
 def _instance(name: str, plugin: Any, table: Any, origin: str) -> Instance:
@@ -434,8 +442,11 @@ def _problems_of_kind(phase: str, is_async: bool, marks: Mapping[str, Any]) -> I
 
 
 def _problems_of_declarations(plugin: Any) -> Iterator[str]:
-    for grant in sorted(_grants(plugin)):
+    grants = _grants(plugin)
+    if not grants and bool(getattr(plugin, "grants", None)):
+        yield f"its grants is neither a name nor several; there are {', '.join(GRANTS)}"
+    for grant in sorted(grants):
         if grant not in GRANTS:
             yield f"it declares the grant {grant!r}; there are {', '.join(GRANTS)}"
-    if getattr(plugin, "on_error", "defer") not in {"defer", "pass"}:
+    if getattr(plugin, "on_error", "defer") not in ("defer", "pass"):
         yield 'its on_error is neither "defer" nor "pass"'

@@ -315,6 +315,20 @@ def body(hook: str, declarations: str = "") -> str:
             body("@hookimpl\n    def mail(self): ...", "on_error = 'accept'"),
             'its on_error is neither "defer" nor "pass"',
         ),
+        (body("@hookimpl\n    def mail(self): ...", "on_error = []"), 'its on_error is neither "defer" nor "pass"'),
+        (
+            body("@hookimpl\n    def mail(self): ...", "grants = 5"),
+            "its grants is neither a name nor several; there are recipients, logins, delivery",
+        ),
+        (body("@hookimpl\n    def mail(self): ...", "grants = ('delivery', [])"), "its grants is neither a name nor"),
+        (
+            body("@hookimpl\n    def mail(self): ...", "longest_wait = 'soon'"),
+            "what it declares cannot be read: ValueError: could not convert string to float: 'soon'",
+        ),
+        (
+            body("@hookimpl\n    def mail(self): ...", "longest_wait = property(lambda self: 1 / 0)"),
+            "what it declares cannot be read: ZeroDivisionError: division by zero",
+        ),
         (body("@hookimpl\n    def mail(self): ...", "Options = dict"), "its Options is no gatepost.Options"),
     ],
 )
