@@ -88,7 +88,7 @@ async def test_a_refusal_a_message_and_the_end_of_a_session_are_a_line_each(star
     assert (refused["plugin"], refused["sender"]) == ("access", "bad@example.org")
     assert (accepted["plugin"], accepted["recipients"]) == ("discard", ["b@example.test"])
     assert taken.decode().strip() == accepted["outcome"] and accepted["id"] in accepted["outcome"]
-    assert refused["session"] == accepted["session"] == ended["id"]
+    assert refused["session"] == accepted["session"] == ended["session"] and "id" not in ended
     assert ended["seconds"] >= 0.2
     logged = [datetime.fromisoformat(line["timestamp"]) for line in gate.log]
     assert logged == sorted(logged) and {time.utcoffset() for time in logged} == {timedelta(0)}
