@@ -62,12 +62,12 @@ def settle(ruling: Ruling, envelope: Envelope) -> None:
     answers: Delivered = envelope.answers
     refused = {recipient: said for recipient, said in answers.items() if said[1].refuses}
     pending = envelope.pending
-    if not refused and not pending:
+    if not refused and not pending and answers:
         texts = dict.fromkeys(decision.text for _, decision in answers.values() if decision.text)
         ruling.decide(Decision(Action.ACCEPT, "; ".join(texts)), _first_plugin(answers))
         return
     later = {recipient: said for recipient, said in refused.items() if not said[1].permanent}
-    if pending and not later:
+    if not later and (pending or not answers):
         ruling.decide(NOBODY_TOOK_IT, "gatepost")
         return
     chosen = later or refused

@@ -340,3 +340,15 @@ async def test_the_record_says_how_long_the_hand_over_took_and_not_the_session()
     assert accepted.seconds == accepted.rulings[-1].seconds < 60
     await client.close()
     assert policy.events.records[-1].seconds >= 60
+
+
+class Forgets:
+    """Loses the recipients, as no plugin should."""
+
+    @hookimpl
+    def message(self, envelope: Any) -> None:
+        envelope.recipients = []
+
+
+async def test_a_message_for_nobody_is_never_said_to_be_queued() -> None:
+    assert (await send(policy_of(Forgets(), delivering()), "b")).code == 451
