@@ -28,7 +28,7 @@ def unmet(package: str) -> str:
         if requirement.name.lower() == US and not any(
             wanted.contains(version, prereleases=True) for version in (ours, Version(ours).base_version)
         ):
-            return str(wanted)
+            return ",".join(sorted(map(str, wanted), reverse=True))  # the lower bound first
     return ""
 
 

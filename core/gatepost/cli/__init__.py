@@ -20,6 +20,7 @@ COMMANDS = {
     "serve": "serve",
     "init": "init",
     "check": "check",
+    "config": "config",
     "plugins": "plugins",
     "try": "try_",
     "explain": "explain",

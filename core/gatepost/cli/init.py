@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 WIDTH = 110
 
 HEAD = """\
+#:schema ./gatepost.schema.json
+# The line above lets an editor complete and check this file. Make what it names, and make it again when plugins come
+# or go: gatepost config schema > gatepost.schema.json
+#
 # The configuration of gatepost. "gatepost init" has written it; from here on it is yours.
 #
 # A line such as "#idle = "5m"" shows a key with its default: take the # away to write another value. One without a

@@ -53,7 +53,7 @@ def page_of(plugin: Any) -> dict[str, Any]:
     options = getattr(plugin, "Options", None)
     grants = getattr(plugin, "grants", ())
     return {
-        "doc": _documentation(plugin),
+        "doc": documentation(plugin),
         "grants": grants if isinstance(grants, str) else ", ".join(grants),
         "on_error": getattr(plugin, "on_error", "defer"),
         "skip_trusted": bool(getattr(plugin, "skip_trusted", False)),
@@ -69,7 +69,7 @@ def page_of(plugin: Any) -> dict[str, Any]:
     }
 
 
-def _documentation(plugin: Any) -> str:
+def documentation(plugin: Any) -> str:
     """The module's docstring, which is the plugin's page in the manual; else that of the class."""
     # A local file is in no table of modules; its functions know it all the same.
     own = next((each for each in vars(plugin).values() if inspect.isfunction(each)), None)

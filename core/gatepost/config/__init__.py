@@ -112,7 +112,7 @@ def survey(path: Path | None, environ: Mapping[str, str]) -> tuple[Config | None
         mistakes = _lay_files(layers, path)
     is_whole = not mistakes
     mistakes += _lay_environment(layers, environ)
-    source = Source(folder, environ, name, layers.places)
+    source = Source(folder, environ, name, layers.places, layers.merged)
     config, wrong = _validated(layers.merged, source)
     mistakes += [
         Mistake(*source.locate(complaint.path), dotted_key(complaint.path), complaint.message)

@@ -30,6 +30,8 @@ class Source:
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
     name: str = "configuration"
     places: Mapping[KeyPath, Place] = field(default_factory=dict, repr=False)
+    tables: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """All that was written, laid together."""
 
     def locate(self, path: KeyPath) -> Place:
         """The place of a key, or of the nearest table around it that was written."""

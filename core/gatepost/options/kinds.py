@@ -46,19 +46,23 @@ def shown(value: object) -> str:
 
 def as_toml(value: object) -> str:
     """The value as one line of TOML, cut at 80 characters. For messages and manuals, not for files."""
+    text = toml_value(value)
+    return text if len(text) <= 80 else text[:79] + "…"
+
+
+def toml_value(value: object) -> str:
+    """The value as one line of TOML; "none" for None, which TOML has not."""
     match value:
         case Mapping():
-            pairs = ", ".join(f"{dotted_key((key,))} = {as_toml(part)}" for key, part in value.items())
-            text = f"{{ {pairs} }}" if pairs else "{}"
+            pairs = ", ".join(f"{dotted_key((key,))} = {toml_value(part)}" for key, part in value.items())
+            return f"{{ {pairs} }}" if pairs else "{}"
         case None:
-            text = "none"
+            return "none"
         case list() | tuple():
-            text = "[" + ", ".join(as_toml(part) for part in value) + "]"
-        case str() | bool() | int() | float():
-            text = json.dumps(value, ensure_ascii=False)
-        case _:
-            text = str(value)
-    return text if len(text) <= 80 else text[:79] + "…"
+            return "[" + ", ".join(map(toml_value, value)) + "]"
+        case str() | bool() | int():
+            return json.dumps(value, ensure_ascii=False)
+    return str(value)
 
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
@@ -113,7 +117,9 @@ Duration = Annotated[
     float,
     BeforeValidator(_seconds),
     PlainSerializer(format_duration, return_type=str, when_used="json"),
-    WithJsonSchema({"type": "string", "pattern": f"^{_DURATION.pattern}$", "x-kind": "duration"}),
+    WithJsonSchema(
+        {"anyOf": [{"type": "string", "pattern": f"^{_DURATION.pattern}$"}, {"const": 0}], "x-kind": "duration"}
+    ),
 ]
 """Seconds. Written as one number and one unit: "500ms", "10s", "5m", "2h", "36d", "1w"; 0 needs no unit."""
 

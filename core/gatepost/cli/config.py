@@ -1,0 +1,120 @@
+"""``gatepost config``: what the configuration says in the end and where it says so, and the schema for editors."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gatepost.cli.printing import config_option, find_config, json_option, print_json, say
+
+if TYPE_CHECKING:
+    from gatepost.config.origins import Entry
+    from gatepost.config.schema import Known
+    from gatepost.config.toml_lines import KeyPath
+
+
+@click.group("config", short_help="Show the merged configuration; print its JSON schema.")
+def command() -> None:
+    """Look at the configuration: what it says in the end, and what it may say."""
+
+
+@command.command("show")
+@config_option
+@json_option
+@click.option("--defaults", is_flag=True, help="Show what holds because nobody wrote it, too.")
+def show(path: Path | None, as_json: bool, defaults: bool) -> None:
+    """Show each value of the configuration with its origin: file and line, or variable. It is TOML.
+
+    Drop-ins and GATEPOST__ variables are laid over the file. Secrets are hidden, and so is every option that its plugin
+    does not describe: it may be a misspelt secret.
+    """
+    from gatepost.config import survey
+    from gatepost.config.origins import entries
+    from gatepost.errors import ConfigError
+    from gatepost.plugins import find
+
+    config, mistakes = survey(find_config(path), os.environ)
+    if config is None:
+        raise ConfigError(mistakes)
+    plugins, broken = find(config, config.plugin_tables)
+    models = {name: getattr(plugin, "Options", None) for name, (plugin, _) in plugins.items()}
+    shown = list(entries(config, models, with_defaults=defaults))
+    if as_json:
+        print_json([{"key": _dotted(entry.path), "value": entry.value, "origin": entry.origin} for entry in shown])
+    else:
+        for line in _toml_lines(shown):
+            click.echo(_printable(line))
+    for mistake in broken:
+        say(f"hidden: {mistake.key}: {mistake.message}", err=True)
+    if mistakes:
+        say(f"The configuration has mistakes ({len(mistakes)}): gatepost check names them.", err=True)
+
+
+@command.command("schema")
+@config_option
+def schema(path: Path | None) -> None:
+    """Print the JSON schema (draft-07) of the configuration, by which an editor completes and checks it.
+
+    It is made from the core, from all installed plugins and from the plugins that the configuration names. Write it
+    beside the configuration, which names it in its first line: #:schema ./gatepost.schema.json
+    """
+    from gatepost.config import Config, survey
+    from gatepost.config.schema import configuration_schema
+    from gatepost.distributions import pins
+    from gatepost.plugins import find, installed
+
+    config, offers = survey(find_config(path), os.environ)[0] or Config(), installed()
+    plugins, broken = find(config, {*config.plugin_tables, *(offer.name for offer in offers)})
+    known = {name: _known(plugin) for name, (plugin, _) in sorted(plugins.items())}
+    made_of = ", ".join(f"{pin.package} {pin.version}" for pin in pins(offer.package for offer in offers))
+    print_json(configuration_schema(known, f'Made by "gatepost config schema" from {made_of}.'))
+    for mistake in broken:
+        say(f"left out: {mistake.message}", err=True)
+
+
+def _known(plugin: Any) -> Known:
+    """What the schema says of a plugin: its options, and the first paragraph of its page."""
+    from gatepost.cli.plugin_page import documentation
+    from gatepost.config.schema import Known
+
+    summary = documentation(plugin).partition("\n\n")[0].replace("\n", " ")
+    return Known(getattr(plugin, "Options", None), summary)
+
+
+def _toml_lines(entries: Iterable[Entry]) -> Iterator[str]:
+    """The entries as tables of TOML, the keys at the top first, each with its origin behind it."""
+    from gatepost.options.kinds import toml_value
+
+    tables: dict[KeyPath, list[Entry]] = {(): []}
+    for entry in entries:
+        tables.setdefault(entry.path if entry.value == {} else entry.path[:-1], []).append(entry)
+    for path, inside in tables.items():
+        if path:
+            yield from (
+                "",
+                f"[{_dotted(path)}]" + "".join(f"  # {each.origin}" for each in inside if each.path == path),
+            )
+        for entry in inside:
+            key = _dotted(entry.path[-1:])
+            if entry.value is None:
+                yield f"# {key} =  # {entry.origin}"
+            elif entry.path != path:
+                yield f"{key} = {toml_value(entry.value)}  # {entry.origin}"
+
+
+def _dotted(path: KeyPath) -> str:
+    from gatepost.options.kinds import dotted_key
+
+    return dotted_key(path)
+
+
+def _printable(line: str) -> str:
+    """What a terminal would obey as TOML escapes it; it can only stand in quotes or in a comment."""
+    return "".join(
+        each if each.isprintable() else f"\\u{ord(each):04x}" if ord(each) < 0x10000 else f"\\U{ord(each):08x}"
+        for each in line
+    )

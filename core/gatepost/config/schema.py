@@ -1,0 +1,107 @@
+"""The JSON schema of ``gatepost.toml``, by which editors complete and check: the core's tables and those of plugins.
+
+It is draft-07, which taplo (and so the usual TOML extensions of editors) and every other checker read. It knows what
+can be seen in one file: keys, kinds of value, what a table requires. What needs the program (is this an address, is
+the file there, does the order make sense) is ``gatepost check``'s. It calls nothing wrong that gatepost takes, but for
+a required key that stands in a drop-in or a variable.
+
+Which plugins there are is not known here; their models are given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.errors import PydanticInvalidForJsonSchema
+
+from gatepost.config.model import Config
+from gatepost.options import CORE_KEYS
+
+DIALECT = "http://json-schema.org/draft-07/schema#"
+
+Schema = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the table of a plugin may hold besides the core's keys: the fields of ``options``, or nothing."""
+
+    options: type[BaseModel] | None
+    summary: str = ""
+
+
+def configuration_schema(plugins: Mapping[str, Known], comment: str = "") -> Schema:
+    """The schema. ``plugins`` has the known tables by their names; any other table of a plugin may hold anything."""
+    whole, definitions = schema_of(Config)
+    properties = definitions.pop("PluginTable")["properties"]
+    core = {key: properties[key] for key in CORE_KEYS}
+    listed = definitions["Plugins"]
+    listed["additionalProperties"] = {"type": "object", "properties": core}
+    for name, known in plugins.items():
+        listed["properties"][name], inner = _table(name, known, core)
+        definitions |= inner
+    top = {"$schema": DIALECT, "$comment": comment, **_draft_07(whole), "title": "gatepost.toml"}
+    return top | {"definitions": {name: _draft_07(part) for name, part in definitions.items()}}
+
+
+def schema_of(model: type[BaseModel], prefix: str = "") -> tuple[Schema, dict[str, Schema]]:
+    """What may be written for a model, and the definitions that this refers to; ``prefix`` keeps their names apart.
+
+    Raises ``PydanticInvalidForJsonSchema`` for a model with a type that has no schema.
+    """
+    schema = model.model_json_schema(ref_template=f"#/definitions/{prefix}{{model}}")
+    definitions = {prefix + name: part for name, part in schema.pop("$defs", {}).items()}
+    if "$ref" in schema:  # a model that contains itself is one of its own definitions
+        schema = definitions[schema["$ref"].removeprefix("#/definitions/")]
+    return schema, definitions
+
+
+def _table(name: str, known: Known, core: Mapping[str, Any]) -> tuple[Schema, dict[str, Schema]]:
+    """The table of one plugin with the definitions of its own; anything may stand in one that has no schema."""
+    table: Schema = {"type": "object", "additionalProperties": False}
+    definitions: dict[str, Schema] = {}
+    if known.options is not None:
+        try:
+            table, definitions = schema_of(known.options, f"{name}.")
+        except PydanticInvalidForJsonSchema:
+            table = {"type": "object"}
+    summary = {"description": known.summary} if known.summary else {}
+    return {**table, **summary, "properties": {**table.get("properties", {}), **core}}, definitions
+
+
+_MAPS = frozenset({"properties", "patternProperties"})
+_LISTS = frozenset({"allOf", "anyOf", "oneOf", "prefixItems"})
+_SCHEMAS = frozenset({"items", "additionalProperties", "propertyNames"})
+_DROPPED = frozenset({"title", "uniqueItems"})
+"""Titles only repeat the key; a set may be written with an element twice."""
+
+
+def _draft_07(schema: Any) -> Any:
+    """A schema that pydantic made (draft 2020-12) in the older words, and without null, which TOML has not."""
+    if not isinstance(schema, dict):
+        return schema
+    made: Schema = {}
+    for key, part in schema.items():
+        if key in _MAPS:
+            made[key] = {name: _draft_07(each) for name, each in part.items()}
+        elif key in _LISTS:
+            made[key] = [_draft_07(each) for each in part if each != {"type": "null"}]
+        elif key in _SCHEMAS:
+            made[key] = _draft_07(part)
+        elif key not in _DROPPED and not (key == "default" and part is None):
+            made[key] = part
+    return _reworded(made)
+
+
+def _reworded(made: Schema) -> Schema:
+    if "prefixItems" in made:
+        rest = {"additionalItems": made.pop("items")} if "items" in made else {}
+        made |= {"items": made.pop("prefixItems"), **rest}
+    if len(made.get("anyOf", ())) == 1:
+        made = {**made.pop("anyOf")[0], **made}
+    if "$ref" in made and len(made) > 1:  # draft-07 reads nothing beside a reference
+        made["allOf"] = [{"$ref": made.pop("$ref")}]
+    return made
