@@ -265,10 +265,11 @@ def load(config: Config, services: Services, recorder: Recorder, threads: Thread
 
     deprecations = []
     for instance, sentence in deprecated(tuple(instances.values())):
-        recorder.event("deprecated", "warning", plugin=instance.name, package=_origin(instance), reason=sentence)
+        whose = {"plugin": instance.name, "package": instance.package, "version": instance.version}
+        recorder.event("deprecated", "warning", **whose, reason=sentence)
+        message = f"{instance.package} {instance.version}".strip() + f": {sentence}"
         place = config.locate(("plugins", instance.name))
-        message = f"{_origin(instance)}: {sentence}"
-        deprecations.append(Mistake(place.where, place.line, f"plugins.{instance.name}", message))
+        deprecations.append(Mistake(*place, f"plugins.{instance.name}", message))
     return Policy(
         instances=instances,
         gates={name: gate(order) for name, order in orders.items()},
@@ -323,22 +324,18 @@ def register(instances: Sequence[Instance]) -> pluggy.PluginManager:
     return manager
 
 
-def deprecated(instances: Sequence[Instance], specs: type = Hookspecs) -> Iterator[tuple[Instance, str]]:
-    """Every phase and argument that an instance takes and that ``specs`` mark as going away, as a sentence.
+def deprecated(instances: Sequence[Instance]) -> Iterator[tuple[Instance, str]]:
+    """Every phase and argument that an instance takes and that will go away, as a sentence.
 
-    They are marked where they are specified, with pluggy's ``warn_on_impl`` and ``warn_on_impl_args``.
+    These are marked in ``Hookspecs``, with pluggy's ``warn_on_impl`` and ``warn_on_impl_args``.
     """
     manager = pluggy.PluginManager(PROJECT)
-    manager.add_hookspecs(specs)
+    manager.add_hookspecs(Hookspecs)
     for instance in instances:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", DeprecationWarning)
             manager.register(instance.plugin, name=instance.name)
         yield from ((instance, str(each.message)) for each in caught if issubclass(each.category, DeprecationWarning))
-
-
-def _origin(instance: Instance) -> str:
-    return f"{instance.package} {instance.version}".strip()
 
 
 def _order(config: Config, own: Sequence[str] | None) -> tuple[str, ...]:

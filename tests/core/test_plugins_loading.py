@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
 
+import pluggy
 import pytest
 
-from gatepost import NextHops, deny, hookimpl
+from gatepost import HOOKS_VERSION, NextHops, deny, hookimpl
 from gatepost import config as configuration
 from gatepost.errors import ConfigError
+from gatepost.hookspecs import PROJECT, Hookspecs
 from gatepost.plugins import Policy as Loaded
-from gatepost.plugins import Services, installed, load, make_gate
-from tests.policy import Policy, instance
+from gatepost.plugins import Services, deprecated, find, installed, load, make_gate
+from tests.policy import Events, Policy, instance
 
 HEAD = "from __future__ import annotations\nfrom gatepost import *\nfrom gatepost import hookimpl, deny\n"
 GOOD = """
@@ -32,9 +35,17 @@ class Site:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.toml = folder / "gatepost.toml"
+        self.events = Events()
 
     def install(
-        self, plugin: str, body: str = GOOD, *, package: str = "", version: str = "1.0", target: str = ""
+        self,
+        plugin: str,
+        body: str = GOOD,
+        *,
+        package: str = "",
+        version: str = "1.0",
+        target: str = "",
+        requires: Iterable[str] = (),
     ) -> None:
         """Install a package that offers ``plugin`` as ``module:Plugin`` of ``body``."""
         package = package or f"gatepost-{plugin}"
@@ -42,7 +53,8 @@ class Site:
         (self.folder / f"{module}.py").write_text(HEAD + textwrap.dedent(body))
         facts = self.folder / f"{package.replace('-', '_')}-{version}.dist-info"
         facts.mkdir()
-        (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n")
+        required = "".join(f"Requires-Dist: {each}\n" for each in requires)
+        (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n{required}")
         target = target or f"{module}:Plugin"
         (facts / "entry_points.txt").write_text(f"[gatepost.plugins]\n{plugin} = {target.format(module=module)}\n")
 
@@ -62,7 +74,7 @@ class Site:
             next_hop=NextHops(policy.clock, "mx.example.org"),
             log=lambda name: name,  # type: ignore[arg-type, return-value]
         )
-        return load(configuration.load(self.toml, {}), services, policy.events)
+        return load(configuration.load(self.toml, {}), services, self.events)
 
     def mistakes(self, toml: str) -> list[str]:
         with pytest.raises(ConfigError) as caught:
@@ -365,6 +377,160 @@ def test_two_packages_that_offer_one_name_are_both_named(site: Site) -> None:
     assert mistake.endswith(
         "thing is offered by two packages, gatepost-rival 0.3 and gatepost-thing 1.0; uninstall one"
     )
+
+
+def test_a_package_that_offers_the_name_of_a_built_in_plugin_stops_the_start_with_both_names(site: Site) -> None:
+    site.install("dnsbl", version="0.3")
+    (mistake,) = site.mistakes(f'{LISTEN}[plugins]\norder = ["dnsbl"]\n[plugins.dnsbl]\nzones = {{ a = 1 }}')
+    ours = installed_version("gatepost")
+    assert mistake.endswith(f"dnsbl is offered by two packages, gatepost {ours} and gatepost-dnsbl 0.3; uninstall one")
+
+
+def test_two_packages_with_one_name_do_no_harm_while_nobody_names_it(site: Site) -> None:
+    site.install("thing", package="gatepost-thing")
+    site.install("thing", package="gatepost-rival")
+    site.install("other")
+    assert site.load(f'{LISTEN}[plugins]\norder = ["other"]').default.order("mail") == ("other",)
+
+
+# Made for another gatepost
+
+
+OURS = installed_version("gatepost")
+
+
+@pytest.mark.parametrize("requirement", ["gatepost>=99", "gatepost>=99,<100", "Gatepost ~= 99.1"])
+def test_a_plugin_made_for_a_newer_gatepost_is_refused_before_it_is_imported(site: Site, requirement: str) -> None:
+    site.install("thing", "raise RuntimeError('was imported')", version="2.5", requires=[requirement])
+    wanted = requirement[len("gatepost") :].replace(" ", "")
+    assert site.mistakes(ONE) == [
+        f"gatepost.toml:4: plugins.thing: thing of gatepost-thing 2.5 is made for gatepost {wanted}, and this is {OURS}"
+    ]
+
+
+def test_a_plugin_made_for_an_older_gatepost_only_is_refused_too(site: Site) -> None:
+    site.install("thing", requires=["gatepost<0.0.1"])
+    (mistake,) = site.mistakes(ONE)
+    assert mistake.endswith(f"is made for gatepost <0.0.1, and this is {OURS}")
+
+
+@pytest.mark.parametrize(
+    "requirement",
+    [
+        "gatepost",
+        f"gatepost>={OURS}",
+        f"gatepost[new]=={OURS}",
+        "gatepost>=99; python_version < '3'",
+        "gatepost>=99; extra == 'testing'",
+        "gatepost-other>=99",
+        "gatepost is nice",
+    ],
+)
+def test_a_plugin_whose_requirements_are_met_or_do_not_count_is_taken(site: Site, requirement: str) -> None:
+    site.install("thing", requires=[requirement])
+    assert site.load(ONE).default.order("mail") == ("thing",)
+
+
+@pytest.mark.parametrize(
+    ("ours", "requirement", "is_met"),
+    [
+        ("0.4.0.dev1", "gatepost>=0.4,<0.5", True),
+        ("0.4.0rc1", "gatepost>=0.4", True),
+        ("0.4.0.dev1", "gatepost>=0.4.1", False),
+        ("0.4.1.dev1", "gatepost==0.4.0", False),
+    ],
+)
+def test_a_pre_release_counts_as_what_it_leads_to(
+    site: Site, monkeypatch: pytest.MonkeyPatch, ours: str, requirement: str, is_met: bool
+) -> None:
+    site.install("thing", requires=[requirement])
+    monkeypatch.setattr("importlib.metadata.version", lambda name: ours)
+    if is_met:
+        assert site.load(ONE).default.order("mail") == ("thing",)
+    else:
+        assert site.mistakes(ONE)[0].endswith(f"and this is {ours}")
+
+
+def test_a_class_made_for_later_hooks_is_refused_with_that_sentence_only(site: Site) -> None:
+    later = f"hooks_version = {HOOKS_VERSION + 1}"
+    site.install("thing", body("@hookimpl\n    def dream(self, session, depth): ...", later), version="2.5")
+    assert site.mistakes(ONE + '[plugins.thing]\ndepth = "all"') == [
+        f"gatepost.toml:5: plugins.thing: gatepost-thing 2.5: it is made for hooks version {HOOKS_VERSION + 1}, "
+        f"and this gatepost has {HOOKS_VERSION}: a newer one is needed"
+    ]
+
+
+def test_a_local_file_made_for_later_hooks_is_refused_too(site: Site) -> None:
+    site.file("mine.py", f"hooks_version = {HOOKS_VERSION + 1}\n@hookimpl\ndef dream(session): ...")
+    (mistake,) = site.mistakes(ONE + '[plugins.thing]\nuse = "mine.py"')
+    assert "mine.py: it is made for hooks version" in mistake
+
+
+def test_a_class_made_for_these_hooks_is_taken(site: Site) -> None:
+    site.install("thing", body("@hookimpl\n    def mail(self): ...", f"hooks_version = {HOOKS_VERSION}"))
+    assert site.load(ONE).default.order("mail") == ("thing",)
+
+
+# What goes away
+
+
+class OldSpecs(Hookspecs):
+    """The phases of a gatepost that is about to lose one, and an argument of another."""
+
+    @pluggy.HookspecMarker(PROJECT)(warn_on_impl=DeprecationWarning("vrfy is asked no more from 9.0 on"))
+    def vrfy(self, session: Any, argument: str) -> Any: ...
+
+    @pluggy.HookspecMarker(PROJECT)(
+        warn_on_impl_args={"sender": DeprecationWarning("mail gives no sender from 9.0 on: see envelope.sender")}
+    )
+    def mail(self, session: Any, envelope: Any, sender: Any, parameters: Any) -> Any: ...
+
+
+OLD = """
+class Plugin:
+    @hookimpl
+    def mail(self, sender): return None
+    @hookimpl
+    def vrfy(self): return None
+"""
+
+
+def test_a_plugin_that_uses_what_goes_away_is_named_once_and_works(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gatepost.plugins.Hookspecs", OldSpecs)
+    site.install("thing", OLD, version="2.5")
+    site.install("good", body("@hookimpl\n    def mail(self, session): ..."))
+    policy = site.load(
+        f'{LISTEN}[listen.b]\nbind = ["127.0.0.1:2526"]\nplugins = ["thing"]\n[plugins]\norder = ["good", "thing"]'
+    )
+    assert policy.default.order("mail") == ("good", "thing")
+    sentences = ["vrfy is asked no more from 9.0 on", "mail gives no sender from 9.0 on: see envelope.sender"]
+    assert {str(each) for each in policy.deprecations} == {
+        f"{site.toml}:7: plugins.thing: gatepost-thing 2.5: {sentence}" for sentence in sentences
+    }
+    assert sorted(site.events.named("deprecated"), key=lambda facts: str(facts["reason"]), reverse=True) == [
+        {"plugin": "thing", "package": "gatepost-thing", "version": "2.5", "reason": sentence} for sentence in sentences
+    ]
+
+
+def test_nothing_of_the_present_hooks_goes_away(site: Site) -> None:
+    site.install("thing", OLD)
+    assert list(deprecated(tuple(site.load(ONE).instances.values()))) == []
+
+
+# Found without being made
+
+
+def test_plugins_are_found_by_table_or_installed_name_and_not_made(site: Site) -> None:
+    site.install("thing", body("@hookimpl\n    def mail(self): ...", "def __init__(self): raise ValueError"))
+    site.file("mine.py", GOOD)
+    site.toml.write_text('[plugins.own]\nuse = "mine.py"\n[plugins.again]\nuse = "thing"\n')
+    found, mistakes = find(configuration.load(site.toml, {}), ["own", "again", "thing", "nonesuch"])
+    assert {name: origin for name, (_, origin) in found.items()} == {
+        "own": str(site.folder / "mine.py"),
+        "again": "gatepost-thing 1.0",
+        "thing": "gatepost-thing 1.0",
+    }
+    assert [mistake.key for mistake in mistakes] == ["plugins.nonesuch"]
 
 
 def test_a_missing_plugin_is_named_with_the_nearest_one(site: Site) -> None:
