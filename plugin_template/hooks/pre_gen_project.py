@@ -10,15 +10,17 @@ import re
 import sys
 
 NAME = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
-LONGEST = {"name": 30, "description": 100, "author": 80}
+LONGEST = {"name": 25, "description": 100, "author": 80}
 """Characters: so that no line of the package that holds an answer becomes longer than its linter allows."""
 
 BUILT_IN = ("access", "discard", "dnsbl", "earlytalker", "forward", "greylist", "maildir", "recipients")
 """Two packages that offer one name stop the start of a gate."""
 TAKEN = ("builtin", "gatepost", "order", "plugin", "plugins", "testing")
 """What would be read as something of gatepost's own."""
-IMPORTED = ("address", "annotated", "decision", "duration", "field", "message", "network", "options", "session", "store")
-"""The plugin's class may not be called as what it imports."""
+OTHERS = frozenset(
+    "Address Annotated Decision Domain Duration Field Message Network Options Session Store StringConstraints".split()
+)
+"""What stands beside the plugin's class in its module, so that the class may not be called so."""
 
 SPECIAL = re.compile(r"[\"\\{}<>]")
 """What would end a string of TOML or Python, or begin something of a template or of Markdown."""
@@ -50,7 +52,7 @@ def objection_to_name(name: str) -> str:
     if name.startswith("gatepost_"):
         return f'Leave "gatepost_" away: the package will be called gatepost-… by itself ("{name[9:]}").'
     class_name = name.title().replace("_", "")
-    if name in TAKEN or name in IMPORTED or hasattr(builtins, class_name) or keyword.iskeyword(class_name):
+    if name in TAKEN or class_name in OTHERS or hasattr(builtins, class_name) or keyword.iskeyword(class_name):
         return f'"{name}" is taken: it means something else to gatepost or to Python.'
     return ""
 

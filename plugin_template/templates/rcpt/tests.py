@@ -1,0 +1,47 @@
+"""Whom {{ cookiecutter.name }} slows down, and whom not. What drives it comes with gatepost: gatepost.testing."""
+
+import pytest
+from gatepost.testing import Policy, instance
+
+from {{ cookiecutter.__module }} import {{ cookiecutter.__class }}, {{ cookiecutter.__class }}Options
+
+TWO_AN_HOUR = instance({{ cookiecutter.__class }}, limit=2, window="1h")
+
+
+async def codes(gate: Policy, client: str, recipients: int) -> list[int]:
+    """The codes that a client gets which names so many recipients."""
+    session = await gate.connect(client)
+    await session.ehlo()
+    await session.mail()
+    return [(await session.rcpt(f"b{number}@example.org")).code for number in range(recipients)]
+
+
+async def test_a_client_with_too_many_recipients_is_told_to_come_back(policy: type[Policy]) -> None:
+    gate = policy(TWO_AN_HOUR)
+    assert await codes(gate, "192.0.2.1", 3) == [250, 250, 450]
+    assert await codes(gate, "192.0.2.1", 1) == [450]
+
+
+async def test_another_client_is_not_slowed_down(policy: type[Policy]) -> None:
+    gate = policy(TWO_AN_HOUR)
+    await codes(gate, "192.0.2.1", 3)
+    assert await codes(gate, "192.0.2.2", 2) == [250, 250]
+
+
+async def test_the_count_begins_anew_after_the_window(policy: type[Policy]) -> None:
+    gate = policy(TWO_AN_HOUR)
+    await codes(gate, "192.0.2.1", 3)
+    await gate.clock.advance("1h")
+    assert await codes(gate, "192.0.2.1", 2) == [250, 250]
+
+
+async def test_nobody_is_slowed_down_while_the_store_fails(policy: type[Policy]) -> None:
+    gate = policy(TWO_AN_HOUR)
+    gate.store.broken = True
+    assert await codes(gate, "192.0.2.1", 3) == [250, 250, 250]
+
+
+@pytest.mark.parametrize("wrong", [{"limit": 0}, {"limit": "many"}, {"window": "0s"}, {"window": "soon"}])
+def test_a_limit_or_window_of_nothing_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="limit|window"):
+        {{ cookiecutter.__class }}Options.model_validate(wrong)
