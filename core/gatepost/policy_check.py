@@ -29,7 +29,7 @@ from gatepost.plugins import Policy, make_gate
 from gatepost.rehearsal import HastyClock, Rehearsal
 from gatepost.services.store import MemoryBackend
 from gatepost.site import Site
-from gatepost.sockets import account_of
+from gatepost.sockets import account_of, is_loopback
 from gatepost.spool import Spool
 
 STRANGER = "192.0.2.1"
@@ -52,7 +52,7 @@ class Finding:
 
 async def findings(policy: Policy, config: Config) -> list[Finding]:
     """All that is remarkable about a policy that could be loaded, errors first."""
-    found = [Finding(warning, is_error=False) for warning in config.warnings]
+    found = [Finding(warning, is_error=warning.key == "listen") for warning in config.warnings]
     found += _accounts(config)
     for name, gate in (policy.gates or {"": policy.default}).items():
         look = _Look(config, name, gate)
@@ -60,17 +60,24 @@ async def findings(policy: Policy, config: Config) -> list[Finding]:
         found += look.never_reached()
         found += look.next_hops()
         found += look.observed_waiting()
+        found += look.misplaced()
         found += await look.open_relay()
     return sorted(dict.fromkeys(found), key=lambda finding: not finding.is_error)
 
 
 def _accounts(config: Config) -> Iterator[Finding]:
-    """An account to run as that this machine has not got: the start would fail."""
+    """An account to run as that this machine has not got, or none although root may not serve: the start would fail."""
     if config.user is not None:
         try:
             account_of(config.user)
         except GatepostError as error:
             yield Finding(Mistake(*config.locate(("user",)), "user", str(error)))
+        return
+    for name, listener in config.listeners.items():
+        if not all(is_loopback(address) for address in listener.bind):
+            path = ("listen", name, "bind")
+            message = 'root does not serve it: without user = "…" another account must start the gate'
+            yield Finding(Mistake(*config.locate(path), dotted_key(path), message), is_error=False)
 
 
 def granted(policy: Policy) -> dict[str, tuple[str, ...]]:
@@ -153,6 +160,21 @@ class _Look:
                 wait = format_duration(hook.instance.longest_wait)
                 message = f"it is only observed, but clients wait for it all the same, up to {wait}"
                 yield self._finding(("plugins", hook.name, "mode"), message, is_error=False)
+
+    def misplaced(self) -> Iterator[Finding]:
+        """One that spares trusted clients before one that says who is trusted; one that remembers whom nobody knows."""
+        instances = self.gate.instances
+        trusting = [place for place, instance in enumerate(instances) if _declared(instance, "trusts", False)]
+        vouching = [place for place, instance in enumerate(instances) if instance.may_grant("rcpt")]
+        for place, instance in enumerate(instances):
+            if instance.skip_trusted and trusting and place < trusting[-1]:
+                says = instances[trusting[-1]].name
+                message = f"it spares trusted clients, but {says}, which says who is trusted, stands behind it"
+                yield self._finding(self._order, f"{instance.name}: {message}", is_error=False)
+            if _declared(instance, "wants_vouched", False) and vouching and place < vouching[0]:
+                knows = instances[vouching[0]].name
+                message = f"it remembers mailboxes that do not exist, since {knows} stands behind it"
+                yield self._finding(self._order, f"{instance.name}: {message}", is_error=False)
 
     async def open_relay(self) -> list[Finding]:
         """Ask those who may vouch, and nobody else, for recipients that only a relay would take."""

@@ -87,6 +87,8 @@ class Server:
 
     async def start(self) -> None:
         """Load, bind, drop privileges, open, and accept clients. Raises ``GatepostError`` with a sentence."""
+        if not self.config.listeners:
+            raise GatepostError('nobody listens; write [listen.smtp] with bind = ["0.0.0.0:25"]')
         self._heed_signals()
         policy = load(self.config, self._services, self.recorder, self._threads)
         most = min(self.config.limits.connections, raise_descriptor_limit())
@@ -181,7 +183,10 @@ class Server:
             return
         for name, listener in self.listeners.items():
             listener.gate = policy.gates[name]
-        self.recorder.event("reloaded", order=list(changed.order))
+        ignored = _needs_restart(self.config, changed)
+        self.recorder.event(
+            "reloaded", "warning" if ignored else "info", order=list(changed.order), needs_restart=ignored
+        )
         await self._retire(self._policies[:-1])
 
     async def _retire(self, policies: Sequence[tuple[Policy, Jobs]]) -> None:
@@ -199,7 +204,8 @@ class Server:
 
     async def close(self) -> None:
         """Stop in good order. Returns when the last session has ended and everything is closed."""
-        self.recorder.event("stopping", connected=sum(len(each.connected) for each in self.listeners.values()))
+        if self._asyncio_servers:
+            self.recorder.event("stopping", connected=sum(len(each.connected) for each in self.listeners.values()))
         for server in self._asyncio_servers:
             server.close()
         for listener in self.listeners.values():
@@ -237,7 +243,8 @@ class Server:
         await self._resolver.close()
         await self._store.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
-        self.recorder.event("stopped")
+        if self._asyncio_servers:
+            self.recorder.event("stopped")
         self.recorder.close()
 
 
@@ -245,6 +252,24 @@ def _same_listeners(listeners: Mapping[str, Listener], policy: Policy) -> None:
     if listeners.keys() != policy.gates.keys():
         names = ", ".join(sorted(listeners.keys() ^ policy.gates.keys()))
         raise GatepostError(f"listeners were added or removed ({names}): that needs a restart")
+
+
+def _needs_restart(running: Config, changed: Config) -> list[str]:
+    """The keys outside the policy that differ: a reload does not take them up."""
+    policy = {"plugins": True, "score": True, "listeners": {"__all__": {"plugins"}}}
+    old, new = (_flat(each.model_dump(mode="json", exclude=policy, by_alias=True)) for each in (running, changed))
+    return sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+
+
+def _flat(table: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    """The values of nested tables by their dotted keys."""
+    flat: dict[str, object] = {}
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
 
 
 def _factory(listener: Listener) -> Callable[[], Pregreet]:

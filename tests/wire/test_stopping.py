@@ -331,3 +331,16 @@ class TestServer:
             await until(lambda: not any(each.connected for each in server.listeners.values()))
             await server.reload()
             assert (tmp_path / "seen").read_text() == "disconnect\nshutdown\nshutdown\n"
+
+    async def test_what_a_reload_does_not_take_up_is_named(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The administrator must not believe that it took effect."""
+        async with self.serving(tmp_path) as server:
+            reloaded: list[dict[str, object]] = []
+            monkeypatch.setattr(server.recorder, "event", lambda name, *level, **facts: reloaded.append(facts))
+            path = tmp_path / "gatepost.toml"
+            await server.reload()
+            path.write_text('hostname = "other.example.org"\n' + path.read_text() + "[limits]\nrecipients = 5\n")
+            await server.reload()
+            assert [facts["needs_restart"] for facts in reloaded] == [[], ["hostname", "limits.recipients"]]

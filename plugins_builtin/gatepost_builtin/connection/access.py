@@ -218,6 +218,7 @@ class Access:
 
     Options = AccessOptions
     on_error = "defer"
+    trusts = True
 
     def __init__(self, options: AccessOptions, clock: Clock, log: Log) -> None:
         self.clock = clock

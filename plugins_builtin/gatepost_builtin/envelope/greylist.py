@@ -93,6 +93,7 @@ class Greylist:
     Options = GreylistOptions
     on_error = "pass"
     skip_trusted = True
+    wants_vouched = True
 
     def __init__(self, options: GreylistOptions, store: Store, clock: Clock) -> None:
         self.options = options

@@ -125,7 +125,7 @@ def granting(grants: str, phase: str, **more: str) -> str:
     )
 
 
-INSTALLED = ("recipients", "discard", "earlytalker", "forward")
+INSTALLED = ("recipients", "discard", "earlytalker", "forward", "access", "greylist")
 
 
 def policy(*order: str, **tables: str) -> str:
@@ -276,6 +276,31 @@ def test_an_observed_plugin_that_makes_clients_wait_is_a_warning(folder: Folder)
         ":10: plugins.earlytalker.mode: it is only observed, but clients wait for it all the same, up to 9s"
         in result.stdout
     )
+
+
+def warnings(folder: Folder, text: str) -> list[str]:
+    """What ``check`` warns of in a configuration that it lets pass."""
+    found = facts("check", "--config", folder.write(text))
+    assert found["errors"] == []
+    return [warning["message"] for warning in found["warnings"]]
+
+
+def test_one_that_spares_trusted_clients_stands_behind_the_one_that_trusts(folder: Folder) -> None:
+    told = "earlytalker: it spares trusted clients, but access, which says who is trusted, stands behind it"
+    tables = {"access": 'allow = [{ network = "192.0.2.0/24" }]'}
+    assert told in warnings(folder, policy("earlytalker", "access", "recipients", "discard", **tables))
+    assert warnings(folder, policy("access", "earlytalker", "recipients", "discard", **tables)) == []
+
+
+def test_one_that_remembers_mailboxes_stands_behind_the_one_that_knows_them(folder: Folder) -> None:
+    told = "greylist: it remembers mailboxes that do not exist, since recipients stands behind it"
+    assert told in warnings(folder, policy("greylist", "recipients", "discard"))
+    assert warnings(folder, policy("recipients", "greylist", "discard")) == []
+
+
+def test_nobody_listens(folder: Folder) -> None:
+    found = errors(folder, policy("recipients", "discard").replace(LISTEN, ""))
+    assert [error["key"] for error in found] == ["listen"]
 
 
 def test_a_table_that_no_order_names_is_a_warning(folder: Folder) -> None:
