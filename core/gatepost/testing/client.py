@@ -1,0 +1,160 @@
+"""A client of a test's policy: says commands without a socket, hears replies, and lets virtual time pass.
+
+It drives the very conversation that the doors drive, so a reply here is the reply on the wire. RFC 5321 §3 (commands).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
+
+from gatepost import decisions
+from gatepost.decisions import PHASE_CODES
+from gatepost.rehearsal import Rehearsal
+from gatepost.rulings import Record, Ruling
+from gatepost.session import Session
+from gatepost.testing.clock import wait_for
+from gatepost.testing.reply import Reply
+
+if TYPE_CHECKING:
+    from gatepost.gate import Gate
+    from gatepost.testing.policy import Policy
+
+MESSAGE = b"From: a@example.com\r\nTo: b@example.org\r\nSubject: hello\r\n\r\nHello.\r\n"
+"""A message as it is sent when a test does not care which."""
+
+
+class Client:
+    """One client, made by ``Policy.connect``."""
+
+    def __init__(
+        self, policy: Policy, gate: Gate, address: str, *, talks_early: bool, listener: str, port: int
+    ) -> None:
+        self.policy = policy
+        self.rehearsal = Rehearsal(gate, policy.site, address, talks_early=talks_early, listener=listener)
+        self.session: Session = self.rehearsal.session
+        """The session as plugins see it, with its ``envelope``."""
+        self.session.port = port
+        self.banner: Reply
+        """The first reply: the greeting, or a refusal."""
+        self.waited = 0.0
+        """Virtual seconds that the last command took."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection is closed, by whomever."""
+        return self.rehearsal.closed
+
+    async def connect(self) -> Reply:
+        """Connect; done by ``Policy.connect``."""
+        self.banner = await self._heard(self.rehearsal.connect())
+        return self.banner
+
+    async def say(self, line: str | bytes, *, behind: bool = False) -> Reply:
+        """Say a command line, given without its line end. ``behind``: the client has sent more already.
+
+        Raises ``AssertionError`` when the gate has closed the connection, and when a plugin asked DNS what the test
+        has no answer for.
+        """
+        self._check_open(line)
+        return await self._heard(self.rehearsal.say(line, behind=behind))
+
+    async def ehlo(self, name: str = "client.example.com") -> Reply:
+        """EHLO."""
+        return await self.say(f"EHLO {name}")
+
+    async def helo(self, name: str = "client.example.com") -> Reply:
+        """HELO."""
+        return await self.say(f"HELO {name}")
+
+    async def mail(self, sender: str = "a@example.com", parameters: str = "") -> Reply:
+        """MAIL with the sender, given without brackets ("" is the null reverse-path), and ESMTP parameters."""
+        return await self.say(f"MAIL FROM:<{sender}> {parameters}".strip())
+
+    async def rcpt(self, recipient: str = "b@example.org") -> Reply:
+        """RCPT with the recipient, given without brackets."""
+        return await self.say(f"RCPT TO:<{recipient}>")
+
+    async def data(self, content: bytes = MESSAGE) -> Reply:
+        """DATA and the message: the reply to the final dot, or to DATA when that is refused.
+
+        The content is sent as it stands, dot-stuffed and ended. ``queued`` and ``reset`` have run when this returns.
+        """
+        reply = await self.say("DATA")
+        return await self._heard(self.rehearsal.send(content)) if reply.code == 354 else reply
+
+    async def transaction(
+        self, sender: str = "a@example.com", recipient: str = "b@example.org", content: bytes = MESSAGE
+    ) -> Reply:
+        """EHLO if it has not been said, MAIL, RCPT, DATA and the message: the last reply, or the first refusal."""
+        if not self.session.helo and not (reply := await self.ehlo()).accepted:
+            return reply
+        if not (reply := await self.mail(sender)).accepted or not (reply := await self.rcpt(recipient)).accepted:
+            return reply
+        return await self.data(content)
+
+    async def quit(self) -> Reply:
+        """QUIT, and the end of the connection."""
+        reply = await self.say("QUIT")
+        await self.close()
+        return reply
+
+    async def close(self) -> None:
+        """Leave: ``reset`` and ``disconnect`` run."""
+        await self._wait_for(self.rehearsal.close())
+
+    async def feed(self, octets: bytes) -> None:
+        """Send octets of a message after 354 as they stand; ``end`` follows when the final dot is among them."""
+        await self._wait_for(self.rehearsal.feed(octets))
+
+    async def end(self) -> Reply:
+        """Hear the reply to the final dot that was fed."""
+        return await self._heard(self._end())
+
+    async def _end(self) -> decisions.Reply:
+        conversation = self.rehearsal.conversation
+        reply = await conversation.end_of_data()
+        conversation.replied()
+        self.rehearsal.closed = self.rehearsal.closed or reply.close
+        await conversation.settled()
+        return reply
+
+    async def _heard(self, work: Coroutine[Any, Any, decisions.Reply]) -> Reply:
+        """The reply that ``work`` comes to, with the rulings that led to it."""
+        known, recorded = set(self._rulings()), len(self.policy.records)
+        reply = await self._wait_for(work)
+        records = [each for each in self.policy.records[recorded:] if each.session == self.session.id]
+        every = [ruling for record in records for ruling in record.rulings] + self._rulings()
+        rulings = tuple(ruling for ruling in dict.fromkeys(every) if ruling not in known and _says(ruling))
+        return Reply.read(
+            reply.wire, closed=self.closed or reply.close, ruling=_leading(records, rulings), rulings=rulings
+        )
+
+    def _rulings(self) -> list[Ruling]:
+        """Those that session and envelope keep."""
+        envelope = self.session.envelope
+        return [*self.session.rulings, *(envelope.rulings if envelope else ())]
+
+    async def _wait_for(self, work: Coroutine[Any, Any, Any]) -> Any:
+        clock = self.policy.clock
+        before = clock.monotonic()
+        outcome = await wait_for(work, clock)
+        self.waited = clock.monotonic() - before
+        self.policy.dns.check()
+        return outcome
+
+    def _check_open(self, line: str | bytes) -> None:
+        assert not self.closed, f"{line!r} cannot be said: the connection is closed"
+
+
+def _says(ruling: Ruling) -> bool:
+    """Whether anybody was asked, or decided without being asked."""
+    return bool(ruling.trace) or ruling.decision is not None
+
+
+def _leading(records: list[Record], rulings: tuple[Ruling, ...]) -> Ruling | None:
+    """The ruling that led to a reply: that of the refusal, else the last one of a phase that is answered."""
+    for record in records:
+        if record.event == "refused":
+            return next((ruling for ruling in record.rulings if ruling.id == record.id), None)
+    return next((ruling for ruling in reversed(rulings) if ruling.phase in PHASE_CODES), None)

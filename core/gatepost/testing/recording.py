@@ -1,0 +1,82 @@
+"""What a test looks at afterwards: the records, the events of the gate, and the lines that plugins logged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from gatepost.rulings import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that was said to the log: by the gate, or by the plugin ``source``."""
+
+    name: str
+    level: str = "info"
+    facts: dict[str, object] = field(default_factory=dict)
+    source: str = "gatepost"
+
+
+class Events:
+    """Events in the order in which they came."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def __iter__(self) -> Iterator[Event]:
+        return iter(self.events)
+
+    def __len__(self) -> int:
+        return len(self.events)
+
+    def __repr__(self) -> str:
+        return repr(self.events)
+
+    def named(self, name: str) -> list[dict[str, object]]:
+        """The facts of all events called ``name``."""
+        return [event.facts for event in self.events if event.name == name]
+
+    @property
+    def warnings(self) -> list[Event]:
+        """Those that an administrator should look at: warnings and errors."""
+        return [event for event in self.events if event.level in {"warning", "error"}]
+
+
+class GateEvents(Events):
+    """The recorder of a test's policy: keeps records and events."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[Record] = []
+
+    def record(self, record: Record) -> None:
+        """Keep it."""
+        self.records.append(record)
+
+    def event(self, name: str, level: str = "info", **facts: object) -> None:
+        """Keep it."""
+        self.events.append(Event(name, level, facts))
+
+
+class PluginLog:
+    """The ``log`` service of the plugin ``name``, which keeps its lines in ``lines``."""
+
+    def __init__(self, lines: Events, name: str) -> None:
+        self._lines = lines
+        self._name = name
+
+    def info(self, event: str, **facts: object) -> None:
+        """Keep it."""
+        self._keep(event, "info", facts)
+
+    def warning(self, event: str, **facts: object) -> None:
+        """Keep it."""
+        self._keep(event, "warning", facts)
+
+    def error(self, event: str, **facts: object) -> None:
+        """Keep it."""
+        self._keep(event, "error", facts)
+
+    def _keep(self, event: str, level: str, facts: dict[str, object]) -> None:
+        self._lines.events.append(Event(event, level, facts, self._name))

@@ -1,0 +1,40 @@
+"""The pytest plugin of gatepost's test kit: the fixtures ``policy`` and ``server``.
+
+It stands beside the package, not in it, because pytest imports it at every start: nothing of gatepost is imported
+before a test uses a fixture, or its lines would be missing from coverage, and every
+other test run of the environment would pay for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from gatepost.testing import Policy, Server
+
+
+@pytest.fixture
+def policy() -> Iterator[Callable[..., Policy]]:
+    """Return the maker of policies, ``gatepost.testing.Policy``. A DNS question without a script fails the test."""
+    from gatepost.testing import Policy
+
+    made: list[Policy] = []
+
+    def make(*plugins: Any, **settings: Any) -> Policy:
+        made.append(Policy(*plugins, **settings))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.dns.check()
+
+
+@pytest.fixture
+def server() -> type[Server]:
+    """Return the maker of servers, ``gatepost.testing.Server``: ``async with server(…) as live``."""
+    from gatepost.testing import Server
+
+    return Server
