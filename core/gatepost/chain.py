@@ -14,6 +14,7 @@ from operator import itemgetter
 from typing import Any
 
 from gatepost.errors import PluginError
+from gatepost.threads import Threads
 
 FAILURES_TO_OPEN = 5
 """Failures in a row after which a plugin's circuit opens."""
@@ -93,6 +94,11 @@ class Instance:
     package: str = ""
     version: str = ""
     circuit: Circuit = field(default_factory=Circuit)
+    threads: Threads = field(init=False)
+    """Where its ``blocking`` calls run."""
+
+    def __post_init__(self) -> None:
+        self.threads = Threads(f"gatepost-{self.name}")
 
     @property
     def observed(self) -> bool:

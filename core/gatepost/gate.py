@@ -16,7 +16,6 @@ import contextvars
 import functools
 import inspect
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from time import perf_counter
 from typing import Any, NoReturn
@@ -55,14 +54,12 @@ class Gate:
         *,
         clock: Clock,
         recorder: Recorder,
-        threads: ThreadPoolExecutor | None = None,
         score: Score | None = None,
     ) -> None:
         self.instances = tuple(instances)
         self.score = score
         self.clock = clock
         self.recorder = recorder
-        self.threads = threads
         self.deadlines = Deadlines(clock)
         self.chains = {phase: _chain(plugins, self.instances, phase) for phase in PHASES}
         longest = max((hook.instance.longest_wait for hook in self.chains["connect"]), default=0.0)
@@ -202,7 +199,7 @@ class _Asking:
             acting.set(Acting(arguments))
         if hook.kind is Kind.BLOCKING:
             work = functools.partial(contextvars.copy_context().run, _run_blocking, hook, arguments)
-            return asyncio.get_running_loop().run_in_executor(self.gate.threads, work)
+            return hook.instance.threads.run(work)
         if hook.kind is Kind.AHEAD:
             return self.ahead.pop(hook, None) or self._start(hook)
         return hook.function(*hook.pick(arguments))

@@ -66,7 +66,7 @@ def hookimpl(
 
     * ``ahead``: a pure look-up (``async def``) that may start when the phase starts, before its turn. It sees the
       session as at the start of the phase and must not write to it.
-    * ``blocking``: a plain ``def`` that blocks; it runs in a thread of the gate's own pool.
+    * ``blocking``: a plain ``def`` that blocks; it runs in a thread, at most 16 of a plugin at a time.
     * ``specname``: the phase, when the function has another name.
     * ``optionalhook``: a phase that this gatepost may not know yet.
 

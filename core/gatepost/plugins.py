@@ -17,7 +17,6 @@ import sys
 import types
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -250,7 +249,7 @@ class _Loader(_Finder):
             self.complain(name, f"it does not take part in {phase!r}, but in {offered}", "phases")
 
 
-def load(config: Config, services: Services, recorder: Recorder, threads: ThreadPoolExecutor | None = None) -> Policy:
+def load(config: Config, services: Services, recorder: Recorder) -> Policy:
     """Load the policy. Raises ``ConfigError`` with every mistake in it."""
     instances, mistakes = survey(config, services)
     if mistakes:
@@ -261,7 +260,7 @@ def load(config: Config, services: Services, recorder: Recorder, threads: Thread
 
     def gate(order: Sequence[str]) -> Gate:
         chosen = [instances[name] for name in order]
-        return make_gate(chosen, services.clock, recorder, threads, score)
+        return make_gate(chosen, services.clock, recorder, score)
 
     deprecations = []
     for instance, sentence in deprecated(tuple(instances.values())):
@@ -302,14 +301,13 @@ def make_gate(
     instances: Sequence[Instance],
     clock: Clock,
     recorder: Recorder,
-    threads: ThreadPoolExecutor | None = None,
     score: Score | None = None,
 ) -> Gate:
     """A gate over ``instances``, in that order, without those that are off."""
     if score == Score():
         score = None
     instances = [instance for instance in instances if instance.mode is not Mode.OFF]
-    return Gate(register(instances), instances, clock=clock, recorder=recorder, threads=threads, score=score)
+    return Gate(register(instances), instances, clock=clock, recorder=recorder, score=score)
 
 
 def register(instances: Sequence[Instance]) -> pluggy.PluginManager:

@@ -15,7 +15,6 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import uvloop
@@ -36,8 +35,6 @@ from gatepost.site import Jobs, Site
 from gatepost.sockets import BACKLOG, drop_privileges, is_loopback, listen, make_folder, raise_descriptor_limit
 from gatepost.spool import Spool
 
-THREADS = 16
-"""Threads for plugins that are marked ``blocking``."""
 LAST_REPLIES = 3.0
 """Seconds that connections get to end once they were told to."""
 
@@ -55,7 +52,6 @@ class Server:
         self._store = open_store(config.store.url, self.clock)
         servers = [str(server) for server in config.dns.servers]
         self._resolver = DNS(servers, timeout=config.dns.timeout, clock=self.clock)
-        self._threads = ThreadPoolExecutor(THREADS, "gatepost-plugin")
         self._next_hops = NextHops(self.clock, config.hostname)
         self._services = Services(
             dns=self._resolver,
@@ -90,7 +86,7 @@ class Server:
         if not self.config.listeners:
             raise GatepostError('nobody listens; write [listen.smtp] with bind = ["0.0.0.0:25"]')
         self._heed_signals()
-        policy = load(self.config, self._services, self.recorder, self._threads)
+        policy = load(self.config, self._services, self.recorder)
         most = min(self.config.limits.connections, raise_descriptor_limit())
         self._bind()
         self._take_own_folders()
@@ -175,7 +171,7 @@ class Server:
         """
         try:
             changed = configuration.load(self._path, self._environ)
-            policy = load(changed, self._services, self.recorder, self._threads)
+            policy = load(changed, self._services, self.recorder)
             _same_listeners(self.listeners, policy)
             await self._begin(policy)
         except GatepostError as error:
@@ -242,7 +238,6 @@ class Server:
         await self._next_hops.close()
         await self._resolver.close()
         await self._store.close()
-        self._threads.shutdown(wait=False, cancel_futures=True)
         if self._asyncio_servers:
             self.recorder.event("stopped")
         self.recorder.close()

@@ -1,0 +1,68 @@
+"""Threads for plugins that block: each plugin has its own, so that one that never returns keeps no other from working.
+
+A thread cannot be ended from outside. One that is stuck stays with its plugin, counts against what that may use at a
+time, and does not keep the process from ending: the executors of the standard library would wait for it for ever.
+
+This module knows no sessions and no time limits: who waits too long for a call stops waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+MOST = 16
+"""Calls of one plugin that run at a time; others wait for their turn."""
+
+Call = tuple[Callable[[], Any], "asyncio.Future[Any]"]
+
+
+class Threads:
+    """Runs the blocking calls of one plugin, each in a thread that ends with it."""
+
+    __slots__ = ("_free", "_name", "_waiting")
+
+    def __init__(self, name: str, most: int = MOST) -> None:
+        self._name = name
+        self._free = most
+        self._waiting: deque[Call] = deque()
+
+    def run(self, work: Callable[[], Any]) -> asyncio.Future[Any]:
+        """A future of what ``work()`` returns or raises. One that is cancelled before its turn is not called."""
+        outcome: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._waiting.append((work, outcome))
+        self._begin()
+        return outcome
+
+    def _begin(self) -> None:
+        while self._free and self._waiting:
+            work, outcome = self._waiting.popleft()
+            if outcome.cancelled():
+                continue
+            try:
+                threading.Thread(target=self._call, args=(work, outcome), name=self._name, daemon=True).start()
+            except RuntimeError as error:  # the system has no thread to give
+                outcome.set_exception(error)
+            else:
+                self._free -= 1
+
+    def _call(self, work: Callable[[], Any], outcome: asyncio.Future[Any]) -> None:
+        try:
+            result, error = work(), None
+        except BaseException as caught:
+            result, error = None, caught
+        with suppress(RuntimeError):  # the loop is closed, and nobody waits
+            outcome.get_loop().call_soon_threadsafe(self._end, outcome, result, error)
+
+    def _end(self, outcome: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+        self._free += 1
+        if not outcome.done():
+            if error is None:
+                outcome.set_result(result)
+            else:
+                outcome.set_exception(error)
+        self._begin()
