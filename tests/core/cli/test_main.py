@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 
+import gatepost
 from gatepost.cli import COMMANDS
 from tests.core.cli.running import SOUND, Folder, facts, run
 
@@ -26,9 +28,16 @@ def test_every_command_has_help(name: str) -> None:
     assert result.stdout.startswith(f"Usage: main {name}")
 
 
-@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "init"])
-def test_every_command_that_reads_a_configuration_takes_it_the_same_way(name: str) -> None:
-    assert "--config PATH" in run(name, "--help").stdout
+READING = [(name,) for name in COMMANDS if name not in ("init", "config")] + [("config", "show"), ("config", "schema")]
+
+
+@pytest.mark.parametrize("command", READING)
+def test_every_command_that_reads_a_configuration_takes_it_the_same_way(command: tuple[str, ...]) -> None:
+    assert "--config PATH" in run(*command, "--help").stdout
+
+
+def test_the_version_is_that_of_the_package_and_of_the_hooks() -> None:
+    assert run("--version").stdout == f"gatepost {version('gatepost')}, hooks version {gatepost.HOOKS_VERSION}\n"
 
 
 def test_a_wrong_command_line_is_status_2() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, version
 from typing import Any
 
 import pytest
@@ -46,6 +46,17 @@ WITH_MINE = (
 
 def rows(*arguments: str) -> dict[str, dict[str, Any]]:
     return {row["name"]: row for row in facts("plugins", *arguments)}
+
+
+def stranger(folder: Folder, monkeypatch: pytest.MonkeyPatch, *lines: str, package: str = "gatepost-thing") -> None:
+    """Install a package of somebody's that offers ``thing``; ``lines`` are of its metadata."""
+    facts = folder.path / f"{package.replace('-', '_')}-1.5.dist-info"
+    facts.mkdir()
+    head = ("Metadata-Version: 2.4", f"Name: {package}", "Version: 1.5")
+    (facts / "METADATA").write_text("\n".join((*head, *lines, "")))
+    (facts / "entry_points.txt").write_text("[gatepost.plugins]\nthing = gatepost_thing_of_a_stranger:Mine\n")
+    (folder.path / "gatepost_thing_of_a_stranger.py").write_text(MINE)
+    monkeypatch.syspath_prepend(folder.path)
 
 
 # The list
@@ -140,6 +151,63 @@ def test_a_plugin_that_is_not_there_has_no_page(folder: Folder) -> None:
     result = run("plugins", "show", "nonesuch")
     assert result.exit_code == 1
     assert "no plugin nonesuch" in result.stderr
+
+
+def test_the_page_says_who_made_the_package_and_under_which_licence(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stranger(folder, monkeypatch, "Author-email: Ann <a@example.org>", "License-Expression: MIT")
+    page = facts("plugins", "show", "thing")
+    assert (page["author"], page["licence"], page["home"]) == ("Ann <a@example.org>", "MIT", "")
+    printed = run("plugins", "show", "thing").stdout
+    assert printed.startswith(
+        "thing (gatepost-thing 1.5)\nauthor: Ann <a@example.org>\nlicence: MIT\nhome: not stated\n"
+    )
+
+
+def test_a_local_file_has_no_imprint(folder: Folder) -> None:
+    page = facts("plugins", "show", "mine", "--config", folder.write(WITH_MINE, mine=MINE))
+    assert (page["author"], page["licence"], page["home"]) == ("", "", "")
+
+
+def test_the_page_needs_no_right_options(folder: Folder) -> None:
+    path = folder.write(WITH_MINE + "patience = 5\n", mine=MINE)
+    assert facts("plugins", "show", "mine", "--config", path)["options"][0]["name"] == "patience"
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        (("Requires-Dist: gatepost>=99",), "thing of gatepost-thing 1.5 is made for gatepost >=99, and this is"),
+        ((), "thing is offered by two packages, gatepost-other 1.5 and gatepost-thing 1.5; uninstall one"),
+    ],
+)
+def test_a_plugin_that_would_not_be_loaded_has_a_sentence_in_place_of_a_page(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, lines: tuple[str, ...], words: str
+) -> None:
+    stranger(folder, monkeypatch, *lines)
+    if not lines:
+        stranger(folder, monkeypatch, package="gatepost-other")
+    result = run("plugins", "show", "thing")
+    assert result.exit_code == 1
+    assert words in result.stderr
+    assert "thing" in rows()
+
+
+# requirements
+
+
+def test_requirements_are_gatepost_and_the_packages_with_plugins_as_they_are(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stranger(folder, monkeypatch)
+    lines = [line.partition("  # from ")[0] for line in run("plugins", "--requirements").stdout.splitlines()]
+    assert lines == [f"gatepost=={version('gatepost')}", "gatepost-thing==1.5"]
+    assert facts("plugins", "--requirements")[1] == {"package": "gatepost-thing", "version": "1.5", "came_from": ""}
+
+
+def test_requirements_and_order_do_not_go_together() -> None:
+    assert run("plugins", "--requirements", "--order").exit_code == 2
 
 
 # enable and disable
