@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gatepost import Decision, Message, accept, hookimpl
 from gatepost.spool import Spool
-from gatepost.tracing import forget_forged_results
+from gatepost.tracing import SEARCHED, forget_forged_results
 from tests.policy import MESSAGE, Client, Policy
 
 
@@ -132,6 +132,15 @@ def test_results_that_bear_our_name_are_forged_and_go(forged: str) -> None:
     assert left(" other.example; spf=fail", forged, " third.example; x=y") == [
         " other.example; spf=fail",
         " third.example; x=y",
+    ]
+
+
+@pytest.mark.parametrize(
+    "comment", [f"({'a' * SEARCHED})", "(" * SEARCHED, "a" * SEARCHED, f"({'a' * (SEARCHED - 8)})"]
+)
+def test_results_that_hide_whose_they_are_go(comment: str) -> None:
+    assert left(f" {comment} mx.example.org; spf=pass", f" other.example ({comment}); x=y") == [
+        f" other.example ({comment}); x=y"
     ]
 
 
