@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from gatepost.config import Limits
 
 _END = b"\r\n.\r\n"
-_ANY_LINE_END = re.compile(rb"\r\n|\r|\n")
 _RECEIVED = re.compile(rb"^received[ \t]*:", re.MULTILINE | re.IGNORECASE)
 
 
@@ -120,7 +119,8 @@ class Intake:
         if data.count(b"\n") != pairs or data.count(b"\r") != pairs:
             if self._reject:
                 self.refuse(BARE_LINE_END)
-            return _ANY_LINE_END.sub(b"\r\n", data)
+            # In three steps, since an expression takes 70 ms for a block of nothing but line ends.
+            return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
         return data
 
     def _check(self, data: bytes) -> None:
