@@ -102,10 +102,11 @@ def _rows(config: Config | None) -> tuple[list[Row], int]:
 
 def _configured_row(config: Config, name: str, instance: Instance | None, offers: tuple[Installed, ...]) -> Row:
     table, place = config.plugin(name), _place(config, name)
-    offer = next((offer for offer in offers if offer.name == table.use), None)
-    if offer is not None and not place:
-        return replace(_installed_row(offer), name=name)
-    package, version = (offer.package, offer.version) if offer else (table.use if table.use.endswith(".py") else "", "")
+    offered = [offer for offer in offers if offer.name == table.use]  # by two packages: a mistake
+    if offered and not place:
+        return replace(_installed_row(offered[0]), name=name)
+    package = " and ".join(offer.package for offer in offered) or (table.use if table.use.endswith(".py") else "")
+    version = " and ".join(offer.version for offer in offered)
     if instance is None:
         problem = "cannot be loaded: see gatepost check" if place and table.mode != "off" else ""
         return Row(name, package, version, place, table.mode if place else "", (), problem)

@@ -14,16 +14,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel
-from pydantic.errors import PydanticInvalidForJsonSchema
-
 from gatepost.config import Config, validate_options
 from gatepost.config.model import PluginTable
 from gatepost.config.schema import Schema, schema_of
 from gatepost.config.source import Place
 from gatepost.config.toml_lines import KeyPath
 from gatepost.errors import ConfigError
-from gatepost.options import CORE_KEYS, Options
+from gatepost.options import CORE_KEYS, UNDESCRIBED, Options
 
 MASK = "**********"
 """What stands for a secret."""
@@ -123,17 +120,10 @@ def _masked_plugin(
     """One value of ``[plugins]``: the order, or a table, which may have the core's keys and the plugin's own."""
     if name == "order":
         return masked(table, definitions["Plugins"]["properties"]["order"], definitions)
-    own, inner = _schema_of_options(models, name)
+    model = models.get(name)
+    own, inner = schema_of(model) if model is not None else ({}, {})
     core = {key: definitions["PluginTable"]["properties"][key] for key in CORE_KEYS}
     return masked(table, {"type": "object", "properties": {**own.get("properties", {}), **core}}, inner)
-
-
-def _schema_of_options(models: Mapping[str, type[Options] | None], name: str) -> tuple[Schema, dict[str, Schema]]:
-    model: type[BaseModel] | None = models.get(name)
-    try:
-        return schema_of(model) if model is not None else ({}, {})
-    except PydanticInvalidForJsonSchema:
-        return {}, {}
 
 
 def masked(value: Any, schema: Schema, definitions: Mapping[str, Schema]) -> Any:
@@ -173,7 +163,7 @@ def _without_password(value: Any) -> Any:
 
 
 def _is_secret(schema: Schema) -> bool:
-    return schema.get("x-kind") == "secret" or bool(schema.get("writeOnly"))
+    return schema.get("x-kind") in ("secret", UNDESCRIBED) or bool(schema.get("writeOnly"))
 
 
 def _alternatives(schema: Schema, definitions: Mapping[str, Schema]) -> Iterator[Schema]:

@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel
-from pydantic.errors import PydanticInvalidForJsonSchema
 
 from gatepost.config.model import Config
-from gatepost.options import CORE_KEYS
+from gatepost.options import CORE_KEYS, json_schema
 
 DIALECT = "http://json-schema.org/draft-07/schema#"
 
@@ -48,11 +47,8 @@ def configuration_schema(plugins: Mapping[str, Known], comment: str = "") -> Sch
 
 
 def schema_of(model: type[BaseModel], prefix: str = "") -> tuple[Schema, dict[str, Schema]]:
-    """What may be written for a model, and the definitions that this refers to; ``prefix`` keeps their names apart.
-
-    Raises ``PydanticInvalidForJsonSchema`` for a model with a type that has no schema.
-    """
-    schema = model.model_json_schema(ref_template=f"#/definitions/{prefix}{{model}}")
+    """What may be written for a model, and the definitions that this refers to; ``prefix`` keeps their names apart."""
+    schema = json_schema(model, f"#/definitions/{prefix}{{model}}")
     definitions = {prefix + name: part for name, part in schema.pop("$defs", {}).items()}
     if "$ref" in schema:  # a model that contains itself is one of its own definitions
         schema = definitions[schema["$ref"].removeprefix("#/definitions/")]
@@ -60,14 +56,11 @@ def schema_of(model: type[BaseModel], prefix: str = "") -> tuple[Schema, dict[st
 
 
 def _table(name: str, known: Known, core: Mapping[str, Any]) -> tuple[Schema, dict[str, Schema]]:
-    """The table of one plugin with the definitions of its own; anything may stand in one that has no schema."""
+    """The table of one plugin with the definitions of its own."""
     table: Schema = {"type": "object", "additionalProperties": False}
     definitions: dict[str, Schema] = {}
     if known.options is not None:
-        try:
-            table, definitions = schema_of(known.options, f"{name}.")
-        except PydanticInvalidForJsonSchema:
-            table = {"type": "object"}
+        table, definitions = schema_of(known.options, f"{name}.")
     summary = {"description": known.summary} if known.summary else {}
     return {**table, **summary, "properties": {**table.get("properties", {}), **core}}, definitions
 

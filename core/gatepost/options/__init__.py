@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import CoreSchema
 
 from gatepost.options.kinds import Duration, Network, Secret, Size, as_toml, format_duration, format_size
@@ -20,6 +21,7 @@ from gatepost.options.watched_file import WatchedFile
 
 __all__ = [
     "CORE_KEYS",
+    "UNDESCRIBED",
     "Duration",
     "Network",
     "Option",
@@ -31,6 +33,7 @@ __all__ = [
     "describe",
     "format_duration",
     "format_size",
+    "json_schema",
 ]
 
 CORE_KEYS = ("use", "mode", "time_limit", "on_error", "reject_at", "phases")
@@ -105,6 +108,22 @@ class Options(Table):
             )
 
 
+UNDESCRIBED = "any value"
+"""What the JSON schema calls a type of a plugin's own that says nothing of itself."""
+
+
+class _Describing(GenerateJsonSchema):
+    """pydantic's generator, which would rather fail than leave a type undescribed."""
+
+    def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> dict[str, Any]:
+        return {"x-kind": UNDESCRIBED}
+
+
+def json_schema(model: type[BaseModel], ref_template: str = "#/$defs/{model}") -> dict[str, Any]:
+    """What may be written for a model, as pydantic says it (draft 2020-12); ``x-kind`` names our own kinds of value."""
+    return model.model_json_schema(schema_generator=_Describing, ref_template=ref_template)
+
+
 class Option(NamedTuple):
     """One option as the manual and ``gatepost plugins show`` print it."""
 
@@ -117,7 +136,7 @@ class Option(NamedTuple):
 
 def describe(model: type[BaseModel]) -> list[Option]:
     """The options of a model in the order of its fields, for documentation."""
-    schema = model.model_json_schema()
+    schema = json_schema(model)
     definitions = schema.get("$defs", {})
     if "$ref" in schema:  # a model that contains itself is one of its own definitions
         schema = definitions[schema["$ref"].rpartition("/")[2]]

@@ -143,11 +143,13 @@ def test_the_rest_is_shown_and_so_is_where_a_secret_is_to_be_found(
     assert shown(tmp_path, f"{HEAD}{table}\n")[f"plugins.x.{key}"][0] == value
 
 
-@pytest.mark.parametrize("model", [None, Odd])
-def test_of_a_plugin_that_cannot_be_described_everything_is_hidden_but_the_core_s_keys(
-    model: Any, tmp_path: Path
-) -> None:
-    found = shown(tmp_path, f"{HEAD}mode = 'off'\ntext = 'hunter2'\nnumber = 5\n", model=model)
+def test_an_option_of_a_type_that_says_nothing_of_itself_is_hidden(tmp_path: Path) -> None:
+    found = shown(tmp_path, f"{HEAD}call = 'hunter2'\ntext = 'words'\n", model=Odd)
+    assert (found["plugins.x.call"][0], found["plugins.x.text"][0]) == (MASK, "words")
+
+
+def test_of_a_plugin_that_cannot_be_had_everything_is_hidden_but_the_core_s_keys(tmp_path: Path) -> None:
+    found = shown(tmp_path, f"{HEAD}mode = 'off'\ntext = 'hunter2'\nnumber = 5\n", model=None)
     assert found["plugins.x.mode"][0] == "off"
     assert (found["plugins.x.text"][0], found["plugins.x.number"][0]) == (MASK, MASK)
 

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Literal
@@ -460,6 +460,14 @@ def test_every_option_is_described_for_the_manual() -> None:
 
 def test_a_required_option_is_described_as_such() -> None:
     assert describe(Required) == [Option("domains", "list of text", "required", "")]
+
+
+class Odd(Options):
+    call: Callable[[], None] | None = None
+
+
+def test_a_type_that_says_nothing_of_itself_is_any_value() -> None:
+    assert describe(Odd) == [Option("call", "any value", "none", "")]
 
 
 class Tree(Options):
