@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pluggy
 import pytest
 
+from gatepost.hookspecs import PROJECT, Hookspecs
 from tests.core.cli.running import LISTEN, SOUND, Folder, facts, run
 
 ORDER = '[plugins]\norder = ["recipients", "discard"]\n[plugins.recipients]\ndomains = ["example.org"]\n'
@@ -313,3 +315,27 @@ def test_a_table_that_no_order_names_is_a_warning(folder: Folder) -> None:
 def test_a_declaration_that_fails_is_none(folder: Folder) -> None:
     broken = granting("delivery", "queue", takes_everything="property(lambda self: 1 / 0)")
     assert errors(folder, policy("recipients", "broken"), broken=broken) == []
+
+
+# What goes away
+
+
+class OldSpecs(Hookspecs):
+    """The phases of a gatepost that is about to lose one."""
+
+    @pluggy.HookspecMarker(PROJECT)(warn_on_impl=DeprecationWarning("vrfy is asked no more from 9.0 on"))
+    def vrfy(self, session: Any, argument: str) -> Any: ...
+
+
+def test_a_plugin_that_uses_what_goes_away_is_a_warning_in_one_line(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gatepost.plugins.Hookspecs", OldSpecs)
+    mine = "from gatepost import hookimpl\nclass Mine:\n    @hookimpl\n    def vrfy(self): ...\n"
+    text = SOUND.replace('order = ["', 'order = ["mine", "') + '[plugins.mine]\nuse = "mine.py"\n'
+    path = folder.write(text, mine=mine)
+    result = run("check", "--config", path)
+    assert result.exit_code == 0
+    line = f"warning: {path}:9: plugins.mine: {folder.path}/mine.py: vrfy is asked no more from 9.0 on"
+    assert [each for each in result.stdout.splitlines() if "vrfy" in each] == [line]
+    assert len(facts("check", "--config", path)["warnings"]) == 1
