@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,7 +91,18 @@ def test_what_a_client_says_can_be_kept_whatever_it_is(journal: Journal, path: P
     assert find(path, "")[0]["helo"] == "\\udcff\x00\u202e"
 
 
-def test_a_full_disk_loses_records_and_says_so_once(path: Path) -> None:
+def test_a_full_disk_is_called_so(path: Path) -> None:
+    losses: list[str] = []
+    journal = Journal(path, 100, losses.append)
+    journal.open()
+    assert journal._connection is not None
+    journal._connection.execute("PRAGMA max_page_count = 1")  # of those that the file has already, none is taken away
+    journal.put(refusal(helo=secrets.token_hex(20_000)))
+    journal.close()
+    assert losses == ["database or disk is full"]
+
+
+def test_what_cannot_be_written_is_lost_and_said_once(path: Path) -> None:
     losses: list[str] = []
     journal = Journal(path, 100, losses.append)
     journal.open()
