@@ -10,12 +10,12 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from time import monotonic
 from typing import Any, TypeVar
-from weakref import WeakKeyDictionary
 
 from pydantic import TypeAdapter
 
 from gatepost.options import Duration
 from gatepost.services.clock import Clock, VirtualClock, settle
+from gatepost.threads import Threads
 
 T = TypeVar("T")
 
@@ -26,7 +26,6 @@ PATIENCE = 10.0
 
 _NAP = 0.001
 _duration = TypeAdapter[float](Duration)
-_threads: WeakKeyDictionary[asyncio.AbstractEventLoop, set[Any]] = WeakKeyDictionary()
 
 
 def seconds(duration: str | float) -> float:
@@ -53,18 +52,20 @@ async def wait_for(work: Coroutine[Any, Any, T], clock: Clock, *, pause: float =
     """
     if not isinstance(clock, VirtualClock):
         return await work
-    busy = _threads_at_work()
+    threads = _threads_of_loop()
     latest, given_up = clock.monotonic() + LONGEST, monotonic() + PATIENCE
     task = asyncio.ensure_future(work)
     try:
-        while not await _done(task, pause):
-            if busy or not await clock.jump():
+        while True:
+            ended = threads.ended
+            if await _done(task, pause):
+                return await task
+            if threads.number or threads.ended != ended or not await clock.jump():
                 await asyncio.sleep(_NAP)
             else:
                 given_up = monotonic() + PATIENCE
             assert clock.monotonic() < latest, f"nothing came of it in {LONGEST:g} virtual seconds"
             assert monotonic() < given_up, f"it waits for what is not on the clock, for {PATIENCE:g} s already"
-        return await task
     finally:
         task.cancel()
 
@@ -77,23 +78,48 @@ async def _done(task: asyncio.Future[Any], pause: float) -> bool:
     return task.done()
 
 
-def _threads_at_work() -> set[Any]:
-    """What threads do for the running loop, kept up to date from the first call on."""
-    loop = asyncio.get_running_loop()
-    busy = _threads.get(loop)
-    if busy is None:
-        busy = _threads[loop] = set()
-        loop.run_in_executor = _counting(loop.run_in_executor, busy)  # type: ignore[method-assign,assignment]
-    return busy
+class PluginThreads(Threads):
+    """The threads of a plugin whose blocking calls the clock must not outrun."""
+
+    __slots__ = ()
+
+    def run(self, work: Callable[[], Any]) -> asyncio.Future[Any]:
+        """A future of what ``work()`` returns or raises."""
+        return _threads_of_loop().note(super().run(work))
 
 
-def _counting(run: Callable[..., asyncio.Future[Any]], busy: set[Any]) -> Callable[..., asyncio.Future[Any]]:
-    """``run``, with its futures in ``busy`` until the loop has heard of their end."""
+class _AtWork:
+    """What threads do for a loop. Counted where the loop hears of it, so that nobody is missed in between."""
 
-    def run_in_executor(executor: Any, function: Any, *arguments: Any) -> asyncio.Future[Any]:
-        future = run(executor, function, *arguments)
-        busy.add(future)
-        future.add_done_callback(busy.discard)
+    __slots__ = ("_run", "ended", "number")
+
+    def __init__(self, run: Callable[..., asyncio.Future[Any]]) -> None:
+        self._run = run
+        self.number = 0
+        self.ended = 0
+
+    def run_in_executor(self, executor: Any, function: Any, *arguments: Any) -> asyncio.Future[Any]:
+        """In place of the loop's own."""
+        return self.note(self._run(executor, function, *arguments))
+
+    def note(self, future: asyncio.Future[Any]) -> asyncio.Future[Any]:
+        """Count a thread as at work until ``future`` is done."""
+        self.number += 1
+        future.add_done_callback(self._note_end)
         return future
 
-    return run_in_executor
+    def _note_end(self, future: asyncio.Future[Any]) -> None:
+        self.number -= 1
+        self.ended += 1
+
+
+def _threads_of_loop() -> _AtWork:
+    """The threads of the running loop, from the first call on."""
+    loop = asyncio.get_running_loop()
+    run = loop.run_in_executor
+    known = getattr(run, "__self__", None)
+    if isinstance(known, _AtWork):
+        return known
+    at_work = _AtWork(run)
+    loop.run_in_executor = at_work.run_in_executor  # type: ignore[method-assign,assignment]
+    return at_work

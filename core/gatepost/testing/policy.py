@@ -21,7 +21,7 @@ from gatepost.services.clock import Clock
 from gatepost.site import Jobs, Site
 from gatepost.spool import Spool
 from gatepost.testing.client import Client
-from gatepost.testing.clock import TestClock, wait_for
+from gatepost.testing.clock import PluginThreads, TestClock, wait_for
 from gatepost.testing.dns import ScriptedDNS
 from gatepost.testing.loading import load_file, load_objects, load_text, policy_of, stand_ins
 from gatepost.testing.next_hop import ScriptedNextHops
@@ -90,6 +90,8 @@ class Policy:
             line_ends=line_ends,
         )
         self.loaded = self._load(plugins, folder or Path.cwd(), Score(**(score or {})))
+        for instance in self.loaded.instances.values():
+            instance.threads = PluginThreads(f"gatepost-{instance.name}")
         if not bare:
             self._stand_in()
         self._is_started = not startup
