@@ -85,11 +85,8 @@ class Conversation:
 
     async def greet(self) -> Reply:
         """The banner."""
-        text = f"{self.site.hostname} ESMTP"
-        if self.gate.chains["greeting"]:
-            ruling = await self.gate.ask("greeting", (self.session,), self.session)
-            text = ruling.decision.text if ruling.decision else text
-        return decisions.greeting(text)
+        ruling = await self._proceedings.ask("greeting", self.session)
+        return decisions.greeting(ruling.decision.text if ruling.decision else f"{self.site.hostname} ESMTP")
 
     def replied(self) -> None:
         """The last reply is written: tell ``ruled``, and let ``queued`` fire."""
@@ -112,8 +109,11 @@ class Conversation:
         self.site.recorder.event("internal_error", "error", id=identifier, error=repr(error), exc_info=error)
         return decisions.internal_error(identifier)
 
-    async def close(self) -> None:
-        """The connection is gone. A hand-over under way is waited for; then ``reset`` and ``disconnect`` run."""
+    async def close(self, last_reply: Reply | None = None) -> None:
+        """The connection is gone. A hand-over under way is waited for; then ``reset`` and ``disconnect`` run.
+
+        ``last_reply`` is what the door said when it ended the session by itself, such as 421 for a limit.
+        """
         self.replied()
         if self._delivering is not None:
             await asyncio.wait((self._delivering,))
@@ -124,7 +124,7 @@ class Conversation:
         await self._reset()
         await self._proceedings.tell_all("disconnect", self.session)
         self.session.cancel_later()
-        self._proceedings.disconnected()
+        self._proceedings.disconnected(last_reply)
 
     # Commands.
 
@@ -132,13 +132,20 @@ class Conversation:
         """Answer one command line, given without its line end. ``behind``: more bytes have already come behind it."""
         if self._delivering is not None:
             await self.settled()
+        recorded = self._proceedings.recorded
+        reply = self._counted(await self._reply_to(line, behind))
+        if reply.code >= 400 and self._proceedings.recorded == recorded:
+            self._proceedings.refused_by_rule(reply, line)
+        return reply
+
+    async def _reply_to(self, line: bytes, behind: bool) -> Reply:
         verb, _, rest = line.partition(b" ")
         verb = verb.upper()
         if (reply := self._check_line(verb, line)) is not None:
-            return self._counted(reply)
+            return reply
         handler = _HANDLERS.get(verb)
         if handler is None:
-            return self._counted(await self._unknown(line))
+            return await self._unknown(line)
         self._unknown_in_row = 0
         self._waits = phase = _MUST_WAIT.get(verb)
         if phase is not None:
@@ -147,10 +154,10 @@ class Conversation:
         try:
             argument = rest.decode().strip()
         except UnicodeDecodeError:
-            return self._counted(decisions.NEEDS_SMTPUTF8 if verb in {b"MAIL", b"RCPT"} else decisions.BAD_OCTETS)
+            return decisions.NEEDS_SMTPUTF8 if verb in {b"MAIL", b"RCPT"} else decisions.BAD_OCTETS
         reply = await handler(self, argument)
         self._waits = None
-        return self._counted(reply)
+        return reply
 
     def talks_early(self) -> None:
         """More octets have come while the answer to a command is being found."""
@@ -182,7 +189,9 @@ class Conversation:
 
     def line_too_long(self) -> Reply:
         """The reply to a command line over the limit, which the door has swallowed."""
-        return self._counted(decisions.LINE_TOO_LONG)
+        reply = self._counted(decisions.LINE_TOO_LONG)
+        self._proceedings.refused_by_rule(reply, b"")
+        return reply
 
     def line_limit(self, verb: bytes) -> int:
         """Octets a line may have, CRLF included (RFC 5321 §4.5.3.1.4). MAIL grows with what its extensions add."""
@@ -245,7 +254,7 @@ class Conversation:
             return reply
         session = self.session
         session.delayed = tuple(ruling for ruling in session.delayed if ruling.phase != "mail")
-        ruling = await self._proceedings.ask("mail", session, envelope, sender, parameters, envelope=envelope)
+        ruling = await self._proceedings.ask("mail", session, envelope, sender, envelope.parameters, envelope=envelope)
         if ruling.refuses and (reply := self._proceedings.speak_or_delay(ruling, sender=str(sender))) is not None:
             return reply
         if (reply := self._proceedings.speak_due("mail", sender=str(sender))) is not None:
@@ -308,7 +317,7 @@ class Conversation:
         if ruling.refuses:
             return self._proceedings.speak(ruling, recipient)
         if recipient not in envelope.recipients:
-            envelope.recipients.append(recipient)
+            envelope.recipients = (*envelope.recipients, recipient)
         return decisions.RECIPIENT_OK
 
     async def _data(self, argument: str) -> Reply:

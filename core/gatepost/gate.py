@@ -17,6 +17,7 @@ import functools
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import inf
 from time import perf_counter
 from typing import Any, NoReturn
 
@@ -26,7 +27,7 @@ from gatepost.address import Address
 from gatepost.chain import Hook, Instance, Kind, compile_hook
 from gatepost.composition import Score, compose, fault_of
 from gatepost.deadlines import Deadlines, Watch
-from gatepost.decisions import Decision, defer
+from gatepost.decisions import Decision, accept, defer
 from gatepost.errors import PluginError
 from gatepost.hookspecs import ALL_RUN, PHASES
 from gatepost.rulings import Ruling, Said
@@ -132,11 +133,13 @@ class _Asking:
     __slots__ = (
         "ahead",
         "arguments",
+        "awaited",
         "asked",
         "began",
         "decided",
         "envelope",
         "gate",
+        "left",
         "recipient",
         "ruling",
         "session",
@@ -162,6 +165,8 @@ class _Asking:
         self.asked = 0
         self.began = perf_counter()
         self.watch: Watch | None = None
+        self.awaited = False
+        self.left: float | None = None
         self.ahead: dict[Hook, asyncio.Task[Any]] = {}
         for hook in gate.ahead[phase]:
             if hook.instance.circuit.closed and not self._trusted(hook):
@@ -194,6 +199,7 @@ class _Asking:
     def call(self, hook: Hook) -> Any:
         """Call ``hook``; what it gives back may have to be awaited."""
         arguments = self.arguments
+        self.awaited = False
         if hook.instance.observed:
             arguments = _own_lists(arguments)
             acting.set(Acting(arguments))
@@ -207,8 +213,12 @@ class _Asking:
     def limit(self, hook: Hook) -> None:
         """Put the wait that begins now under the limits of the plugin and of the phase."""
         gate, phase = self.gate, self.ruling.phase
+        self.awaited = True
         if self.watch is None:
             self.watch = self.session.watch = gate.deadlines.watch(gate.budgets[phase])
+        if hook.instance.observed:  # the time that it takes is not taken from the others
+            self.left = self.watch.budget - gate.clock.monotonic()
+            self.watch.budget = inf
         if hook.kind is Kind.AHEAD or phase == "queue":  # the one has a watch of its own, the other no limit
             self.watch.deadline = self.watch.budget
         else:
@@ -221,7 +231,11 @@ class _Asking:
         """
         if self.watch is None:
             return None
-        late = self.watch.take_back(self.gate.clock.monotonic())
+        now = self.gate.clock.monotonic()
+        late = self.watch.take_back(now)
+        if self.left is not None:
+            self.watch.budget = self.watch.deadline = now + self.left
+            self.left = None
         if self.watch.abandoned:
             self._abandon(hook)
         self.watch.forgive()
@@ -251,7 +265,7 @@ class _Asking:
     def take(self, hook: Hook, answer: Any, error: str | None, seconds: float) -> None:
         """Take what ``hook`` said, or that it failed, into the ruling."""
         ruling, instance = self.ruling, hook.instance
-        if hook.kind is Kind.PLAIN and seconds > STALL:
+        if hook.kind is Kind.PLAIN and not self.awaited and seconds > STALL:
             self._event("stall", "warning", plugin=hook.name, seconds=round(seconds, 3))
         if error is None and answer is not None:
             error = fault_of(ruling.phase, instance, answer)
@@ -374,6 +388,8 @@ def _look_at(task: asyncio.Task[Any]) -> None:
 def _said(hook: Hook, answer: Any, seconds: float) -> Said:
     if isinstance(answer, Mapping):
         return Said(hook.name, seconds=seconds, answers=tuple((str(to), decision) for to, decision in answer.items()))
+    if isinstance(answer, str):
+        answer = accept(answer)
     return Said(hook.name, answer if isinstance(answer, Decision) else None, seconds)
 
 

@@ -45,7 +45,6 @@ class Intake:
         "_carry",
         "_content",
         "_discarding",
-        "_head",
         "_limits",
         "_line",
         "_reject",
@@ -65,7 +64,6 @@ class Intake:
         self._carry = b"\r\n"
         self.started = False
         self._line = 0
-        self._head = bytearray()
         self._discarding = False
         self.headers_done = False
         self.header_size = 0
@@ -103,14 +101,13 @@ class Intake:
             self.refuse(NUL_IN_MESSAGE)
         if self._discarding:
             return
-        self._check(data)
-        if self.reply is not None:
-            self.discard()
-            return
         try:
-            self._content.write(data)
+            self._check(data)
+            if self.reply is None:
+                self._content.write(data)
         except SpoolError:
             self.refuse(NO_ROOM)
+        if self.reply is not None:
             self.discard()
 
     def _canonical(self, data: bytes) -> bytes:
@@ -151,23 +148,23 @@ class Intake:
         self._line = self._line + len(data) if last < 0 else len(data) - last - 1
 
     def _check_headers(self, data: bytes) -> None:
-        """Find the end of the header block; count its octets, fields and hops."""
-        seen = max(0, len(self._head) - len(END_OF_HEADERS))
-        self._head += data
-        if self._head.startswith(b"\r\n"):
+        """Find the end of the header block, which may stand across two blocks; count its octets, fields and hops."""
+        before = self._content.size
+        seen = min(before, len(END_OF_HEADERS) - 1)
+        end = (self._content.read(before - seen, seen) + data).find(END_OF_HEADERS)
+        if before == 0 and data.startswith(b"\r\n"):
             self.header_size, self.headers_done = 0, True
         else:
-            end = self._head.find(END_OF_HEADERS, seen)
             self.headers_done = end >= 0
-            self.header_size = end + 2 if self.headers_done else len(self._head)
+            self.header_size = before - seen + end + 2 if self.headers_done else before + len(data)
         if self.header_size > self._limits.header_size:
             self.refuse(HEADERS_TOO_BIG)
         if self.headers_done or self.reply is not None:
-            self._count_fields()
+            self._count_fields(data)
 
-    def _count_fields(self) -> None:
-        head = self._head[: self.header_size]
-        self._head = bytearray()
+    def _count_fields(self, data: bytes = b"") -> None:
+        """Count in what is kept and in ``data``, which is about to be: the spool alone holds a header block."""
+        head = (self._content.read(0, self.header_size) + data)[: self.header_size]
         self.headers_done = True
         if len(FIELD.findall(head)) > self._limits.header_fields:
             self.refuse(HEADERS_TOO_BIG)
@@ -176,8 +173,12 @@ class Intake:
 
     def _finish(self) -> None:
         """A message without an empty line is all header."""
-        if not self.headers_done and self.reply is None:
+        if self.headers_done or self.reply is not None:
+            return
+        try:
             self._count_fields()
+        except SpoolError:
+            self.refuse(NO_ROOM)
 
     def refuse(self, reply: Reply) -> None:
         """Refuse the message with ``reply``, spoken at the end of data.

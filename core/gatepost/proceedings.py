@@ -14,7 +14,8 @@ from typing import Any
 from gatepost.address import Address
 from gatepost.decisions import Reply, defer, deny, internal_error, refusal
 from gatepost.gate import Gate
-from gatepost.rulings import Record, Ruling, reply_text
+from gatepost.hookspecs import PHASES
+from gatepost.rulings import Record, Ruling, new_id, reply_text
 from gatepost.session import Envelope, Session
 from gatepost.site import Site
 
@@ -27,13 +28,15 @@ KEPT = 100
 class Proceedings:
     """The rulings of one session."""
 
-    __slots__ = ("_gate", "_session", "_site", "_to_tell")
+    __slots__ = ("_gate", "_session", "_site", "_to_tell", "recorded")
 
     def __init__(self, gate: Gate, site: Site, session: Session) -> None:
         self._gate = gate
         self._site = site
         self._session = session
         self._to_tell: list[Ruling] = []
+        self.recorded = 0
+        """How many outcomes have been recorded."""
 
     def tell_rulings(self) -> None:
         """The reply is written: tell ``ruled`` what led to it."""
@@ -86,9 +89,10 @@ class Proceedings:
         assert chosen.decision is not None
         again = deny if chosen.decision.permanent else defer
         # A ruling of its own, since each recipient that hears it has a record of its own; with the codes of ``phase``.
-        spoken = replace(
-            chosen, id="", recipient=recipient, decision=again(chosen.decision.text, status=chosen.decision.status)
-        )
+        # The first has the id that a failing plugin's line in the log has.
+        decision = again(chosen.decision.text, status=chosen.decision.status)
+        spoken = replace(chosen, recipient=recipient, decision=decision)
+        chosen.id = ""
         return self.speak(spoken, recipient, phase, sender)
 
     def speak(
@@ -116,23 +120,34 @@ class Proceedings:
         if sender is not None:
             record.sender = sender
         record.seconds = ruling.seconds
-        self._site.recorder.record(record)
+        self._write(record)
 
     def refused_data(self, reply: Reply, identifier: str, size: int) -> None:
         """Record that a message of ``size`` octets broke a rule of the wire."""
         record = self._record("refused", identifier, "data", "gatepost", reply)
         record.size = size
-        self._site.recorder.record(record)
+        self._write(record)
+
+    def refused_by_rule(self, reply: Reply, line: bytes) -> None:
+        """Record that a command broke a rule of the wire, or met a limit, and no plugin was asked for it."""
+        verb = line.partition(b" ")[0][:20].decode("ascii", "replace").lower()
+        record = self._record("refused", new_id(), verb if verb in PHASES else "unknown_command", "gatepost", reply)
+        record.seconds = 0.0
+        self._write(record)
 
     def accepted(self, ruling: Ruling, reply: Reply, identifier: str, size: int) -> None:
         """Record that a message of ``size`` octets is in durable hands."""
         record = self._record("accepted", identifier, "queue", ruling.plugin, reply, (ruling,))
         record.size, record.seconds = size, ruling.seconds
-        self._site.recorder.record(record)
+        self._write(record)
 
-    def disconnected(self) -> None:
-        """Record that the session has ended."""
-        self._site.recorder.record(self._record("disconnected", self._session.id, "disconnect", "", None))
+    def disconnected(self, last_reply: Reply | None) -> None:
+        """Record that the session has ended, with what the door said if it ended it."""
+        self._write(self._record("disconnected", self._session.id, "disconnect", "", last_reply))
+
+    def _write(self, record: Record) -> None:
+        self.recorded += 1
+        self._site.recorder.record(record)
 
     def _record(
         self, event: str, identifier: str, phase: str, plugin: str, reply: Reply | None, led_to: tuple[Ruling, ...] = ()

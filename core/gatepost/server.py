@@ -16,6 +16,7 @@ import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import uvloop
 
@@ -75,6 +76,7 @@ class Server:
         self._sockets: dict[str, list[socket.socket]] = {}
         self._asyncio_servers: list[asyncio.Server] = []
         self._stop = asyncio.Event()
+        self._reloading = asyncio.Lock()
 
     @property
     def addresses(self) -> dict[str, list[tuple[str, int]]]:
@@ -167,8 +169,13 @@ class Server:
     async def reload(self) -> None:
         """Build a new policy for new sessions from the changed file. If it is wrong, the old one stays.
 
-        Listeners, store, limits and the other core settings stay as they are until the next start.
+        Listeners, store, limits and the other core settings stay as they are until the next start. One at a time, so
+        that the newest file wins.
         """
+        async with self._reloading:
+            await self._reload()
+
+    async def _reload(self) -> None:
         try:
             changed = configuration.load(self._path, self._environ)
             policy = load(changed, self._services, self.recorder)
@@ -251,7 +258,7 @@ def _same_listeners(listeners: Mapping[str, Listener], policy: Policy) -> None:
 
 def _needs_restart(running: Config, changed: Config) -> list[str]:
     """The keys outside the policy that differ: a reload does not take them up."""
-    policy = {"plugins": True, "score": True, "listeners": {"__all__": {"plugins"}}}
+    policy: dict[str, Any] = {"plugins": True, "score": True, "listeners": {"__all__": {"plugins"}}}
     old, new = (_flat(each.model_dump(mode="json", exclude=policy, by_alias=True)) for each in (running, changed))
     return sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import datetime
 import ipaddress
-from collections.abc import Coroutine, Generator, Mapping
+from collections.abc import Coroutine, Generator
 from contextvars import ContextVar
-from types import EllipsisType
+from types import EllipsisType, MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from gatepost.address import Address
@@ -271,11 +271,11 @@ class Envelope:
         "trusted_recipients",
     )
 
-    def __init__(self, sender: Address, parameters: Mapping[str, str | None]) -> None:
+    def __init__(self, sender: Address, parameters: dict[str, str | None]) -> None:
         self.id = new_id()
         self.sender = sender
-        self.parameters = parameters
-        self.recipients: list[Address] = []
+        self.parameters = MappingProxyType(parameters)
+        self.recipients: tuple[Address, ...] = ()
         self.message: Message | None = None
         self.next_hop = ""
         """The next hop that this transaction goes to, once a delivery plugin has claimed it."""

@@ -328,4 +328,4 @@ class SMTP(aiosmtpd.smtp.SMTP):
     async def _end(self) -> None:
         """End the session once the dialogue, and a hand-over it may have begun, are over."""
         await asyncio.wait((self._dialogue,))
-        await self.conversation.close()
+        await self.conversation.close(self._last_words)
