@@ -133,8 +133,8 @@ class _Asking:
     __slots__ = (
         "ahead",
         "arguments",
-        "awaited",
         "asked",
+        "awaited",
         "began",
         "decided",
         "envelope",
