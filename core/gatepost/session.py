@@ -96,7 +96,7 @@ class Later(Generic[T]):
         if self._task is not None:
             yield from asyncio.shield(self._task).__await__()
         if self._error is not None:
-            raise self._error
+            raise self._error.with_traceback(None)  # it would grow with each await, and hold what it passes through
         return self._value  # type: ignore[return-value]
 
     def cancel(self) -> None:

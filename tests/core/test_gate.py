@@ -6,6 +6,7 @@ import asyncio
 import gc
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -981,6 +982,17 @@ async def test_a_plain_def_that_stalls_the_loop_is_named() -> None:
     stalls = policy.events.named("stall")
     assert [facts["plugin"] for facts in stalls] == ["slow"]
     assert float(str(stalls[0]["seconds"])) >= 0.12
+
+
+async def test_an_error_that_is_taken_a_thousand_times_stays_small() -> None:
+    async def fails() -> None:
+        raise ValueError
+
+    handle = Later(fails())
+    for _ in range(1000):
+        with pytest.raises(ValueError) as caught:
+            await handle
+    assert len(list(traceback.walk_tb(caught.value.__traceback__))) < 10
 
 
 # A client that leaves.
