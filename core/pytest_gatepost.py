@@ -1,13 +1,14 @@
-"""The pytest plugin of gatepost's test kit: the fixtures ``policy`` and ``server``.
+"""The pytest plugin of gatepost's test kit: the fixtures ``policy`` and ``server``, and dialogue files (``*.smtp``).
 
 It stands beside the package, not in it, because pytest imports it at every start: nothing of gatepost is imported
-before a test uses a fixture, or its lines would be missing from coverage, and every
+before a test uses a fixture or a dialogue file is collected, or its lines would be missing from coverage, and every
 other test run of the environment would pay for it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -38,3 +39,13 @@ def server() -> type[Server]:
     from gatepost.testing import Server
 
     return Server
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    """Collect a dialogue file."""
+    if file_path.suffix != ".smtp":
+        return None
+    from gatepost.testing.collecting import DialogueFile
+
+    collected: pytest.Collector = DialogueFile.from_parent(parent, path=file_path)
+    return collected

@@ -14,6 +14,7 @@ kit by itself. Without pytest, ``Policy`` is the same. Nothing here reaches the 
 
 from gatepost.testing.client import MESSAGE, Client
 from gatepost.testing.clock import TestClock
+from gatepost.testing.dialogue import Dialogue, DialogueSyntaxError, DifferenceError
 from gatepost.testing.dns import ScriptedDNS, UnscriptedQuestionError
 from gatepost.testing.loading import instance
 from gatepost.testing.next_hop import Connection, Delivered, Peer, ScriptedNextHops
@@ -28,6 +29,9 @@ __all__ = [
     "Client",
     "Connection",
     "Delivered",
+    "Dialogue",
+    "DialogueSyntaxError",
+    "DifferenceError",
     "Event",
     "Events",
     "MemoryStore",

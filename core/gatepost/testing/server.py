@@ -74,6 +74,10 @@ class Wire:
         self.send(content + b".\r\n")
         return await self.reply()
 
+    async def settle(self) -> None:
+        """Give the gate time to take what was sent; no virtual time passes."""
+        await asyncio.sleep(QUIET)
+
     def half_close(self) -> None:
         """Say that no more will be sent; replies can still be heard."""
         self._writer.write_eof()
@@ -139,7 +143,9 @@ class Server:
 
     async def connect(self, source: str = HOST, *, early: bytes = b"") -> Wire:
         """A client from a loopback address (127.0.0.0/8). ``early`` is sent before the gate has accepted it."""
-        made = socket.socket(socket.AF_INET)
+        # The protocol is named so that the loop sets TCP_NODELAY: an octet that waits for an acknowledgement would
+        # be outrun by virtual time.
+        made = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         made.bind((source, 0))
         made.connect((HOST, self.port))  # does not wait: the backlog takes it
         made.sendall(early)
