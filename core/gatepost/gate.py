@@ -277,12 +277,22 @@ class _Asking:
         instance.circuit.succeeded()
         if instance.observed:
             self._take_observed(hook, answer, seconds)
-        elif answer is None:
+            return
+        did = self._did()
+        if answer is None and not did:
             ruling.trace.append((hook.name, seconds))
-        else:
-            ruling.trace.append(_said(hook, answer, seconds))
-            if ruling.phase not in ALL_RUN:
-                self.decided = compose(ruling, hook.name, answer, self.session, self.envelope)
+            return
+        ruling.trace.append(replace(_said(hook, answer, seconds), did=did))
+        if answer is not None and ruling.phase not in ALL_RUN:
+            self.decided = compose(ruling, hook.name, answer, self.session, self.envelope)
+
+    def _did(self) -> tuple[str, ...]:
+        """What the plugin that was just asked has done besides answering."""
+        session, envelope = self.session, self.envelope
+        did, session.did = session.did, ()
+        if envelope is not None and envelope.did:
+            did, envelope.did = (*did, *envelope.did), ()
+        return did
 
     def _take_observed(self, hook: Hook, answer: Any, seconds: float) -> None:
         """What an observed plugin says and does is recorded and not applied."""

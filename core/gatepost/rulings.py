@@ -46,6 +46,8 @@ class Said:
     observed: bool = False
     withheld: tuple[str, ...] = ()
     """What an observed plugin did besides answering (trust, header edits, capabilities) and was not applied."""
+    did: tuple[str, ...] = ()
+    """What it did besides answering and was applied: whom it trusts."""
     answers: tuple[tuple[str, Decision], ...] = ()
     """At queue: what it said of each recipient, when it did not say one thing of all."""
 
@@ -54,7 +56,7 @@ class Said:
             return f"skipped: {self.skipped}"
         if self.answers:
             return "; ".join(f"<{recipient}> {decision}" for recipient, decision in self.answers)
-        return self.error or (str(self.answer) if self.answer else "no opinion")
+        return self.error or "; ".join((str(self.answer or "no opinion"), *self.did))
 
 
 @dataclass(slots=True, eq=False)

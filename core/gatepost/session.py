@@ -131,6 +131,7 @@ class Session:
         "_verified_name",
         "client",
         "delayed",
+        "did",
         "early_talk",
         "envelope",
         "esmtp",
@@ -162,6 +163,8 @@ class Session:
         self.esmtp = False
         self.may_relay = False
         self.trusted = ""
+        self.did: tuple[str, ...] = ()
+        """What the plugin that is being asked has done besides answering, for the record."""
         self.early_talk: frozenset[str] = frozenset()
         self.envelope: Envelope | None = None
         self.scored = False
@@ -242,6 +245,7 @@ class Session:
         today = datetime.datetime.fromtimestamp(self._site.clock.now(), datetime.UTC).date()
         if may_write(f"session.trust({why!r})") and (until is None or today <= until):
             self.trusted = why
+            self.did = (*self.did, f"trusts the client: {why}")
 
     @property
     def exempt(self) -> bool:
@@ -256,6 +260,7 @@ class Envelope:
         "_notes",
         "answers",
         "body",
+        "did",
         "id",
         "message",
         "next_hop",
@@ -284,6 +289,8 @@ class Envelope:
         self.size = 0
         """What the client announced with SIZE, in octets; 0 when it did not."""
         self.trusted = ""
+        self.did: tuple[str, ...] = ()
+        """As in ``Session``."""
         self.trusted_recipients: frozenset[Address] = frozenset()
         self.points: Ledger | None = None
         self.recipient_points: dict[Address, Ledger] | None = None
@@ -310,6 +317,7 @@ class Envelope:
             self.trusted = why
         else:
             self.trusted_recipients |= {recipient}
+        self.did = (*self.did, f"trusts {'the sender' if recipient is None else 'this recipient'}: {why}")
 
     def claim(self, next_hop: str) -> bool:
         """Bind this transaction to ``next_hop``; False when it is already bound to another one.

@@ -1187,3 +1187,21 @@ def test_two_rulings_that_say_the_same_are_two() -> None:
 async def test_a_message_is_taken_when_nobody_says_anything() -> None:
     client = await policy_of().connect()
     assert (await client.transaction(content=MESSAGE)).code == 250
+
+
+async def test_whom_a_plugin_trusts_stands_in_the_record() -> None:
+    class Trusting:
+        @hookimpl
+        def connect(self, session: Any) -> None:
+            session.trust("our branch")
+
+        @hookimpl
+        def mail(self, envelope: Any) -> None:
+            envelope.trust("a friend")
+
+    policy = policy_of(instance(Trusting(), "access"))
+    client = await policy.connect()
+    await client.transaction()
+    said = {ruling.phase: str(ruling.said[0]) for record in policy.events.records for ruling in record.rulings}
+    assert said["connect"] == "no opinion; trusts the client: our branch"
+    assert said["mail"] == "no opinion; trusts the sender: a friend"

@@ -173,7 +173,7 @@ class PluginTable(Table):
     reject_at: Literal["connect", "helo", "mail", "rcpt"] | None = None
     """The phase at which its earlier refusals are spoken. Default: "rcpt" for helo and mail, "connect" for connect."""
     phases: tuple[str, ...] | None = None
-    """The phases it takes part in. Default: all it implements."""
+    """The phases it takes part in, besides startup and shutdown. Default: all it implements."""
     options: dict[str, object] = Field(default_factory=dict, repr=False)
     """The plugin's own options as they were written."""
 

@@ -143,9 +143,12 @@ class Pregreet(asyncio.Protocol):
         SMTP.of(self._listener)(self._listener, conversation).take_over(self._transport, self._heard, self._at_eof)
 
     def _turn_away(self, reply: Reply) -> None:
-        """Close before any plugin was asked, so that none is told of the end either."""
+        """Close before any plugin was asked, so that none is told of the end either.
+
+        At once, without draining: a flood of clients that are turned away must not use up the descriptors.
+        """
         self._listener.site.recorder.event("turned_away", client=self.session.client, reply=reply_text(reply))
-        Closing(self._transport, reply.wire, self._listener.site.clock, self._leave, at_eof=False)
+        Closing(self._transport, reply.wire, self._listener.site.clock, self._leave, at_eof=True)
 
     def _refuse(self, reply: Reply, conversation: Conversation | None = None) -> None:
         self._quiet()
