@@ -1,5 +1,7 @@
 """The reference of the manual, made from the code: configuration, plugins, phases, public API, command line.
 
+The example of each phase is a file in ``authors/examples/phases``.
+
 Sphinx calls ``write`` before it reads the pages (see ``conf``). What the code does not document is missing here, and
 ``tests/docs`` says so. The prose around the reference stands in the pages of this folder.
 """
@@ -26,6 +28,9 @@ from gatepost.plugins import Installed, hooks_of, installed
 
 KINDS = {"duration": "Duration", "size": "Size", "network": "Network", "secret": "Secret", "file": "WatchedFile"}
 """What the tables of options call a kind of value, and the name in the public API that documents it."""
+
+EXAMPLES = Path(__file__).parent / "authors/examples/phases"
+"""A plugin for each phase, in a file of the phase's name."""
 
 API_SECTIONS = {
     "What a plugin says": ("decisions", "hookspecs"),
@@ -171,13 +176,20 @@ def phases() -> str:
     parts = [
         "# Phases",
         "In the order of a session, with the codes that a refusal has when the plugin gives none of its own.",
+        "Each example is a whole plugin: save it as a file, and let `use` in its table name it.",
         _table(("phase", "deny", "defer", ""), rows),
         "## hookimpl",
         definition("gatepost", "hookimpl").doc,
     ]
     for phase in PHASES:
-        parts += [f"## {phase}", _fence("python", specs[phase].signature), specs[phase].doc]
+        parts += [f"## {phase}", _fence("python", specs[phase].signature), specs[phase].doc, _example_of_phase(phase)]
     return _page(*parts)
+
+
+def _example_of_phase(phase: str) -> str:
+    """A whole plugin that takes part in ``phase``; "" where there is none."""
+    file = EXAMPLES / f"{phase}.py"
+    return "**For example:**\n\n" + _fence("python", file.read_text("utf-8").strip()) if file.is_file() else ""
 
 
 def _codes(phase: str) -> tuple[str, str, str]:

@@ -1,0 +1,234 @@
+"""Each phase has an example in the manual, which works: what its first line says is what a client sees of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gatepost.config import load
+from gatepost.hookspecs import PHASES
+from gatepost.offline import services
+from gatepost.plugins import hooks_of, problems_of, survey
+from gatepost.testing import MESSAGE, Client, Policy
+from tests.docs.manual import ROOT, reference, section
+
+EXAMPLES = ROOT / "docs/authors/examples/phases"
+Example = Callable[..., Policy]
+
+
+def written(phase: str, more: str = "") -> str:
+    """A configuration with the example of a phase."""
+    return f'[plugins]\norder = ["example"]\n[plugins.example]\nuse = "{phase}.py"\n{more}'
+
+
+@pytest.fixture
+def example(policy: Callable[..., Policy]) -> Example:
+    """Return a function of a phase that makes a policy of its example."""
+
+    def made(phase: str, more: str = "", **settings: Any) -> Policy:
+        return policy(written(phase, more), folder=EXAMPLES, **settings)
+
+    return made
+
+
+async def greeted(gate: Policy, address: str = "192.0.2.1") -> Client:
+    """A client that has said EHLO."""
+    client = await gate.connect(address)
+    await client.ehlo()
+    return client
+
+
+# That none is missing
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_phase_has_an_example_that_takes_part_in_it(phase: str, tmp_path: Path) -> None:
+    config = tmp_path / "gatepost.toml"
+    config.write_text(written(phase).replace(f"{phase}.py", str(EXAMPLES / f"{phase}.py")))
+    loaded = load(config, {})
+    instances, mistakes = survey(loaded, services(loaded))
+    assert mistakes == []
+    plugin = instances["example"].plugin
+    assert phase in {name for name, _ in hooks_of(plugin)}
+    assert list(problems_of(plugin if hasattr(plugin, "__file__") else type(plugin))) == []
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_the_example_of_a_phase_stands_in_the_manual(phase: str) -> None:
+    assert (EXAMPLES / f"{phase}.py").read_text().strip() in section(reference()["phases.md"], phase)
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_the_example_of_a_phase_is_tried(phase: str) -> None:
+    assert any(name.startswith(f"test_{phase}_") for name in globals())
+
+
+def test_there_is_no_example_of_another_phase() -> None:
+    assert {file.stem for file in EXAMPLES.glob("*.py")} == set(PHASES)
+
+
+# That each works
+
+
+async def test_startup_counts_clients_every_hour(example: Example) -> None:
+    gate = example("startup")
+    await gate.connect()
+    await gate.connect()
+    await gate.clock.advance("2h")
+    assert gate.log.named("clients") == [{"count": 2}, {"count": 0}]
+
+
+async def test_connect_refuses_who_talks_early(example: Example) -> None:
+    gate = example("connect")
+    early = await gate.connect(talks_early=True)
+    assert (early.banner.code, early.banner.text) == (554, "wait until you are greeted")
+    patient = await gate.connect()
+    assert (patient.banner.code, patient.waited) == (220, 2.0)
+
+
+async def test_greeting_says_what_is_not_wanted(example: Example) -> None:
+    client = await example("greeting").connect()
+    assert client.banner.text == "mx.example.org ESMTP - no advertisements"
+
+
+async def test_helo_refuses_our_own_name(example: Example) -> None:
+    client = await example("helo").connect()
+    await client.ehlo("MX.example.org")
+    assert (await client.transaction()).text == "MX.example.org is my name, not yours"
+    await client.ehlo("client.example.com")
+    assert (await client.transaction()).code == 250
+
+
+async def test_capabilities_leaves_smtputf8_out(example: Example) -> None:
+    client = await example("capabilities").connect()
+    assert "SMTPUTF8" not in (await client.ehlo()).text
+    assert "8BITMIME" in (await client.ehlo()).text
+
+
+async def test_starttls_is_not_done_with_some_networks(example: Example) -> None:
+    gate = example("starttls", 'networks = ["192.0.2.0/24"]')
+    for address, refused in (("192.0.2.1", True), ("198.51.100.1", False)):
+        session = (await gate.connect(address)).session
+        assert (await gate.gate.ask("starttls", (session,), session)).refuses is refused
+
+
+async def test_auth_is_for_those_inside(example: Example) -> None:
+    gate = example("auth")
+    for address, refused in (("8.8.8.8", True), ("10.0.0.1", False)):
+        session = (await gate.connect(address)).session
+        assert (await gate.gate.ask("auth", (session, "PLAIN", None), session)).refuses is refused
+
+
+async def test_mail_refuses_our_domain_from_outside(example: Example) -> None:
+    gate = example("mail")
+    assert (await (await gate.connect()).transaction("a@example.org")).text == "example.org sends from inside"
+    assert (await (await gate.connect()).transaction("a@example.com")).code == 250
+
+
+async def test_rcpt_vouches_for_addresses_that_are_made_up(example: Example) -> None:
+    client = await greeted(example("rcpt"))
+    await client.mail()
+    recipients = ("shop-2026@example.org", "shop@example.org", "shop-2026@example.com")
+    assert [(await client.rcpt(recipient)).code for recipient in recipients] == [250, 450, 450]
+
+
+async def test_data_refuses_a_bounce_for_two(example: Example) -> None:
+    client = await greeted(example("data"))
+    assert (await client.transaction("")).code == 250
+    await client.mail("")
+    for recipient in ("b@example.org", "c@example.org"):
+        await client.rcpt(recipient)
+    reply = await client.say("DATA")
+    assert (reply.code, reply.text) == (554, "a bounce has one recipient")
+
+
+@pytest.mark.parametrize("missing", ["From", "Date"])
+async def test_headers_must_be_complete(example: Example, missing: str) -> None:
+    client = await greeted(example("headers"))
+    whole = b"From: a@example.com\r\nDate: Sun, 1 Mar 2026 10:00:00 +0000\r\nSubject: x\r\n\r\nHello.\r\n"
+    assert (await client.transaction(content=whole)).code == 250
+    reply = await client.transaction(content=whole.replace(missing.encode(), b"X"))
+    assert (reply.code, reply.status, reply.text) == (550, "5.6.0", f"there is no {missing} in the header")
+
+
+async def test_message_refuses_the_test_message(example: Example) -> None:
+    gtube = b"XJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X\r\n"
+    client = await greeted(example("message"))
+    assert (await client.transaction()).code == 250
+    assert (await client.transaction(content=MESSAGE + gtube)).text == "this is the test message"
+
+
+async def test_queue_takes_what_traps_get(example: Example) -> None:
+    client = await greeted(example("queue"))
+    assert (await client.transaction(recipient="trap-1@example.org")).text.endswith(": thank you")
+    assert (await client.transaction(recipient="b@example.org")).code == 451
+
+
+async def test_queued_logs_sizes(example: Example) -> None:
+    gate = example("queued")
+    client = await greeted(gate)
+    await client.transaction(content=b"x" * 10 + b"\r\n")
+    (facts,) = gate.log.named("taken")
+    assert facts["octets"] == 12
+
+
+async def test_vrfy_tells_nothing(example: Example) -> None:
+    reply = await (await greeted(example("vrfy"))).say("VRFY b")
+    assert (reply.code, reply.text) == (502, "send it, and you will see")
+
+
+async def test_help_says_where_to_read(example: Example) -> None:
+    reply = await (await greeted(example("help"))).say("HELP")
+    assert (reply.code, reply.text) == (214, "see https://www.example.org/mail")
+
+
+async def test_noop_ends_at_ten(example: Example) -> None:
+    client = await greeted(example("noop"))
+    assert [(await client.say("NOOP")).code for _ in range(11)] == [250] * 10 + [421]
+    assert client.closed
+
+
+async def test_unknown_command_answers_xping(example: Example) -> None:
+    client = await greeted(example("unknown_command"))
+    assert ((await client.say("xping")).text, (await client.say("xpong")).code) == ("pong", 500)
+
+
+async def test_reset_counts_what_is_given_up(example: Example) -> None:
+    client = await greeted(example("reset"))
+    await client.transaction()
+    for _ in range(10):
+        assert (await client.mail()).code == 250
+        await client.say("RSET")
+    assert (await client.mail()).code == 421
+
+
+async def test_quit_is_remembered(example: Example) -> None:
+    gate = example("quit")
+    await (await greeted(gate)).quit()
+    await (await greeted(gate, "192.0.2.2")).close()
+    assert gate.store.contents("example") == {"192.0.2.1": 1}
+
+
+async def test_disconnect_logs_how_long_a_client_was_here(example: Example) -> None:
+    gate = example("disconnect")
+    client = await greeted(gate)
+    await gate.clock.advance("90s")
+    await client.close()
+    assert gate.log.named("left") == [{"client": "192.0.2.1", "seconds": 90.0}]
+
+
+async def test_ruled_logs_refusals(example: Example) -> None:
+    gate = example("ruled", bare=True)
+    await (await greeted(gate)).transaction()
+    (facts,) = gate.log.named("refused")
+    assert (facts["by"], facts["at"]) == ("gatepost", "rcpt")
+
+
+async def test_shutdown_logs_the_total(example: Example) -> None:
+    gate = example("shutdown")
+    await (await greeted(gate)).transaction()
+    await gate.close()
+    assert gate.log.named("total") == [{"messages": 1}]
