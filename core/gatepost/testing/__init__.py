@@ -22,6 +22,7 @@ from gatepost.testing.policy import Policy
 from gatepost.testing.recording import Event, Events
 from gatepost.testing.reply import Reply
 from gatepost.testing.server import Server, Wire
+from gatepost.testing.stand_ins import saying
 from gatepost.testing.store import MemoryStore
 
 __all__ = [
@@ -45,4 +46,5 @@ __all__ = [
     "UnscriptedQuestionError",
     "Wire",
     "instance",
+    "saying",
 ]

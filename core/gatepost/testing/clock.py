@@ -43,6 +43,10 @@ class TestClock(VirtualClock):
         """Move on by a duration, "6s" or 6.0, running what falls due on the way."""
         await super().advance(seconds(seconds_))
 
+    def set_back(self, duration: str | float) -> None:
+        """Let the time of day be earlier, as when somebody sets the machine's clock; monotonic time goes on."""
+        self._start -= seconds(duration)
+
 
 async def wait_for(work: Coroutine[Any, Any, T], clock: Clock, *, pause: float = 0.0) -> T:
     """Do ``work``, letting a virtual clock jump to its next timer whenever nothing else happens.

@@ -35,7 +35,9 @@ class ScriptedDNS(Resolver):
         self.asked: list[tuple[str, str]] = []
         """Every question so far, as (name, kind), in the order of asking."""
         self.answers: dict[tuple[str, str], tuple[str, ...] | Exception] = {}
+        """The script itself: records, or what is raised, for (name in lower case, kind)."""
         self.delays: dict[tuple[str, str], float] = {}
+        """Seconds that an answer takes, for the same."""
         self.lenient = lenient
         self._clock = clock
         self._unscripted: list[str] = []

@@ -22,17 +22,11 @@ from gatepost.config import load as load_config
 from gatepost.config.source import Layers, Source
 from gatepost.config.toml_lines import key_lines
 from gatepost.config.wording import complaints
-from gatepost.decisions import Decision, accept, defer, deny
-from gatepost.errors import ConfigError, Mistake, NextHopError, PluginError
-from gatepost.hookspecs import hookimpl
-from gatepost.message import Message
+from gatepost.errors import ConfigError, Mistake, PluginError
 from gatepost.options import CORE_KEYS, Options
 from gatepost.options.kinds import dotted_key
 from gatepost.plugins import SERVICES, Services, load, make_gate, problems_of, register
 from gatepost.plugins import Policy as LoadedPolicy
-from gatepost.services.next_hop_syntax import Answer, Target
-from gatepost.services.next_hops import NextHops
-from gatepost.session import Envelope
 from gatepost.site import Recorder
 
 
@@ -99,65 +93,6 @@ def policy_of(
     """A policy with one gate over ``instances``."""
     gate = make_gate(instances, services.clock, recorder, score=score)
     return LoadedPolicy({each.name: each for each in instances}, {}, register(gate.instances), gate)
-
-
-def stand_ins(instances: Iterable[Instance], services: Services) -> list[Instance]:
-    """Who vouches for recipients and who delivers, where none of ``instances`` can."""
-    granted = {grant for each in instances if each.mode is not Mode.OFF for grant in each.grants}
-    found = []
-    if "recipients" not in granted:
-        found.append(Instance("(vouching)", Vouching(), grants=frozenset({"recipients"})))
-    if "delivery" not in granted:
-        found.append(Instance("(delivering)", Delivering(services.next_hop), grants=frozenset({"delivery"})))
-    return found
-
-
-class Vouching:
-    """Says of every recipient that it is ours."""
-
-    grants = "recipients"
-
-    @hookimpl
-    def rcpt(self) -> Decision:
-        """Vouch."""
-        return accept()
-
-
-class Delivering:
-    """Hands every message to the next hop of the test, and says what that says."""
-
-    grants = "delivery"
-
-    def __init__(self, next_hop: NextHops) -> None:
-        self._next_hop = next_hop.open([Target("smtp", "next-hop.example", 25)])
-
-    @hookimpl
-    async def queue(self, envelope: Envelope, message: Message) -> Any:
-        """Hand it over."""
-        try:
-            return await self._hand_over(envelope, message)
-        except NextHopError as error:
-            return defer(str(error), 451, "4.4.1")
-
-    async def _hand_over(self, envelope: Envelope, message: Message) -> Any:
-        delivery = await self._next_hop.begin()
-        try:
-            sender = await delivery.mail(str(envelope.sender), body8bit=message.eight_bit, smtputf8=envelope.smtputf8)
-            if not sender.is_positive:
-                return _decision(sender)
-            answers = {str(recipient): await delivery.rcpt(str(recipient)) for recipient in envelope.pending}
-            if delivery.accepted:
-                answers |= await delivery.data(message.blocks())
-            return {recipient: _decision(answers[str(recipient)]) for recipient in envelope.pending}
-        finally:
-            await delivery.release()
-
-
-def _decision(answer: Answer) -> Decision:
-    if answer.is_positive:
-        return accept()
-    refuse = deny if answer.is_permanent else defer
-    return refuse(answer.text, answer.code, answer.status)
 
 
 def _instance(given: Configured, name: str, services: Services) -> Instance:

@@ -23,9 +23,10 @@ from gatepost.spool import Spool
 from gatepost.testing.client import Client
 from gatepost.testing.clock import PluginThreads, TestClock, wait_for
 from gatepost.testing.dns import ScriptedDNS
-from gatepost.testing.loading import load_file, load_objects, load_text, policy_of, stand_ins
+from gatepost.testing.loading import load_file, load_objects, load_text, policy_of
 from gatepost.testing.next_hop import ScriptedNextHops
 from gatepost.testing.recording import Events, GateEvents, PluginLog
+from gatepost.testing.stand_ins import stand_ins
 from gatepost.testing.store import MemoryStore
 
 HOSTNAME = "mx.example.org"
@@ -41,8 +42,9 @@ class Policy:
 
     Where no plugin vouches for recipients or delivers, the kit does; with ``bare`` nobody does. ``dns="lenient"``: a
     name without a script does not exist, instead of failing the test. ``startup=False`` leaves the ``startup`` hooks
-    to the test. ``score`` and ``limits`` are as in the tables of the configuration, ``line_ends`` too; ``spool`` is a
-    folder for messages over 512 KiB. ``clock``: another one than a virtual clock that jumps.
+    to the test, which calls ``start()``. ``score`` and ``limits`` are as in the tables of the configuration,
+    ``line_ends`` too; ``spool`` is a folder for messages over 512 KiB. ``clock``: another one than a virtual clock
+    that jumps.
 
     Raises ``ConfigError`` for a wrong configuration, ``PluginError`` for a plugin that cannot be asked.
     """
@@ -89,12 +91,24 @@ class Policy:
             recorder=self.events,
             line_ends=line_ends,
         )
-        self.loaded = self._load(plugins, folder or Path.cwd(), Score(**(score or {})))
+        self._bare = bare
+        self._startup = startup
+        self._folder = folder or Path.cwd()
+        self._score = Score(**(score or {}))
+        self.loaded: LoadedPolicy
+        self.reload(*plugins)
+
+    def reload(self, *plugins: Any) -> None:
+        """Ask these plugins from now on, as after a reload of the server: given as to ``Policy``.
+
+        All around them stays: the store, DNS, the next hop, the time. Sessions under way keep the plugins they have.
+        """
+        self.loaded = self._load(plugins)
         for instance in self.loaded.instances.values():
             instance.threads = PluginThreads(f"gatepost-{instance.name}")
-        if not bare:
+        if not self._bare:
             self._stand_in()
-        self._is_started = not startup
+        self._is_started = False
         self._jobs = Jobs(self.site)
 
     @property
@@ -123,14 +137,15 @@ class Policy:
 
         ``talks_early``: it does not wait for the greeting. ``listener``: with TOML, whose order is asked.
         """
-        await self.start()
+        if self._startup:
+            await self.start()
         gate = self.loaded.gates.get(listener, self.gate)
         made = Client(self, gate, client, talks_early=talks_early, listener=listener, port=port)
         await made.connect()
         return made
 
     async def start(self) -> None:
-        """Run the ``startup`` hooks, once. Raises ``PluginError`` at the first that fails."""
+        """Run the ``startup`` hooks, once, as ``connect`` does. Raises ``PluginError`` at the first that fails."""
         if not self._is_started:
             self._is_started = True
             await wait_for(start_plugins(self.loaded, self._jobs), self.clock)
@@ -143,14 +158,14 @@ class Policy:
         await wait_for(self.next_hop.close(), self.clock)
         self.dns.check()
 
-    def _load(self, plugins: tuple[Any, ...], folder: Path, score: Score) -> LoadedPolicy:
+    def _load(self, plugins: tuple[Any, ...]) -> LoadedPolicy:
         if len(plugins) != 1 or not isinstance(plugins[0], str | Path):
-            return load_objects(plugins, self.services, self.events, score)
+            return load_objects(plugins, self.services, self.events, self._score)
         written = plugins[0]
         if isinstance(written, Path):
             config, loaded = load_file(written, self.services, self.events)
         else:
-            config, loaded = load_text(written, folder, self.services, self.events)
+            config, loaded = load_text(written, self._folder, self.services, self.events)
         self.site.limits = config.limits
         self.site.line_ends = config.line_ends
         if "hostname" in config.model_fields_set:

@@ -10,14 +10,15 @@ from gatepost.services.store import Change, Entry, Key, MemoryBackend, Store, de
 class MemoryStore(MemoryBackend):
     """What the plugins of a test's policy remember.
 
-    ``broken``: every read and write raises ``StoreError``, as with a disk that fails.
+    ``broken`` holds the names of plugins whose every read and write raises ``StoreError``, as with a disk that fails;
+    the core's own name is "gatepost".
     """
 
     __slots__ = ("broken",)
 
     def __init__(self, clock: Clock) -> None:
         super().__init__(clock)
-        self.broken = False
+        self.broken: set[str] = set()
 
     def of(self, plugin: str) -> Store:
         """The store as the plugin instance of this name has it, to read from and to put something into."""
@@ -33,24 +34,24 @@ class MemoryStore(MemoryBackend):
 
     def find(self, key: Key) -> Entry | None:
         """The entry of ``key`` if it lives."""
-        self._check()
+        self._check(key)
         return super().find(key)
 
     def keep(self, key: Key, entry: Entry) -> None:
         """Put ``entry`` under ``key``."""
-        self._check()
+        self._check(key)
         super().keep(key, entry)
 
     def drop(self, key: Key) -> None:
         """Forget ``key``."""
-        self._check()
+        self._check(key)
         super().drop(key)
 
     async def change(self, key: Key, change: Change, *, durable: bool = False) -> Entry | None:
         """Keep what ``change`` makes of the living entry."""
-        self._check()
+        self._check(key)
         return await super().change(key, change, durable=durable)
 
-    def _check(self) -> None:
-        if self.broken:
+    def _check(self, key: Key) -> None:
+        if key[0] in self.broken:
             raise StoreError("the store is broken, as the test says")

@@ -284,7 +284,7 @@ class TestStore:
 
     async def test_a_broken_store_is_an_error_of_the_plugin(self, policy: Any) -> None:
         gate = policy(Listed, dns="lenient")
-        gate.store.broken = True
+        gate.store.broken.add("listed")
         assert (await gate.connect()).banner.code == 421
         assert "StoreError" in str(gate.events.named("plugin_failed"))
 

@@ -6,28 +6,12 @@ from datetime import date
 from typing import Any
 
 from gatepost import deny
-from gatepost.plugins import make_gate
-from gatepost_builtin.connection.access import Access, AccessOptions
-from tests.policy import Policy, delivering, instance, saying, vouching
+from gatepost.testing import Policy, instance, saying
+from gatepost_builtin.connection.access import Access
 
 DAY = 86_400.0
 TODAY = date(2027, 1, 15)  # the day on which the virtual clock starts
 Entry = dict[str, Any]
-
-
-class Lines:
-    """A log that keeps what it was given."""
-
-    def __init__(self) -> None:
-        self.lines: list[tuple[str, dict[str, object]]] = []
-
-    def note(self, event: str, **facts: object) -> None:
-        self.lines.append((event, facts))
-
-    info = warning = error = note
-
-    def named(self, event: str) -> list[dict[str, object]]:
-        return [facts for name, facts in self.lines if name == event]
 
 
 def spam_check(phase: str) -> Any:
@@ -36,19 +20,21 @@ def spam_check(phase: str) -> Any:
 
 
 def policy_of(
-    *checks: Any, allow: list[Entry] | None = None, denied: list[Entry] | None = None, files: Any = ()
+    *checks: Any,
+    allow: list[Entry] | None = None,
+    denied: list[Entry] | None = None,
+    files: Any = (),
+    bare: bool = False,
+    clock: Any = None,
+    **table: Any,
 ) -> Policy:
-    """A policy of access, ``checks``, and who takes mail."""
-    policy = Policy()
-    options = AccessOptions.model_validate({"allow": allow or [], "deny": denied or [], "files": files})
-    plugin = Access(options, policy.clock, Lines())
-    rest = [instance(other, f"other{number}") for number, other in enumerate((*checks, vouching(), delivering()))]
-    policy.gate = make_gate([instance(plugin, "access"), *rest], policy.clock, policy.events)
-    return policy
+    """A policy of access, ``checks``, and who takes mail unless it is ``bare``."""
+    access = instance(Access, "access", allow=allow or [], deny=denied or [], files=files, **table)
+    return Policy(access, *checks, dns="lenient", bare=bare, clock=clock)
 
 
 def plugin_of(policy: Policy) -> Any:
-    return policy.gate.instances[0].plugin
+    return policy.plugin("access")
 
 
 async def send(

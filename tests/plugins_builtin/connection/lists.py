@@ -2,84 +2,57 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Mapping
 from typing import Any
 
-from gatepost import DNSTemporaryError
-from gatepost.composition import Score
-from gatepost.plugins import make_gate
-from gatepost.services.dns import reversed_address
-from gatepost_builtin.connection.dnsbl import Dnsbl, DnsblOptions
-from tests.policy import Client, Policy, delivering, instance, vouching
+from gatepost import reversed_address
+from gatepost.testing import Client, Policy, instance
+from gatepost_builtin.connection.dnsbl import Dnsbl
 
 BL = "bl.example.net"
 OTHER = "other.example.com"
 WHITE = "white.example.org"
 CLIENT = "192.0.2.99"
-SILENT = DNSTemporaryError("SERVFAIL")
-
-
-class Lines:
-    """A log that keeps what it was told, as (level, event, facts)."""
-
-    def __init__(self) -> None:
-        self.told: list[tuple[str, str, dict[str, object]]] = []
-
-    def info(self, event: str, **facts: object) -> None:
-        self.told.append(("info", event, facts))
-
-    def warning(self, event: str, **facts: object) -> None:
-        self.told.append(("warning", event, facts))
-
-    def error(self, event: str, **facts: object) -> None:
-        self.told.append(("error", event, facts))
-
-    def warnings(self) -> list[tuple[object, str]]:
-        """The warnings as (zone, event)."""
-        return [(facts["zone"], event) for level, event, facts in self.told if level == "warning"]
-
-
-class Hours:
-    """A server whose hours pass when a test says so."""
-
-    hostname = "mx.example.org"
-
-    def __init__(self) -> None:
-        self.jobs: list[tuple[float, Callable[[], Coroutine[Any, Any, None]]]] = []
-
-    def every(self, seconds: float, job: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        self.jobs.append((seconds, job))
-
-    async def pass_one(self) -> None:
-        for _, job in self.jobs:
-            await job()
 
 
 class Lists:
-    """A policy with dnsbl in it, and the lists that it asks."""
+    """A policy with dnsbl in it, and the lists that it asks. The test points are asked by ``start`` only."""
 
     def __init__(
-        self, zones: Any = None, *, others: tuple[Any, ...] = (), score: Score | None = None, **options: Any
+        self,
+        zones: Any = None,
+        *,
+        others: tuple[Any, ...] = (),
+        score: Mapping[str, float] | None = None,
+        **options: Any,
     ) -> None:
-        self.policy = Policy()
-        self.log = Lines()
-        self.server = Hours()
-        self.plugin = Dnsbl(DnsblOptions(zones=zones or {BL: 1}, **options), self.policy.dns, self.log)
-        before = [instance(other, f"before{number}") for number, other in enumerate(others)]
-        after = [instance(self.plugin, "dnsbl"), instance(vouching(), "vouching"), instance(delivering(), "delivering")]
-        self.policy.gate = make_gate([*before, *after], self.policy.clock, self.policy.events, score=score)
+        own = instance(Dnsbl, "dnsbl", zones=zones or {BL: 1}, **options)
+        self.policy = Policy(*others, own, score=score, dns="lenient", startup=False)
+
+    @property
+    def told(self) -> list[tuple[str, str]]:
+        """What dnsbl has logged, as (level, event)."""
+        return [(line.level, line.name) for line in self.policy.log]
+
+    @property
+    def warnings(self) -> list[tuple[object, str]]:
+        """Its warnings as (zone, event)."""
+        return [(line.facts["zone"], line.name) for line in self.policy.log.warnings]
 
     def list(self, *answers: str, zone: str = BL, client: str = CLIENT, txt: str = "") -> None:
         """Let ``zone`` answer so about ``client``."""
         name = f"{reversed_address(client)}.{zone}"
-        self.policy.dns.answers[name, "A"] = answers or ("127.0.0.2",)
+        self.policy.dns.answer(name, "A", *(answers or ("127.0.0.2",)))
         if txt:
-            self.policy.dns.answers[name, "TXT"] = (txt,)
+            self.policy.dns.answer(name, "TXT", txt)
 
     def silence(self, zone: str = BL, client: str = CLIENT, kind: str = "A") -> None:
         """Let ``zone`` fail when it is asked about ``client``."""
-        self.policy.dns.answers[f"{reversed_address(client)}.{zone}", kind] = SILENT
+        self.policy.dns.servfail(f"{reversed_address(client)}.{zone}", kind)
+
+    def slow(self, seconds: float, zone: str = BL, client: str = CLIENT) -> None:
+        """Let ``zone`` take so long about ``client``."""
+        self.policy.dns.delay(f"{reversed_address(client)}.{zone}", seconds, "A")
 
     def healthy(self, *zones: str) -> None:
         """Give ``zones`` the test points of a living list (RFC 5782 §5)."""
@@ -92,11 +65,12 @@ class Lists:
         return {name for name, asked in self.policy.dns.asked if asked == kind}
 
     async def start(self) -> None:
-        """Run startup, with the clock moving."""
-        work = asyncio.ensure_future(self.plugin.startup(self.server))
-        while not work.done():
-            await self.policy.clock.jump()
-        await work
+        """Run startup."""
+        await self.policy.start()
+
+    async def an_hour_later(self) -> None:
+        """Let an hour pass, with what is repeated in it."""
+        await self.policy.clock.advance("1h")
 
     async def connect(self, client: str = CLIENT) -> Client:
         """A client that stands before RCPT."""

@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from gatepost import Address, Envelope, WatchedFile
-from gatepost.services.clock import VirtualClock
+from gatepost.testing import Policy, TestClock
 from gatepost_builtin.connection.access import Access, AccessOptions
 from tests.plugins_builtin.connection.access_lists import DAY, TODAY, Entry, plugin_of, policy_of, send, spam_check
-from tests.policy import Policy
 
 # How names and addresses match
 
@@ -93,30 +92,27 @@ async def test_trust_ends_with_its_last_day_too() -> None:
 
 async def test_an_entry_past_its_date_is_reported_at_start_and_once() -> None:
     policy = policy_of(denied=[{"network": "198.51.100.0/24", "reason": "attack", "until": date(2026, 12, 31)}])
-    plugin = plugin_of(policy)
-    plugin.startup()
-    assert plugin.log.lines == [("access entry expired", {"entry": "attack", "until": "2026-12-31"})]
-    plugin.startup()
+    await policy.start()
+    assert policy.log.named("access entry expired") == [{"entry": "attack", "until": "2026-12-31"}]
+    plugin_of(policy).startup()
     assert await send(policy, client="198.51.100.1") == 250
-    assert len(plugin.log.lines) == 1
+    assert len(policy.log) == 1
 
 
 async def test_an_entry_that_lapses_while_we_run_is_reported_when_it_would_have_counted() -> None:
     policy = policy_of(denied=[{"network": "192.0.2.0/24", "until": TODAY}])
-    plugin_of(policy).startup()
-    assert plugin_of(policy).log.lines == []
+    await policy.start()
+    assert not policy.log.events
     await policy.clock.advance(DAY)
     await send(policy)
     await send(policy)
-    assert plugin_of(policy).log.named("access entry expired") == [
-        {"entry": "network 192.0.2.0/24", "until": TODAY.isoformat()}
-    ]
+    assert policy.log.named("access entry expired") == [{"entry": "network 192.0.2.0/24", "until": TODAY.isoformat()}]
 
 
 async def test_a_lapsed_entry_gives_way_to_the_next() -> None:
     denied = [{"network": "192.0.2.0/24", "until": date(2026, 1, 1), "reason": "old"}, {"network": "192.0.2.1"}]
     policy = policy_of(denied=denied)
-    assert (await policy.connect()).banner.lines()[0].startswith("refused by our access list")
+    assert (await policy.connect()).banner.text.startswith("refused by our access list")
 
 
 # Files
@@ -139,10 +135,8 @@ def write(tmp_path: Path) -> Callable[[str], Path]:
 
 def watching(path: Path) -> Policy:
     """A policy of one file that is looked at by the policy's own clock."""
-    clocks = [VirtualClock()]
-    policy = policy_of(files=[WatchedFile(path, monotonic=lambda: clocks[-1].monotonic())])
-    clocks.append(policy.clock)
-    return policy
+    clock = TestClock()
+    return policy_of(files=[WatchedFile(path, monotonic=clock.monotonic)], clock=clock)
 
 
 async def test_a_file_holds_the_same_two_lists(write: Callable[[str], Path]) -> None:
@@ -158,7 +152,7 @@ async def test_a_file_holds_the_same_two_lists(write: Callable[[str], Path]) -> 
     assert await send(policy) == 250
     assert await send(policy, client="198.51.100.1") == 550
     client = await policy.connect()
-    assert (await client.transaction("news@shop.example")).lines()[0].startswith("we unsubscribed")
+    assert (await client.transaction("news@shop.example")).text.startswith("we unsubscribed")
 
 
 async def test_a_file_is_reread_when_it_changes(write: Callable[[str], Path]) -> None:

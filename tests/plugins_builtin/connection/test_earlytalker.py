@@ -7,36 +7,13 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from gatepost import Session, StoreError, deny, hookimpl
-from gatepost.plugins import make_gate
+from gatepost import Session, deny, hookimpl
+from gatepost.testing import MESSAGE, Policy, instance, saying
 from gatepost_builtin.connection.earlytalker import Earlytalker, EarlytalkerOptions
-from tests.policy import MESSAGE, Policy, delivering, instance, saying, vouching
 
 DAY = 86_400.0
 AT_ONCE = 1.0
 """Virtual seconds at most: a policy's clock may move on by one sweep of the time limits before we look."""
-
-
-class Lines:
-    """A log that keeps the events it was given."""
-
-    def __init__(self) -> None:
-        self.events: list[str] = []
-
-    def note(self, event: str, **facts: object) -> None:
-        self.events.append(event)
-
-    info = warning = error = note
-
-
-class BrokenStore:
-    """A store whose disk is gone."""
-
-    async def get(self, key: str) -> Any:
-        raise StoreError("disk I/O error")
-
-    async def put(self, key: str, value: Any, ttl: float, *, durable: bool = False) -> None:
-        raise StoreError("disk I/O error")
 
 
 class Trusting:
@@ -47,16 +24,9 @@ class Trusting:
         session.trust("our office")
 
 
-def policy_of(
-    *others: Any, store: Any = None, log: Any = None, settings: dict[str, Any] | None = None, **options: Any
-) -> Policy:
+def policy_of(*others: Any, **table: Any) -> Policy:
     """A policy of ``others`` in front, then earlytalker, then who takes mail."""
-    policy = Policy()
-    plugin = Earlytalker(EarlytalkerOptions(**options), store or policy.store.namespace("earlytalker"), log or Lines())
-    own = instance(plugin, "earlytalker", **(settings or {}))
-    rest = [instance(other, f"other{number}") for number, other in enumerate((*others, vouching(), delivering()))]
-    policy.gate = make_gate([*rest[: len(others)], own, *rest[len(others) :]], policy.clock, policy.events)
-    return policy
+    return Policy(*others, instance(Earlytalker, "earlytalker", **table))
 
 
 # Before the greeting
@@ -85,28 +55,28 @@ async def test_a_delay_longer_than_the_time_limit_of_a_call_is_no_time_out() -> 
 async def test_an_early_talker_is_refused_at_once_for_good_and_hung_up_on() -> None:
     client = await policy_of().connect(talks_early=True)
     assert client.banner.wire.startswith(b"554 5.5.1 you talked before the greeting [")
-    assert client.banner.close
+    assert client.banner.closed
     assert client.waited <= AT_ONCE
 
 
 async def test_with_defer_an_early_talker_is_told_to_come_back() -> None:
     client = await policy_of(action="defer").connect(talks_early=True)
     assert client.banner.wire.startswith(b"421 4.7.0 ")
-    assert client.banner.close
+    assert client.banner.closed
 
 
 @pytest.mark.parametrize("action", ["deny", "defer"])
 async def test_the_refusal_is_never_delayed_to_rcpt(action: str) -> None:
     """Ledger 16: deferred to a later command, the original's refusal became another one."""
-    client = await policy_of(action=action, settings={"reject_at": "rcpt"}).connect(talks_early=True)
+    client = await policy_of(action=action, reject_at="rcpt").connect(talks_early=True)
     assert client.banner.code == {"deny": 554, "defer": 421}[action]
-    assert client.rehearsal.closed
+    assert client.closed
 
 
 async def test_later_plugins_are_not_asked_about_an_early_talker() -> None:
     policy = policy_of()
     await policy.connect(talks_early=True)
-    (record,) = policy.events.records
+    (record,) = policy.records
     assert (record.plugin, record.phase) == ("earlytalker", "connect")
 
 
@@ -117,11 +87,12 @@ async def test_a_trusted_client_neither_waits_nor_is_checked() -> None:
 
 
 async def test_its_own_failure_does_not_stop_mail() -> None:
-    class Broken(BrokenStore):
+    class Broken:
         async def get(self, key: str) -> Any:
             raise RuntimeError("a mistake of ours")
 
-    policy = policy_of(store=Broken())
+    policy = policy_of()
+    policy.plugin("earlytalker")._store = Broken()
     assert (await policy.connect()).banner.code == 220
     assert policy.events.named("plugin_failed")
 
@@ -159,9 +130,10 @@ async def test_with_nothing_to_remember_everybody_is_held_each_time() -> None:
 
 
 async def test_with_nothing_to_remember_the_store_is_not_touched() -> None:
-    log = Lines()
-    await policy_of(remember="0s", store=BrokenStore(), log=log).connect()
-    assert log.events == []
+    policy = policy_of(remember="0s")
+    policy.store.broken.add("earlytalker")
+    await policy.connect()
+    assert not policy.log.events
 
 
 async def test_bytes_before_the_greeting_refuse_a_remembered_client_too() -> None:
@@ -180,7 +152,7 @@ async def test_an_early_talker_is_not_remembered_as_one_that_waited() -> None:
 async def test_without_a_delay_nobody_is_remembered_for_waiting() -> None:
     policy = policy_of(delay="0s")
     assert (await policy.connect()).waited == 0.0
-    assert await policy.store.namespace("earlytalker").get("192.0.2.1") is None
+    assert await policy.store.of("earlytalker").get("192.0.2.1") is None
     assert (await policy.connect(talks_early=True)).banner.code == 554
 
 
@@ -202,14 +174,14 @@ async def test_an_ipv6_client_is_remembered_by_its_64_and_an_ipv4_client_by_its_
 
 
 async def test_a_broken_store_costs_the_memory_and_not_the_check() -> None:
-    log = Lines()
-    policy = policy_of(store=BrokenStore(), log=log)
+    policy = policy_of()
+    policy.store.broken.add("earlytalker")
     for _ in range(7):  # more than open a circuit
         client = await policy.connect()
         assert client.banner.code == 220
         assert client.waited == 6.0
     assert (await policy.connect(talks_early=True)).banner.code == 554
-    assert set(log.events) == {"memory_unreadable", "memory_unwritable"}
+    assert {line.name for line in policy.log} == {"memory_unreadable", "memory_unwritable"}
 
 
 # Behind DATA
@@ -228,7 +200,7 @@ async def test_a_message_sent_behind_data_is_refused_and_the_connection_closed()
     client = await envelope_of(policy_of())
     reply = await client.say("DATA", behind=True)
     assert reply.wire.startswith(b"554 5.5.1 ")
-    assert reply.close
+    assert reply.closed
 
 
 async def test_behind_data_it_is_refused_for_good_even_with_defer() -> None:
@@ -284,7 +256,7 @@ def test_an_unknown_action_is_a_mistake() -> None:
 
 
 async def test_observed_it_waits_and_refuses_nobody() -> None:
-    client = await policy_of(settings={"mode": "observe"}).connect(talks_early=True)
+    client = await policy_of(mode="observe").connect(talks_early=True)
     assert client.banner.code == 220
 
 

@@ -13,39 +13,16 @@ from typing import Any
 import pytest
 
 from gatepost import Message, accept, hookimpl
-from gatepost.plugins import make_gate
-from gatepost.services.clock import VirtualClock
-from gatepost.spool import Spool
+from gatepost.testing import MESSAGE, Policy, TestClock, instance
 from gatepost_builtin.delivery import maildir
-from gatepost_builtin.delivery.maildir import Maildir, MaildirOptions
-from tests.policy import MESSAGE, Policy, instance, vouching
+from gatepost_builtin.delivery.maildir import Maildir
 
 BODY = MESSAGE.replace(b"\r\n", b"\n")
 
 
-class Lines:
-    """A log that keeps what it was given."""
-
-    def __init__(self) -> None:
-        self.lines: list[tuple[str, dict[str, object]]] = []
-
-    def note(self, event: str, **facts: object) -> None:
-        self.lines.append((event, facts))
-
-    info = warning = error = note
-
-
-def policy_of(path: Path | str, *others: Any, folder: Path | None = None) -> Policy:
-    """A policy that vouches for everybody and delivers to ``path``."""
-    policy = Policy(folder=folder)
-    plugin = Maildir(MaildirOptions.model_validate({"path": str(path)}), policy.clock, Lines())
-    plugins = [vouching(), *others, plugin]
-    policy.gate = make_gate(
-        [instance(each, f"{type(each).__name__.lower()}{number}") for number, each in enumerate(plugins)],
-        policy.clock,
-        policy.events,
-    )
-    return policy
+def policy_of(path: Path | str, *others: Any, spool: Path | None = None) -> Policy:
+    """A policy that asks ``others`` and delivers to ``path``."""
+    return Policy(*others, instance(Maildir, "maildir", path=str(path)), spool=spool)
 
 
 async def send(policy: Policy, *recipients: str, sender: str = "a@example.com", content: bytes = MESSAGE) -> Any:
@@ -76,7 +53,7 @@ async def test_a_message_lies_in_new_and_the_reply_names_its_file(tmp_path: Path
     path = only_file(tmp_path)
     assert path.parent == tmp_path / "new"
     assert reply.code == 250
-    assert reply.lines()[0].endswith(path.name)
+    assert reply.text.endswith(path.name)
 
 
 async def test_it_begins_with_return_path_and_delivered_to(tmp_path: Path) -> None:
@@ -109,7 +86,7 @@ async def test_line_ends_are_lf_and_the_rest_is_as_it_came(tmp_path: Path) -> No
 async def test_a_large_message_is_whole_wherever_its_blocks_end(tmp_path: Path, shift: int) -> None:
     content = b"Subject: " + b"x" * shift + b"\r\n\r\n" + b"a\r\n" * 600_000
     (tmp_path / "spool").mkdir()
-    reply = await send(policy_of(tmp_path / "mail", folder=tmp_path / "spool"), "bob@example.org", content=content)
+    reply = await send(policy_of(tmp_path / "mail", spool=tmp_path / "spool"), "bob@example.org", content=content)
     assert reply.code == 250
     assert only_file(tmp_path / "mail").read_bytes().endswith(content.replace(b"\r\n", b"\n"))
 
@@ -150,7 +127,7 @@ async def test_what_is_made_is_made_safe_on_disk(tmp_path: Path, monkeypatch: py
 
 async def test_file_names_are_unique_though_the_clock_stands_still(tmp_path: Path) -> None:
     policy = policy_of(tmp_path)
-    policy.gate.instances[-1].plugin.clock = VirtualClock(start=1_800_000_000.25)
+    policy.plugin("maildir").clock = TestClock(start=1_800_000_000.25)
     for _ in range(5):
         assert (await send(policy, "bob@example.org")).code == 250
     assert len(files_in(tmp_path / "new")) == 5
@@ -204,11 +181,7 @@ async def test_capital_letters_lead_to_the_same_maildir(tmp_path: Path) -> None:
 
 
 async def test_the_bare_postmaster_is_the_one_of_this_host(tmp_path: Path) -> None:
-    class OurServer:
-        hostname = "mx.example.org"
-
     policy = policy_of(tmp_path / "{domain}" / "{local}")
-    policy.gate.instances[-1].plugin.startup(OurServer())
     assert (await send(policy, "postmaster")).code == 250
     assert b"Delivered-To: postmaster\n" in only_file(tmp_path / "mx.example.org" / "postmaster").read_bytes()
 
@@ -373,9 +346,10 @@ async def test_a_full_disk_is_452_and_every_other_fault_451(
     faults.at(1, "fsync", code=code)
     answer = await send(policy, "bob@example.org")
     assert (answer.code, answer.status) == reply
-    assert os.strerror(code) not in answer.lines()[0]
-    log = policy.gate.instances[-1].plugin.log
-    assert log.lines == [("cannot deliver", {"error": f"[Errno {code}] {os.strerror(code)}"})]
+    assert os.strerror(code) not in answer.text
+    assert [(line.name, line.facts) for line in policy.log] == [
+        ("cannot deliver", {"error": f"[Errno {code}] {os.strerror(code)}"})
+    ]
 
 
 async def test_a_file_in_the_way_of_a_maildir_is_a_fault_of_ours(tmp_path: Path) -> None:
@@ -390,8 +364,7 @@ async def test_a_spool_that_cannot_be_read_leaves_nothing_behind(
 ) -> None:
     content = b"Subject: x\r\n\r\n" + b"a\r\n" * 200_000
     (tmp_path / "spool").mkdir()
-    policy = policy_of(tmp_path / "mail", folder=tmp_path / "spool")
-    assert isinstance(policy.site.spool, Spool)
+    policy = policy_of(tmp_path / "mail", spool=tmp_path / "spool")
 
     def broken(*arguments: int) -> bytes:
         raise OSError(errno.EIO, "Input/output error")

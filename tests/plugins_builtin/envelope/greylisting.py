@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from gatepost.plugins import make_gate
-from gatepost_builtin.envelope.greylist import Greylist, GreylistOptions
-from tests.policy import Client, Policy, delivering, instance, vouching
+from gatepost.testing import Client, Policy, instance
+from gatepost_builtin.envelope.greylist import Greylist
 
 MINUTE = 60.0
 DAY = 86_400.0
 
 
-def policy_of(*others: Any, store: Any = None, mode: str = "enforce", **options: Any) -> Policy:
-    """A policy that vouches for everybody, asks ``others``, greylists, and takes what is left."""
-    policy = Policy()
-    plugin = Greylist(GreylistOptions(**options), store or policy.store.namespace("greylist"), policy.clock)
-    front = [instance(other, f"other{number}") for number, other in enumerate((vouching(), *others))]
-    own = instance(plugin, "greylist", mode=mode)
-    policy.gate = make_gate([*front, own, instance(delivering(), "taking")], policy.clock, policy.events)
-    return policy
+def greylist(**table: Any) -> Any:
+    """The plugin with what its table says."""
+    return instance(Greylist, "greylist", **table)
+
+
+def policy_of(*others: Any, behind: tuple[Any, ...] = (), **table: Any) -> Policy:
+    """A policy that asks ``others``, greylists, asks those ``behind``, and takes what is left."""
+    return Policy(*others, greylist(**table), *behind, dns="lenient")
 
 
 async def arrive(policy: Policy, client: str = "192.0.2.1", sender: str = "a@example.com") -> Client:

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gatepost import DNSTemporaryError, hookimpl
+from gatepost import hookimpl
 from gatepost_builtin.envelope.greylist import Greylist, GreylistOptions
-from tests.plugins_builtin.envelope.greylisting import DAY, MINUTE, arrive, introduce, policy_of, send
+from tests.plugins_builtin.envelope.greylisting import DAY, MINUTE, arrive, greylist, introduce, policy_of, send
 
 # What makes a triple
 
@@ -67,7 +67,7 @@ async def test_a_name_that_does_not_lead_back_is_no_name() -> None:
     policy = policy_of()
     policy.dns.name("192.0.2.1", "out1.example.com")
     await introduce(policy, client="192.0.2.1")
-    policy.dns.answers["9.100.51.198.in-addr.arpa", "PTR"] = ("out1.example.com",)
+    policy.dns.answer("9.100.51.198.in-addr.arpa", "PTR", "out1.example.com")
     assert await send(policy, client="198.51.100.9") == 451
 
 
@@ -91,15 +91,15 @@ async def test_names_can_be_left_aside() -> None:
 
 async def test_while_dns_does_not_know_the_network_stands_in() -> None:
     policy = policy_of()
-    policy.dns.answers["1.2.0.192.in-addr.arpa", "PTR"] = DNSTemporaryError("SERVFAIL")
-    policy.dns.answers["2.2.0.192.in-addr.arpa", "PTR"] = DNSTemporaryError("SERVFAIL")
+    policy.dns.servfail("1.2.0.192.in-addr.arpa")
+    policy.dns.servfail("2.2.0.192.in-addr.arpa")
     await introduce(policy, client="192.0.2.1")
     assert await send(policy, client="192.0.2.2") == 250
 
 
 async def test_a_client_stays_the_same_for_its_whole_session() -> None:
     policy = policy_of()
-    policy.dns.answers["1.2.0.192.in-addr.arpa", "PTR"] = DNSTemporaryError("SERVFAIL")
+    policy.dns.servfail("1.2.0.192.in-addr.arpa")
     client = await arrive(policy)
     assert (await client.rcpt()).code == 451
     policy.dns.name("192.0.2.1", "out1.example.com")
@@ -166,7 +166,7 @@ async def test_what_an_allowed_client_sent_is_known_afterwards() -> None:
     policy = policy_of(auto_allow_after=1)
     await introduce(policy)
     assert await send(policy, sender="second@example.com") == 250
-    policy.gate.instances[1].plugin.options = GreylistOptions(auto_allow_after=0)
+    policy.reload(greylist(auto_allow_after=0))
     assert await send(policy, sender="second@example.com") == 250
     assert await send(policy, sender="third@example.com") == 451
 

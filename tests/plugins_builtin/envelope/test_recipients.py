@@ -14,8 +14,8 @@ from pydantic import ValidationError
 
 from gatepost import Action, Address, Session, WatchedFile, hookimpl
 from gatepost.config.wording import complaints
+from gatepost.testing import Client, Policy, instance
 from gatepost_builtin.envelope.recipients import Recipients, RecipientsOptions, read_directory
-from tests.policy import Client, Policy, delivering, instance
 
 
 class Relaying:
@@ -28,7 +28,7 @@ class Relaying:
 
 async def client_of(*others: Any, **options: Any) -> Client:
     """A client that stands before RCPT, with recipients as the only one that vouches."""
-    policy = Policy(*others, instance(Recipients(RecipientsOptions(**options))), delivering())
+    policy = Policy(*others, instance(Recipients, **options))
     client = await policy.connect()
     await client.ehlo()
     await client.mail("a@example.com", "SMTPUTF8")
@@ -194,7 +194,7 @@ async def test_to_be_trusted_is_not_to_be_allowed_to_relay() -> None:
 
 
 async def test_other_plugins_are_still_asked_about_what_it_vouches_for() -> None:
-    policy = Policy(instance(Recipients(RecipientsOptions(domains=["example.org"]))), delivering())
+    policy = Policy(instance(Recipients, domains=["example.org"]))
     client = await policy.connect()
     await client.ehlo()
     await client.mail()

@@ -1,0 +1,139 @@
+"""The plugin that is checked, and the worlds in which it is asked: what DNS, store and next hop are like there.
+
+Each play gets a policy of its own, made of the class with its options, so that no check sees what another has left.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gatepost.errors import DNSTemporaryError, GatepostError
+from gatepost.options import CORE_KEYS, Options
+from gatepost.plugins import problems_of
+from gatepost.testing.conformance.report import NotApplicableError
+from gatepost.testing.loading import instance
+from gatepost.testing.policy import Policy
+
+Answers = tuple[str, ...] | Exception
+
+UNKNOWN = DNSTemporaryError("SERVFAIL, as this check says")
+RECORDS: dict[str, Answers] = {
+    "A": ("127.0.0.2", "192.0.2.1"),
+    "AAAA": ("2001:db8::1",),
+    "MX": ("10 mail.example.com",),
+    "PTR": ("client.example.com",),
+    "TXT": ("v=spf1 -all",),
+}
+"""What names have where they have something: a client with a name, listed by every list, a domain that takes mail."""
+
+
+def _nothing(policy: Policy) -> None:
+    """Leave all as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What a plugin finds around it. ``records`` by kind, ``otherwise`` for all other kinds, ``delay`` in seconds."""
+
+    name: str
+    records: Mapping[str, Answers]
+    otherwise: Answers = ()
+    delay: float = 1.0
+    begin: Callable[[Policy], None] = _nothing
+    """Done once the plugins have started."""
+
+    def prepare(self, policy: Policy) -> None:
+        """Let DNS be as it is in this world."""
+        policy.dns.answers = _Everywhere(self.records, self.otherwise)
+        policy.dns.delays = _Everywhere({}, self.delay)
+
+
+class _Everywhere(dict[tuple[str, str], Any]):
+    """A script of DNS in which every name has the same records."""
+
+    def __init__(self, by_kind: Mapping[str, Any], otherwise: Any) -> None:
+        super().__init__()
+        self._by_kind = by_kind
+        self._otherwise = otherwise
+
+    def get(self, key: tuple[str, str], default: Any = None) -> Any:
+        """What there is of the kind that is asked for."""
+        return self._by_kind.get(key[1], self._otherwise)
+
+
+ANSWERING = World("a world in which names have records", RECORDS)
+EMPTY = World("a world without names", {})
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A plugin: its class, an object or a module, with the options that it is made with."""
+
+    plugin: Any
+    options: Options | Mapping[str, Any] | None = None
+    name: str = "plugin"
+
+    @property
+    def offered(self) -> Any:
+        """What an entry point would name: the class, or the module."""
+        made = not (inspect.isclass(self.plugin) or inspect.ismodule(self.plugin))
+        return type(self.plugin) if made else self.plugin
+
+    @property
+    def model(self) -> type[Options] | None:
+        """The class of its options."""
+        return getattr(self.offered, "Options", None)
+
+    def made_options(self) -> Options | None:
+        """Its options, validated. Raises ``ValueError`` when they are wrong."""
+        if self.model is None or isinstance(self.options, Options):
+            return self.options if isinstance(self.options, Options) else None
+        return self.model.model_validate(self._own())
+
+    def policy(self, world: World = ANSWERING) -> Policy:
+        """A policy of its own in ``world``. Raises what making the plugin raises."""
+        if self.plugin is not self.offered:
+            configured = instance(self.plugin, self.name)
+        elif isinstance(self.options, Options):
+            configured = instance(self.plugin, self.name, options=self.options)
+        else:
+            configured = instance(self.plugin, self.name, **self._own())
+        policy = Policy(configured, dns="lenient")
+        world.prepare(policy)
+        return policy
+
+    def playable(self) -> None:
+        """Raise ``NotApplicableError`` when no session can be played with it; another check says what is wrong."""
+        if any(True for _ in problems_of(self.offered)):
+            raise NotApplicableError("it cannot be asked: see hooks")
+        try:
+            self.policy()
+        except (Exception, SystemExit):
+            raise NotApplicableError("it cannot be made: see start") from None
+
+    def fresh(self) -> None:
+        """Raise ``NotApplicableError`` when it is an object, made already and with services of its own."""
+        self.playable()
+        if self.plugin is not self.offered:
+            raise NotApplicableError("it is an object with services of its own; check its class")
+
+    def why_not_made(self) -> Iterator[str]:
+        """Why it cannot be made with its options, as sentences."""
+        try:
+            self.made_options()
+        except ValueError as error:
+            yield f"its options are wrong: {error}"
+            return
+        try:
+            self.policy()
+        except GatepostError as error:
+            yield str(error)
+        except (Exception, SystemExit) as error:
+            yield f"its constructor failed: {type(error).__name__}: {error}"
+
+    def _own(self) -> dict[str, Any]:
+        given = self.options.items() if isinstance(self.options, Mapping) else ()
+        return {key: value for key, value in given if key not in CORE_KEYS}
