@@ -16,7 +16,11 @@ from gatepost.errors import ConfigError
 from gatepost.plugins import installed
 
 ROOT = Path(__file__).parents[2]
-HAND_WRITTEN = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+HAND_WRITTEN = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs/authors").rglob("*.md")),
+]
 
 
 def reference() -> dict[str, str]:

@@ -1,0 +1,16 @@
+"""Give points to clients whose HELO name no mail server has, and to those without a name in DNS."""
+
+from gatepost import Decision, Session, hookimpl, points
+
+
+class Names:
+    on_error = "pass"
+    skip_trusted = True
+
+    @hookimpl
+    def helo(self, hostname: str) -> Decision | None:
+        return None if "." in hostname else points(2, "its HELO name has no dot")
+
+    @hookimpl
+    async def mail(self, session: Session) -> Decision | None:
+        return None if await session.verified_name() else points(2, "its address has no name")

@@ -1,0 +1,26 @@
+"""Look recipients up in a SQLite database: SELECT is a call that blocks."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from gatepost import Address, Decision, Options, accept, hookimpl
+
+
+class MailboxesOptions(Options):
+    path: Path
+    """The database. Its table mailboxes has a column address."""
+
+
+class Mailboxes:
+    Options = MailboxesOptions
+    grants = "recipients"
+
+    def __init__(self, options: MailboxesOptions) -> None:
+        self.path = options.path
+
+    @hookimpl(blocking=True)
+    def rcpt(self, recipient: Address) -> Decision | None:
+        with closing(sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True, timeout=5)) as database:
+            found = database.execute("SELECT 1 FROM mailboxes WHERE address = ?", (str(recipient).lower(),)).fetchone()
+        return accept() if found else None

@@ -1,0 +1,45 @@
+"""Put each message into a folder, one file each, for a program that reads them from there."""
+
+import os
+from pathlib import Path
+
+from gatepost import Answers, Envelope, Message, Options, accept, hookimpl
+
+
+class FolderOptions(Options):
+    path: Path
+    """The folder, which must be there."""
+
+
+class Folder:
+    Options = FolderOptions
+    grants = "delivery"
+    takes_everything = True
+
+    def __init__(self, options: FolderOptions) -> None:
+        self.path = options.path
+
+    @hookimpl(blocking=True)
+    def queue(self, envelope: Envelope, message: Message) -> Answers:
+        unfinished = self.path / f"{envelope.id}.unfinished"
+        try:
+            with unfinished.open("xb") as file:
+                file.write(f"Return-Path: <{envelope.sender}>\r\n".encode())
+                file.writelines(f"Delivered-To: {recipient}\r\n".encode() for recipient in envelope.pending)
+                file.writelines(message.blocks())
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.rename(self.path / f"{envelope.id}.eml")
+            self._keep_names()
+        except OSError:
+            unfinished.unlink(missing_ok=True)
+            raise
+        return accept(envelope.id)
+
+    def _keep_names(self) -> None:
+        """Only when the folder is on the disk too does a power cut lose no message."""
+        folder = os.open(self.path, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

@@ -1,0 +1,31 @@
+"""Refuse senders whose domain is in a DNS list of domains. The list is asked at MAIL, and the answer taken at RCPT."""
+
+from gatepost import Address, Decision, Envelope, Options, Resolver, Session, deny, hookimpl
+
+
+class ListedOptions(Options):
+    zone: str
+    """The DNS list of domains."""
+
+
+class Listed:
+    Options = ListedOptions
+    on_error = "pass"  # DNS that does not answer must not stop mail
+    skip_trusted = True
+
+    def __init__(self, options: ListedOptions, dns: Resolver) -> None:
+        self.zone = options.zone
+        self.dns = dns
+
+    @hookimpl
+    def mail(self, session: Session, envelope: Envelope, sender: Address) -> None:
+        if sender.domain and not sender.domain.startswith("["):
+            question = self.dns.query(f"{sender.domain}.{self.zone}", "A")
+            envelope.notes(self)["answers"] = session.later(question)
+
+    @hookimpl
+    async def rcpt(self, envelope: Envelope) -> Decision | None:
+        answers = envelope.notes(self).get("answers")
+        if answers is None or not await answers:
+            return None
+        return deny(f"{envelope.sender.domain} is listed by {self.zone}")

@@ -1,0 +1,228 @@
+"""Each how-to of the manual has a whole plugin, which does what its page says, with the options that stand there."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from gatepost.testing import MESSAGE, Client, Policy
+from tests.docs.manual import ROOT, blocks
+
+AUTHORS = ROOT / "docs/authors"
+PAGES = {page.stem: page for page in sorted((AUTHORS / "how-to").glob("*.md")) if page.stem != "index"}
+EXAMPLES = {page: page.replace("-", "_") for page in PAGES}
+"""The plugin of each page, by the name of the page."""
+How = Callable[..., Policy]
+
+
+@pytest.fixture
+def how(policy: Callable[..., Policy]) -> How:
+    """Return a function of a page that makes the policy of its TOML, with some of it replaced."""
+
+    def made(page: str, replaced: dict[str, str] | None = None, **settings: Any) -> Policy:
+        (written,) = blocks(PAGES[page].read_text(encoding="utf-8"), "toml")
+        for old, new in (replaced or {}).items():
+            assert old in written
+            written = written.replace(old, new)
+        return policy(written, folder=AUTHORS / "examples", **settings)
+
+    return made
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_how_to_shows_a_plugin_that_is_tried_here(page: str) -> None:
+    text = PAGES[page].read_text(encoding="utf-8")
+    assert f"```{{literalinclude}} ../examples/plugins/{EXAMPLES[page]}.py\n" in text
+    assert f'use = "plugins/{EXAMPLES[page]}.py"' in text
+    assert f"how-to/{page}\n" in (AUTHORS / "index.md").read_text(encoding="utf-8")
+    assert any(name.startswith(f"test_{EXAMPLES[page]}_") for name in globals())
+
+
+def test_every_plugin_of_the_how_tos_has_a_page() -> None:
+    assert {file.stem for file in (AUTHORS / "examples/plugins").glob("*.py")} == set(EXAMPLES.values())
+
+
+def files_in(folder: Path) -> list[Path]:
+    """What is there after a delivery."""
+    return list(folder.iterdir())
+
+
+async def greeted(gate: Policy, address: str = "192.0.2.1") -> Client:
+    """A client that has said EHLO."""
+    client = await gate.connect(address)
+    await client.ehlo()
+    return client
+
+
+async def test_settle_later_refuses_a_listed_domain(how: How) -> None:
+    gate = how("settle-later")
+    gate.dns.answer("bad.example.domains.example.net", "A", "127.0.0.2")
+    reply = await (await gate.connect()).transaction("a@bad.example")
+    assert (reply.code, reply.text) == (550, "bad.example is listed by domains.example.net")
+
+
+async def test_settle_later_waits_at_rcpt_and_not_before(how: How) -> None:
+    gate = how("settle-later")
+    gate.dns.nxdomain("example.com.domains.example.net")
+    gate.dns.delay("example.com.domains.example.net", "2s")
+    client = await greeted(gate)
+    assert ((await client.mail()).code, client.waited) == (250, 0.0)
+    assert ((await client.rcpt()).code, client.waited) == (250, 2.0)
+
+
+async def test_settle_later_lets_mail_pass_while_dns_fails(how: How) -> None:
+    gate = how("settle-later")
+    gate.dns.servfail("example.com.domains.example.net")
+    assert (await (await gate.connect()).transaction()).code == 250
+
+
+@pytest.mark.parametrize("sender", ["", "a@[192.0.2.1]"])
+async def test_settle_later_does_not_ask_about_what_is_no_domain(how: How, sender: str) -> None:
+    gate = how("settle-later")
+    assert (await (await gate.connect()).transaction(sender)).code == 250
+    assert gate.dns.asked == []
+
+
+async def test_remember_lets_strangers_wait(how: How) -> None:
+    gate = how("remember")
+    client = await gate.connect()
+    assert client.waited == 10.0
+    await client.transaction()
+    assert (await gate.connect()).waited == 0.0
+    assert (await gate.connect("192.0.2.2")).waited == 10.0
+    await gate.clock.advance("37d")
+    assert (await gate.connect()).waited == 10.0
+
+
+async def test_remember_lets_nobody_wait_while_the_store_fails(how: How) -> None:
+    gate = how("remember")
+    gate.store.broken = True
+    client = await gate.connect()
+    assert (client.banner.code, client.waited) == (220, 0.0)
+
+
+async def test_add_points_refuses_for_two_reasons_and_not_for_one(how: How) -> None:
+    gate = how("add-points")
+    gate.dns.name("192.0.2.1")
+    gate.dns.name("192.0.2.2", "mail.example.com")
+    codes = {}
+    for address in ("192.0.2.1", "192.0.2.2"):
+        for name in ("localhost", "mail.example.com"):
+            client = await gate.connect(address)
+            await client.ehlo(name)
+            codes[address, name] = (await client.transaction()).code
+    assert [key for key, code in codes.items() if code != 250] == [("192.0.2.1", "localhost")]
+    assert codes["192.0.2.1", "localhost"] == 550
+
+
+async def test_look_ahead_asks_while_others_are_asked(how: How) -> None:
+    gate = how("look-ahead")
+    gate.dns.answer("example.com", "TXT")
+    gate.dns.delay("example.com", "2s")
+    gate.dns.name("192.0.2.1")
+    gate.dns.delay("1.2.0.192.in-addr.arpa", "2s")
+    client = await greeted(gate)
+    reply = await client.mail()
+    assert client.waited == 2.0
+    assert reply.ruling is not None
+    said = {said.plugin: str(said) for said in reply.ruling.said}
+    assert said["look_ahead"] == "points +1: example.com has no SPF record"
+
+
+@pytest.mark.parametrize(("text", "given"), [("v=spf1 -all", False), ("something else", True)])
+async def test_look_ahead_gives_a_point_where_there_is_no_spf(how: How, text: str, given: bool) -> None:
+    gate = how("look-ahead")
+    gate.dns.answer("example.com", "TXT", text)
+    gate.dns.name("192.0.2.1", "mail.example.com")
+    reply = await (await greeted(gate)).mail()
+    assert reply.ruling is not None
+    assert any("SPF" in str(said) for said in reply.ruling.said) is given
+
+
+class Api(BaseHTTPRequestHandler):
+    """The API of the how-to: it knows one recipient, and is broken for another."""
+
+    def do_GET(self) -> None:
+        """Answer a question about a recipient."""
+        known = {"/recipients/b%40example.org": 200, "/recipients/broken%40example.org": 500}
+        right = self.headers["Authorization"] == "Bearer secret"
+        self.send_response(known.get(self.path, 404) if right else 401)
+        self.end_headers()
+
+    def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002, the library calls it so
+        """Say nothing."""
+
+
+@pytest.fixture
+def api() -> Iterator[str]:
+    """Yield where the API is."""
+    with HTTPServer(("127.0.0.1", 0), Api) as server:
+        thread = Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+async def test_http_api_says_whose_mail_is_taken(how: How, api: str, tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("secret\n")
+    token.chmod(0o600)
+    gate = how("http-api", {"127.0.0.1:8080": api, "/etc/gatepost/token": str(token)})
+    client = await greeted(gate)
+    await client.mail()
+    replies = [await client.rcpt(f"{local}@example.org") for local in ("b", "nobody", "broken")]
+    assert [(reply.code, reply.status) for reply in replies] == [(250, "2.1.5"), (550, "5.1.1"), (451, "4.3.0")]
+
+
+async def test_blocking_looks_recipients_up(how: How, tmp_path: Path) -> None:
+    path = tmp_path / "mailboxes.db"
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("CREATE TABLE mailboxes (address TEXT PRIMARY KEY)")
+        database.execute("INSERT INTO mailboxes VALUES ('b@example.org')")
+    client = await greeted(how("blocking", {"/var/lib/mail/mailboxes.db": str(path)}))
+    await client.mail()
+    assert [(await client.rcpt(f"{local}@example.org")).code for local in ("B", "c")] == [250, 450]
+
+
+async def test_blocking_defers_while_there_is_no_database(how: How, tmp_path: Path) -> None:
+    gate = how("blocking", {"/var/lib/mail/mailboxes.db": str(tmp_path / "none.db")})
+    assert (await (await gate.connect()).transaction()).code == 451
+
+
+async def test_edit_headers_marks_what_leaves(how: How) -> None:
+    gate = how("edit-headers")
+    gate.dns.name("192.0.2.1", "mail.example.com")
+    await (await gate.connect()).transaction(content=b"x-client-name: bank.example\r\n" + MESSAGE)
+    content = gate.next_hop.messages[0].content
+    assert b"X-Client-Name: mail.example.com\r\n" in content
+    assert b"bank.example" not in content
+
+
+async def test_deliver_writes_a_file(how: How, tmp_path: Path) -> None:
+    gate = how("deliver", {"/var/spool/inbox": str(tmp_path)})
+    reply = await (await gate.connect()).transaction()
+    assert reply.code == 250
+    (file,) = files_in(tmp_path)
+    assert file.suffix == ".eml" and file.stem in reply.text
+    assert file.read_bytes().startswith(b"Return-Path: <a@example.com>\r\nDelivered-To: b@example.org\r\n")
+    assert file.read_bytes().endswith(MESSAGE)
+
+
+async def test_deliver_leaves_nothing_and_takes_nothing_when_it_fails(
+    how: How, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError("the disk is full")
+
+    gate = how("deliver", {"/var/spool/inbox": str(tmp_path)})
+    monkeypatch.setattr("os.fsync", full)
+    assert (await (await gate.connect()).transaction()).code == 451
+    assert files_in(tmp_path) == []
