@@ -5,7 +5,7 @@ from gatepost.testing import Policy, instance
 
 from {{ cookiecutter.__module }} import {{ cookiecutter.__class }}, {{ cookiecutter.__class }}Options
 
-TWO_AN_HOUR = instance({{ cookiecutter.__class }}, limit=2, window="1h")
+TWO_AN_HOUR = instance({{ cookiecutter.__class }}, "{{ cookiecutter.name }}", limit=2, window="1h")
 
 
 async def codes(gate: Policy, client: str, recipients: int) -> list[int]:
@@ -37,7 +37,7 @@ async def test_the_count_begins_anew_after_the_window(policy: type[Policy]) -> N
 
 async def test_nobody_is_slowed_down_while_the_store_fails(policy: type[Policy]) -> None:
     gate = policy(TWO_AN_HOUR)
-    gate.store.broken = True
+    gate.store.broken.add("{{ cookiecutter.name }}")
     assert await codes(gate, "192.0.2.1", 3) == [250, 250, 250]
 
 
