@@ -103,7 +103,7 @@ async def test_remember_lets_strangers_wait(how: How) -> None:
 
 async def test_remember_lets_nobody_wait_while_the_store_fails(how: How) -> None:
     gate = how("remember")
-    gate.store.broken = True
+    gate.store.broken.add("remember")
     client = await gate.connect()
     assert (client.banner.code, client.waited) == (220, 0.0)
 
