@@ -179,6 +179,8 @@ class _ScriptedNextHop(NextHop):
         code, text = peer.scripted("connect")
         if code == 220:
             code, text = wire.heard(f"{verb} {self._local_hostname}", "ehlo")
+        if code != 250:
+            wire.end()
         if code <= 0:
             if code == _HANG:
                 await self._clock.sleep(self._connect_timeout)
