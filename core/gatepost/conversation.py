@@ -103,7 +103,7 @@ class Conversation:
             self._let_follow()
             await asyncio.wait((self._delivering,))
 
-    def failed(self, error: Exception) -> Reply:
+    def failed(self, error: BaseException) -> Reply:
         """The reply to a fault of ours: 451 with an incident id, and never the fault's text."""
         identifier = new_id()
         self.site.recorder.event("internal_error", "error", id=identifier, error=repr(error), exc_info=error)
@@ -416,25 +416,33 @@ class Conversation:
         return self._counted(await answer)
 
     async def _end_of_data(self, answer: asyncio.Future[Reply]) -> None:
-        await self.headers()
         intake, envelope = self.intake, self.session.envelope
         assert intake is not None and envelope is not None
-        self.intake = None
         try:
+            try:
+                await self.headers()
+            finally:
+                self.intake = None
             reply = await self._judge(envelope, intake)
-        except Exception as error:
+        except BaseException as error:  # whatever a plugin has done to this task: the client gets its answer
             reply = self.failed(error)
         if not answer.cancelled():
             answer.set_result(reply)
+        try:
+            await self._follow(envelope)
+        finally:
+            intake.discard()
+            self._delivering = None
+
+    async def _follow(self, envelope: Envelope) -> None:
+        """What comes after the reply to a message: ``queued``, if it was taken, and ``reset``."""
         if self._receipt is not None:
             assert self._written is not None
             await self._written
             await self._proceedings.tell_all(
                 "queued", self.session, envelope, self._message, self._receipt, envelope=envelope
             )
-        intake.discard()
         await self._reset()
-        self._delivering = None
 
     async def _judge(self, envelope: Envelope, intake: Intake) -> Reply:
         """Accept or refuse what has been received."""

@@ -250,8 +250,8 @@ class _Asking:
 
         Only the task's own count tells a cancellation from outside from one that a plugin raises.
         """
-        if isinstance(error, GeneratorExit):
-            raise error
+        if isinstance(error, GeneratorExit) and asyncio.current_task() is None:
+            raise error  # this very coroutine is closed, with its loop
         if isinstance(error, asyncio.CancelledError) and self.watch is not None and self.watch.cancelled_by_others:
             self._abandon(hook)
         if (late := self.lateness(hook)) is not None:

@@ -23,6 +23,8 @@ FIELD = re.compile(rb"^([!-9;-~]+)[ \t]*:(.*\n?(?:[ \t].*\n?)*)", re.MULTILINE)
 _BETWEEN_WORDS = re.compile(r"(?<=\?=)\s+(?==\?)")
 _ENCODED_WORDS = re.compile(r"(?:=\?[^?\s]{1,64}\?[bqBQ]\?[^?\s]{0,1000}\?=){1,100}")
 """Words of RFC 2047 §2, bounded: without a bound the library takes time that grows with the square of the length."""
+DECODED = 20
+"""Runs of encoded words that are decoded in one field; what follows stays as it came."""
 _FIELD_NAME = re.compile(r"[!-9;-~]+")
 
 
@@ -59,7 +61,7 @@ class Headers:
 
 def _decoded(value: bytes) -> str:
     text = value.replace(b"\r\n", b"").decode("utf-8", "replace").strip()
-    return _ENCODED_WORDS.sub(_decoded_words, _BETWEEN_WORDS.sub("", text)) if "=?" in text else text
+    return _ENCODED_WORDS.sub(_decoded_words, _BETWEEN_WORDS.sub("", text), DECODED) if "=?" in text else text
 
 
 def _decoded_words(found: re.Match[str]) -> str:
@@ -83,7 +85,7 @@ class Message:
         self._header_size = _header_size(content) if header_size is None else header_size
         self._headers: Headers | None = None
         self._prepended: list[bytes] = []
-        self._removed: list[tuple[bytes, int | None]] = []
+        self._removed: set[tuple[bytes, int | None]] = set()
         self.eight_bit = eight_bit
 
     @property
@@ -121,7 +123,7 @@ class Message:
     def remove(self, name: str, index: int | None = None) -> None:
         """Leave out the fields called ``name`` as the message leaves; only the ``index``-th (from 0) if it is given."""
         if may_write(f"message.remove({name!r})"):
-            self._removed.append((name.lower().encode(), index))
+            self._removed.add((name.lower().encode(), index))
 
     def blocks(self) -> Iterator[bytes]:
         """The message as it leaves, in blocks of at most 256 KiB: header edits applied, CRLF line ends.

@@ -111,12 +111,10 @@ class Proceedings:
     def refused(
         self, ruling: Ruling, reply: Reply, recipient: Address | None = None, sender: str | None = None
     ) -> None:
-        """Record a refusal: of ``recipient``, or of ``sender``, who have no place in the envelope."""
+        """Record a refusal: of ``recipient`` alone, or of ``sender``, who have no place in the envelope."""
         if ruling not in self._to_tell:
             self._to_tell.append(ruling)
-        record = self._record("refused", ruling.id, ruling.phase, ruling.plugin, reply, (ruling,))
-        if recipient is not None:
-            record.recipients = (*record.recipients, str(recipient))
+        record = self._record("refused", ruling.id, ruling.phase, ruling.plugin, reply, (ruling,), recipient)
         if sender is not None:
             record.sender = sender
         record.seconds = ruling.seconds
@@ -150,9 +148,17 @@ class Proceedings:
         self._site.recorder.record(record)
 
     def _record(
-        self, event: str, identifier: str, phase: str, plugin: str, reply: Reply | None, led_to: tuple[Ruling, ...] = ()
+        self,
+        event: str,
+        identifier: str,
+        phase: str,
+        plugin: str,
+        reply: Reply | None,
+        led_to: tuple[Ruling, ...] = (),
+        only: Address | None = None,
     ) -> Record:
         session, envelope = self._session, self._session.envelope
+        recipients = (only,) if only is not None else envelope.recipients if envelope else ()
         kept = (*session.rulings, *(envelope.rulings if envelope else ()))
         return Record(
             id=identifier,
@@ -162,7 +168,7 @@ class Proceedings:
             client=session.client,
             helo=session.helo,
             sender=str(envelope.sender) if envelope else None,
-            recipients=tuple(map(str, envelope.recipients)) if envelope else (),
+            recipients=tuple(map(str, recipients)),
             phase=phase,
             plugin=plugin,
             reply=reply_text(reply) if reply else "",

@@ -54,6 +54,34 @@ async def dialogue(client: Client, *lines: str) -> list[int]:
     ]
 
 
+@pytest.mark.parametrize(("phase", "how"), [("message", "cancels"), ("message", "closes"), ("headers", "closes")])
+async def test_a_plugin_that_breaks_the_task_of_a_message_leaves_its_client_an_answer(phase: str, how: str) -> None:
+    async def breaking(self: Any) -> None:
+        if how == "closes":
+            raise GeneratorExit
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(0)
+
+    client = await connected(type("Breaking", (), {phase: hookimpl(breaking)})())
+    assert (await client.transaction()).code == 451
+    assert (await client.transaction()).code == 451
+    await client.close()
+
+
+async def test_the_record_of_a_refused_recipient_names_that_one_alone() -> None:
+    class Picky:
+        @hookimpl
+        def rcpt(self, recipient: Address) -> Decision | None:
+            return defer("later") if recipient.local == "c" else None
+
+    client = await connected(Picky())
+    await dialogue(client, "EHLO x", "MAIL FROM:<>", "RCPT TO:<a@example.org>", "RCPT TO:<c@example.org>")
+    (record,) = client.policy.events.records
+    assert record.recipients == ("c@example.org",)
+
+
 # The order of commands.
 
 

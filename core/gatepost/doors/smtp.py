@@ -105,7 +105,7 @@ class SMTP(aiosmtpd.smtp.SMTP):
         else:
             self._buffer += data
             self._ahead = len(self._buffer)
-        if self._ahead > READ_AHEAD and not self._paused_reading:
+        if self._ahead > (READ_AHEAD if self._receiving else LINE_BUFFER) and not self._paused_reading:
             self._paused_reading = True
             self._channel.pause_reading()
         if self._waiter is None:
