@@ -12,6 +12,7 @@
 kit by itself. Without pytest, ``Policy`` is the same. Nothing here reaches the network, and time is virtual.
 """
 
+from gatepost.errors import ConfigError
 from gatepost.testing.client import MESSAGE, Client
 from gatepost.testing.clock import TestClock
 from gatepost.testing.dialogue import Dialogue, DialogueSyntaxError, DifferenceError
@@ -28,6 +29,7 @@ from gatepost.testing.store import MemoryStore
 __all__ = [
     "MESSAGE",
     "Client",
+    "ConfigError",
     "Connection",
     "Delivered",
     "Dialogue",

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from ipaddress import IPv4Address
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
-from gatepost.config.wording import complaints
+from gatepost.testing import ConfigError, Policy
 from gatepost_builtin.connection.dnsbl import AnswerRange, DnsblOptions
 from tests.plugins_builtin.connection.lists import BL
 
@@ -48,27 +46,25 @@ def test_any_text_is_a_range_of_127_or_a_sentence(text: str) -> None:
 
 
 def mistakes(toml: str) -> list[str]:
-    table = tomllib.loads(toml)
-    with pytest.raises(ValidationError) as caught:
-        DnsblOptions.model_validate(table, context={"folder": "."})
-    found = complaints(caught.value, DnsblOptions, table)
-    return [f"{'.'.join(map(str, complaint.path))}: {complaint.message}" for complaint in found]
+    with pytest.raises(ConfigError) as caught:
+        Policy(f'[plugins]\norder = ["dnsbl"]\n[plugins.dnsbl]\n{toml}')
+    return [f"{each.key}: {each.message}".removeprefix("plugins.dnsbl.") for each in caught.value.mistakes]
 
 
 @pytest.mark.parametrize(
     ("toml", "message"),
     [
         ("", "zones: a required key is missing"),
-        ('zones = { "bl example" = 1 }', 'zones.bl example: "bl example" is not the zone of a DNS list'),
+        ('zones = { "bl example" = 1 }', 'zones."bl example": "bl example" is not the zone of a DNS list'),
         ('zones = { "-x.example" = 1 }', "is not the zone of a DNS list"),
         (f'zones = {{ "{"a." * 95}example" = 1 }}', "is not the zone of a DNS list"),
-        ('zones = { "bl.example.net" = "2" }', "zones.bl.example.net: expected a number or a table, found text"),
-        ('zones = { "bl.example.net" = true }', "zones.bl.example.net: expected a number or a table, found true"),
-        ('zones = { "bl.example.net" = inf }', "zones.bl.example.net: expected at most 1000"),
-        ('zones = { "bl.example.net" = nan }', "zones.bl.example.net: expected at most 1000"),
+        ('zones = { "bl.example.net" = "2" }', 'zones."bl.example.net": expected a number or a table, found text'),
+        ('zones = { "bl.example.net" = true }', 'zones."bl.example.net": expected a number or a table, found true'),
+        ('zones = { "bl.example.net" = inf }', 'zones."bl.example.net": expected at most 1000'),
+        ('zones = { "bl.example.net" = nan }', 'zones."bl.example.net": expected at most 1000'),
         ('zones = { "bl.example.net" = { point = 1 } }', 'unknown key; did you mean "points"?'),
-        ('zones = { "bl.example.net" = { answers = "127.0.0.2" } }', "zones.bl.example.net.answers: expected a list"),
-        ('zones = { "bl.example.net" = { answers = [] } }', "zones.bl.example.net.answers: expected at least 1"),
+        ('zones = { "bl.example.net" = { answers = "127.0.0.2" } }', 'zones."bl.example.net".answers: expected a list'),
+        ('zones = { "bl.example.net" = { answers = [] } }', 'zones."bl.example.net".answers: expected at least 1'),
         ('zones = { "bl.example.net" = { answers = ["2"] } }', 'expected an answer such as "127.0.0.2"'),
         ('zones = { "bl.example.net" = { answers = ["127.0.0.2/24"] } }', 'expected an answer such as "127.0.0.2"'),
         ('zones = { "bl.example.net" = { answers = ["127.0.0.9-127.0.0.2"] } }', "runs backwards"),
