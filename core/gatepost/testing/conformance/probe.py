@@ -87,7 +87,7 @@ class Probe:
 
     def awaits(self) -> dict[str, int]:
         """How often each phase gave others a turn."""
-        return dict(self._awaits)
+        return {phase: last + 1 for phase, last in self._awaits.items()}
 
     @property
     def raised(self) -> list[Call]:
@@ -139,9 +139,7 @@ class Probe:
 class _Steps:
     """An awaitable that goes through another one step by step."""
 
-    def __init__(
-        self, probe: Probe, call: Call, hook: Hook, arguments: tuple[Any, ...], work: Awaitable[Any]
-    ) -> None:
+    def __init__(self, probe: Probe, call: Call, hook: Hook, arguments: tuple[Any, ...], work: Awaitable[Any]) -> None:
         self._probe = probe
         self._call = call
         self._hook = hook
@@ -172,10 +170,10 @@ class _Steps:
             try:
                 value = yield waited
             except GeneratorExit:
-                inner.close()  # type: ignore[attr-defined]
+                inner.close()
                 raise
             except BaseException as thrown:
-                if self._probe_cancelled(thrown):
+                if isinstance(thrown, asyncio.CancelledError):
                     call.cancelled, call.awaits = True, 0
                 resume = _throwing(inner, thrown)
             else:
@@ -208,9 +206,6 @@ class _Steps:
         assert task is not None
         watch = self._session.watch if self._session is not None else None
         return task.cancel if self._hook.kind is Kind.AHEAD or watch is None else watch.cancel
-
-    def _probe_cancelled(self, thrown: BaseException) -> bool:
-        return isinstance(thrown, asyncio.CancelledError)
 
 
 def _throwing(inner: Any, error: BaseException) -> Any:

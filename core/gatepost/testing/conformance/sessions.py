@@ -65,11 +65,13 @@ _MESSAGES = {
     "an empty message": b"",
     "a message without a header": b"\r\nHello.\r\n",
     "a header without an end": b"Subject: hi\r\n",
-    "8-bit octets": b"Subject: \xe4\xf6\xfc\r\nFrom: \xff\xfe <a@example.com>\r\n\r\n" + bytes(range(128, 256)) + b"\r\n",
+    "8-bit octets": b"Subject: \xe4\xf6\xfc\r\nFrom: \xff\xfe <a@example.com>\r\n\r\n"
+    + bytes(range(128, 256))
+    + b"\r\n",
     "UTF-8": "Subject: Grüße 漢字\r\nFrom: ü@exämple.com\r\n\r\nGrüße\r\n".encode(),
     "a very long line": b"Subject: " + b"a" * 900 + b"\r\n\r\n" + b"b" * 100_000 + b"\r\n",
     "a very long header": b"".join(b"X-%d: %s\r\n" % (number, b"v" * 70) for number in range(800)) + b"\r\nx\r\n",
-    "broken encodings": b"Subject: =?utf-8?q?=ff?= =?x?b?!!?=\r\nDate: never\r\nMessage-ID: <<>\r\nTo: ;,:<@\r\n\r\nx\r\n",
+    "broken encodings": b"Subject: =?utf-8?q?=ff?= =?x?b?!!?=\r\nDate: never\r\nTo: ;,:<@\r\n\r\nx\r\n",
     "broken MIME": b'Content-Type: multipart/mixed; boundary="\r\nContent-Transfer-Encoding: base64\r\n\r\n--\r\n!\r\n',
     "MIME within MIME": b"".join(
         b'Content-Type: multipart/mixed; boundary="%d"\r\n\r\n--%d\r\n' % (depth, depth) for depth in range(120)

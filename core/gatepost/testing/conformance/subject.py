@@ -13,6 +13,7 @@ from typing import Any
 from gatepost.errors import DNSTemporaryError, GatepostError
 from gatepost.options import CORE_KEYS, Options
 from gatepost.plugins import problems_of
+from gatepost.services.dns import reversed_address
 from gatepost.testing.conformance.report import NotApplicableError
 from gatepost.testing.loading import instance
 from gatepost.testing.policy import Policy
@@ -28,6 +29,9 @@ RECORDS: dict[str, Answers] = {
     "TXT": ("v=spf1 -all",),
 }
 """What names have where they have something: a client with a name, listed by every list, a domain that takes mail."""
+
+NEVER_LISTED = tuple(f"{reversed_address(address)}." for address in ("127.0.0.1", "::ffff:127.0.0.1"))
+"""How names begin that no DNS list in its right mind has (RFC 5782 §5)."""
 
 
 def _nothing(policy: Policy) -> None:
@@ -61,7 +65,8 @@ class _Everywhere(dict[tuple[str, str], Any]):
 
     def get(self, key: tuple[str, str], default: Any = None) -> Any:
         """What there is of the kind that is asked for."""
-        return self._by_kind.get(key[1], self._otherwise)
+        found = self._by_kind.get(key[1], self._otherwise)
+        return () if isinstance(found, tuple) and key[0].startswith(NEVER_LISTED) else found
 
 
 ANSWERING = World("a world in which names have records", RECORDS)

@@ -1,0 +1,104 @@
+"""Checks of what a plugin does when it is asked: what it answers, what it raises, how long it keeps others waiting."""
+
+from __future__ import annotations
+
+import inspect
+
+from gatepost.chain import Kind
+from gatepost.gate import STALL
+from gatepost.hookspecs import PHASES
+from gatepost.plugins import hooks_of
+from gatepost.testing.conformance.probe import Call, Probe
+from gatepost.testing.conformance.report import NotApplicableError
+from gatepost.testing.conformance.sessions import HOSTILE, ORDINARY, witness
+from gatepost.testing.conformance.subject import ANSWERING, EMPTY, UNKNOWN, Subject, World
+
+SILENT = World("a world in which DNS does not answer", {}, UNKNOWN, delay=float("inf"))
+
+
+async def answers(subject: Subject) -> list[str]:
+    """What it answers is what the phase takes: a decision or None; text at greeting, a mapping at queue."""
+    subject.playable()
+    calls = [call for world in (ANSWERING, EMPTY) for call in (await witness(subject, world=world)).calls]
+    faults = [
+        f"it {call.fault} ({call.where})" for call in calls if call.fault and "without the grant" not in call.fault
+    ]
+    return list(dict.fromkeys(faults))
+
+
+async def ordinary(subject: Subject) -> list[str]:
+    """It goes through ordinary sessions without an exception, and is done with them."""
+    subject.playable()
+    probes = [await witness(subject, world=world) for world in (ANSWERING, EMPTY)]
+    return _raised(probes)
+
+
+async def hostile(subject: Subject) -> list[str]:
+    """It survives empty, 8-bit, very long and hostile input."""
+    subject.playable()
+    known = {(call.phase, repr(call.error)) for call in (await witness(subject)).raised}
+    probe = await witness(subject, HOSTILE)
+    probe.calls = [call for call in probe.calls if (call.phase, repr(call.error)) not in known]
+    return _raised([probe])
+
+
+def _raised(probes: list[Probe]) -> list[str]:
+    found = [f"it raises {_worded(call)}" for probe in probes for call in probe.raised]
+    return list(dict.fromkeys(found)) + [trouble for probe in probes for trouble in probe.trouble]
+
+
+def _worded(call: Call) -> str:
+    error = call.error
+    return f"{type(error).__name__}: {error} ({call.where})" if str(error) else f"{type(error).__name__} ({call.where})"
+
+
+async def stalls(subject: Subject) -> list[str]:
+    """It never keeps the loop, and so all other clients, for longer than 100 ms."""
+    subject.playable()
+    visits = (*ORDINARY, *HOSTILE)
+    slow = _slow(await witness(subject, visits))
+    if slow:  # once may be the machine's fault, or an import
+        again = _slow(await witness(subject, visits))
+        slow = {phase: min(seconds, again[phase]) for phase, seconds in slow.items() if phase in again}
+    return [
+        f"its {phase} stalls the loop for {seconds * 1000:.0f} ms: await, or mark a plain def blocking=True"
+        for phase, seconds in slow.items()
+    ]
+
+
+def _slow(probe: Probe) -> dict[str, float]:
+    """The longest stretch of each phase that is too long, in seconds."""
+    longest: dict[str, float] = {}
+    for call in probe.calls:
+        longest[call.phase] = max(longest.get(call.phase, 0.0), call.longest)
+    return {phase: seconds for phase, seconds in longest.items() if seconds > STALL}
+
+
+async def ahead(subject: Subject) -> list[str]:
+    """A look-up that runs ahead writes nothing to the session."""
+    subject.playable()
+    marked = [function for phase, function in hooks_of(subject.offered) if phase in PHASES and _is_ahead(function)]
+    if not marked:
+        raise NotApplicableError("it has no look-up that runs ahead")
+    found: list[str] = []
+    for call in (await witness(subject)).calls:
+        found += [f"its {call.phase} changes {name}" for name in call.wrote]
+        if "must not write" in str(call.error):
+            found.append(f"its {call.phase} writes: {call.error}")
+    return list(dict.fromkeys(found))
+
+
+def _is_ahead(function: object) -> bool:
+    marks = getattr(function, "gatepost_impl", {})
+    return inspect.iscoroutinefunction(function) and bool(marks.get(Kind.AHEAD.value))
+
+
+async def time_limit(subject: Subject) -> list[str]:
+    """It answers within its time limit, also when DNS does not."""
+    subject.playable()
+    found: list[str] = []
+    for world in (ANSWERING, SILENT):
+        probe = await witness(subject, world=world)
+        late = [facts for facts in probe.policy.events.named("plugin_failed") if "no answer within" in str(facts)]
+        found += [f"its {facts['phase']} gives {facts['error']}, in {world.name}" for facts in late]
+    return list(dict.fromkeys(found))

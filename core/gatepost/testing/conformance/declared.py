@@ -1,0 +1,192 @@
+"""Checks of what a plugin says of itself: hooks, annotations, options, secrets, grants, and that it can be made.
+
+Only the secrets need a session; nothing else here asks the plugin anything.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from types import NoneType, UnionType
+from typing import Any, Never, NoReturn, Union, get_args, get_origin, get_type_hints
+
+from pydantic import BaseModel
+
+from gatepost.chain import GRANTS
+from gatepost.decisions import Decision
+from gatepost.errors import PluginError
+from gatepost.hookspecs import ALL_RUN, PHASES
+from gatepost.options import Options, Secret
+from gatepost.plugins import hooks_of, problems_of
+from gatepost.testing.conformance.report import NotApplicableError
+from gatepost.testing.conformance.sessions import witness
+from gatepost.testing.conformance.subject import Subject
+
+CANARY = "canary-in-a-coal-mine"
+"""The text of a secret that nobody may show."""
+SHORT = 6
+"""Characters of a text that may well stand somewhere by chance."""
+
+_LIKE_A_SECRET = re.compile(r"(?:^|_)(?:password|passwd|passphrase|secret|token|api_?key|private_key|credentials?)$")
+
+
+async def hooks(subject: Subject) -> list[str]:
+    """Every hook is a phase, and takes plain arguments that the phase has."""
+    return list(problems_of(subject.offered))
+
+
+async def start(subject: Subject) -> list[str]:
+    """It can be made with its options and the services that it names, and it starts."""
+    if any(True for _ in problems_of(subject.offered)):
+        raise NotApplicableError("it cannot be asked: see hooks")
+    if wrong := list(subject.why_not_made()):
+        return wrong
+    policy = subject.policy()
+    try:
+        await policy.start()
+        await policy.close()
+    except (PluginError, AssertionError) as error:
+        return [str(error)]
+    return []
+
+
+async def returns(subject: Subject) -> list[str]:
+    """What a hook is annotated to return is what its phase takes."""
+    return [
+        f"its {phase} is annotated to return {_named(kind)}, which {phase} does not take"
+        for phase, function in hooks_of(subject.offered)
+        if phase in PHASES
+        for kind in _returned(function)
+        if not _takes(phase, kind)
+    ]
+
+
+def _returned(function: Any) -> tuple[Any, ...]:
+    """The parts of a return annotation; none when there is none, or when it cannot be resolved outside its module."""
+    try:
+        hint = get_type_hints(function).get("return", Any)
+    except (NameError, TypeError, AttributeError):
+        return ()
+    if hasattr(get_origin(hint), "__await__"):  # a plain def may return a future or a coroutine
+        hint = get_args(hint)[-1]
+    return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+
+
+def _takes(phase: str, kind: Any) -> bool:
+    if kind in (NoneType, None, Any, Never, NoReturn):
+        return True
+    if phase in ALL_RUN:
+        return False
+    if phase == "greeting":
+        return kind is str
+    origin = get_origin(kind) or kind
+    is_mapping = isinstance(origin, type) and issubclass(origin, Mapping)
+    return kind is Decision or (phase == "queue" and is_mapping)
+
+
+def _named(kind: Any) -> str:
+    return kind.__name__ if isinstance(kind, type) else str(kind)
+
+
+async def options(subject: Subject) -> list[str]:
+    """Every option has its documentation: the string under the field."""
+    if subject.model is None:
+        raise NotApplicableError("it takes no options")
+    return [f"the option {name} has no documentation" for name in _undocumented(subject.model, "", set())]
+
+
+def _undocumented(model: type[BaseModel], prefix: str, seen: set[type]) -> Iterator[str]:
+    seen.add(model)
+    for name, field in model.model_fields.items():
+        if not (field.description or "").strip():
+            yield prefix + name
+        for part in _parts(field.annotation):
+            if isinstance(part, type) and issubclass(part, BaseModel) and part not in seen:
+                yield from _undocumented(part, f"{prefix}{name}.", seen)
+
+
+def _parts(annotation: Any) -> Iterator[Any]:
+    """A type and all types within it."""
+    yield annotation
+    for part in get_args(annotation):
+        yield from _parts(part)
+
+
+async def secrets(subject: Subject) -> list[str]:
+    """No secret is shown: not in the repr of plugin or options, and not in logs, records and replies."""
+    if subject.model is None:
+        raise NotApplicableError("it takes no options")
+    shown = [
+        f"the option {name} is plain text, which messages and dumps show: make it a gatepost.Secret"
+        for name, field in subject.model.model_fields.items()
+        if _LIKE_A_SECRET.search(name) and {str, bytes} & set(_parts(field.annotation))
+    ]
+    subject.playable()
+    given = subject.made_options()
+    texts = set(_secret_texts(given)) if given is not None else set()
+    if given is not None and (canaries := _canaries(given)):
+        subject = Subject(subject.plugin, given.model_copy(update=canaries), subject.name)
+        texts.add(CANARY)
+    if not texts and not shown:
+        raise NotApplicableError("it has no secret")
+    return shown + [f"a secret is shown in {where}" for where, text in await _places(subject) if _is_in(texts, text)]
+
+
+def _canaries(given: Options) -> dict[str, Secret]:
+    fields = type(given).model_fields
+    return {name: Secret(CANARY) for name, field in fields.items() if Secret in _parts(field.annotation)
+            and isinstance(getattr(given, name), Secret | NoneType)}  # fmt: skip
+
+
+def _secret_texts(value: Any) -> Iterator[str]:
+    """The texts of all secrets in ``value``."""
+    if isinstance(value, Secret):
+        yield value.reveal()
+    elif isinstance(value, BaseModel):
+        yield from _secret_texts([getattr(value, name) for name in type(value).model_fields])
+    elif isinstance(value, Mapping):
+        yield from _secret_texts(list(value.values()))
+    elif isinstance(value, list | tuple | set | frozenset):
+        for part in value:
+            yield from _secret_texts(part)
+
+
+def _is_in(secret_texts: set[str], text: str) -> bool:
+    return any(secret in text for secret in secret_texts if len(secret) >= SHORT)
+
+
+async def _places(subject: Subject) -> list[tuple[str, str]]:
+    """What others may see of the plugin, and where."""
+    probe = await witness(subject)
+    policy = probe.policy
+    plugin = policy.plugin(subject.name)
+    found = [("the repr of the plugin", repr(plugin)), ("the str of the plugin", str(plugin))]
+    with suppress(AttributeError):
+        found.append(("the repr of its options", repr(plugin.options)))
+    found.append(("what it logs", repr(policy.log)))
+    found.append(("the events of the gate", repr(policy.events)))
+    found.append(("records and replies", repr([record.facts() for record in policy.records])))
+    return found
+
+
+async def grants(subject: Subject) -> list[str]:
+    """What it grants it declares, and what it declares it has a hook for."""
+    implemented = {phase for phase, _ in hooks_of(subject.offered)}
+    declared = getattr(subject.offered, "grants", ())
+    names = (declared,) if isinstance(declared, str) else tuple(declared)
+    unused = [
+        f"it declares the grant {name!r} and has no hook {GRANTS[name]}, where that would count"
+        for name in names
+        if name in GRANTS and GRANTS[name] not in implemented
+    ]
+    if unused:
+        return unused
+    subject.playable()
+    faults = (call.fault for call in (await witness(subject)).calls if call.fault)
+    return [
+        f'it {fault}: declare grants = "{grant}", or leave the accept away'
+        for fault in dict.fromkeys(faults)
+        for grant, phase in GRANTS.items()
+        if fault == f"accepted at {phase} without the grant"
+    ]

@@ -1,0 +1,148 @@
+"""Checks of what a plugin leaves behind: tasks, sessions that it keeps, and what one client changes for another."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections import deque
+from collections.abc import Iterator
+from types import FunctionType, ModuleType
+from typing import Any
+
+from gatepost.conversation import Conversation
+from gatepost.message import Message
+from gatepost.plugins import hooks_of
+from gatepost.session import Envelope, Session
+from gatepost.testing.conformance.probe import Probe
+from gatepost.testing.conformance.report import NotApplicableError
+from gatepost.testing.conformance.sessions import ANOTHER, ORDINARY, Visit, say, witness
+from gatepost.testing.conformance.subject import Subject
+
+MOST_AWAITS = 8
+"""Awaits of one phase that are cancelled; of more, so many that are spread evenly."""
+MOST_OBJECTS = 200_000
+"""Objects that are looked at from one attribute on."""
+OF_A_SESSION = (Session, Envelope, Message, Conversation)
+_NOT_ENTERED = (type, ModuleType, asyncio.Future, asyncio.AbstractEventLoop)
+
+
+async def cancellation(subject: Subject) -> list[str]:
+    """Cancelled at any await, it ends at once and leaves nothing behind."""
+    subject.playable()
+    awaits = (await witness(subject)).awaits()
+    if not any(awaits.values()):
+        raise NotApplicableError("it never waits")
+    found: list[str] = []
+    for phase, count in awaits.items():
+        for number in sorted({count * part // MOST_AWAITS for part in range(MOST_AWAITS)}):
+            probe = await witness(subject, cancel=(phase, number))
+            if any(call.swallowed for call in probe.calls):
+                found.append(f"its {phase} goes on after it was cancelled: let CancelledError through")
+            found += [f"its {phase} leaves a task when it is cancelled: {task}" for task in probe.left]
+    return list(dict.fromkeys(found))
+
+
+async def tasks(subject: Subject) -> list[str]:
+    """No task outlives the session that it was made for: session.later is ended with it."""
+    subject.playable()
+    left = (await witness(subject)).left
+    return [f"it leaves a task: {task}; start work with session.later" for task in dict.fromkeys(left)]
+
+
+async def keeps(subject: Subject) -> list[str]:
+    """It keeps no session, envelope or message once the client has gone."""
+    subject.playable()
+    probe = await witness(subject)
+    plugin = probe.policy.plugin(subject.name)
+    services = _services(probe)
+    return [
+        f"{where} holds a {kind} of a client that has gone: keep it in session.notes(self)"
+        for where, value in _roots(plugin, subject.offered)
+        if (kind := _held(value, services)) is not None
+    ]
+
+
+def _services(probe: Probe) -> frozenset[int]:
+    policy = probe.policy
+    return frozenset(
+        map(id, (policy, policy.clock, policy.dns, policy.store, policy.next_hop, policy.log, policy.events))
+    )
+
+
+def _roots(plugin: Any, offered: Any) -> Iterator[tuple[str, Any]]:
+    """Where a plugin may keep something: its attributes, its class's, and its module's."""
+    if plugin is not offered:
+        yield from ((f"self.{name}", value) for name, value in _attributes(plugin))
+        for owner in offered.__mro__[:-1]:
+            yield from ((f"{owner.__name__}.{name}", value) for name, value in vars(owner).items() if _is_own(value))
+    for _, function in hooks_of(offered):
+        held = function.__globals__
+        yield from ((name, held[name]) for name in held if not name.startswith("__") and _is_own(held[name]))
+        return
+
+
+def _attributes(plugin: Any) -> Iterator[tuple[str, Any]]:
+    yield from getattr(plugin, "__dict__", {}).items()
+    for owner in type(plugin).__mro__:
+        slots = owner.__dict__.get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            if hasattr(plugin, name):
+                yield name, getattr(plugin, name)
+
+
+def _is_own(value: Any) -> bool:
+    """Whether something of a class or module is what it keeps, and not what it is made of."""
+    return isinstance(value, (dict, list, set, deque, *OF_A_SESSION))
+
+
+def _held(root: Any, services: frozenset[int]) -> str | None:
+    """The kind of a session's object that ``root`` leads to, if it does."""
+    seen, waiting = set(services), deque((root,))
+    while waiting and len(seen) < MOST_OBJECTS:
+        each = waiting.popleft()
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        if isinstance(each, OF_A_SESSION):
+            return type(each).__name__
+        if isinstance(each, FunctionType):
+            waiting.extend(each.__closure__ or ())
+        elif not isinstance(each, _NOT_ENTERED):
+            waiting.extend(part for part in gc.get_referents(each) if gc.is_tracked(part))
+    return None
+
+
+async def apart(subject: Subject) -> list[str]:
+    """What one client does changes nothing for another that comes at the same time."""
+    subject.fresh()
+    alone = await _beside(subject, None)
+    if alone != await _beside(subject, None):
+        raise NotApplicableError("it does not answer the same twice")
+    together = await _beside(subject, ORDINARY[0])
+    return [
+        f"at {line} a client gets {_reply(got)} when another one is there, and else {_reply(expected)}"
+        for line, expected, got in zip(("its connection", *ANOTHER.lines), alone, together, strict=False)
+        if got != expected
+    ][:1]
+
+
+def _reply(reply: tuple[int, str | None]) -> str:
+    return f"{reply[0]} {reply[1] or ''}".strip()
+
+
+async def _beside(subject: Subject, other: Visit | None) -> list[tuple[int, str | None]]:
+    """What ``ANOTHER`` hears when ``other`` takes its own step before each of its steps."""
+    policy = subject.policy()
+    probe = Probe(policy, subject.name)
+    first = await policy.connect(other.client) if other else None
+    client = await policy.connect(ANOTHER.client)
+    replies = [(client.banner.code, client.banner.status)]
+    for line, said in zip(ANOTHER.lines, ORDINARY[1].lines, strict=False):
+        if first is not None and not first.closed:
+            await say(probe, first, said)
+        if not client.closed:
+            replies.append(await say(probe, client, line))
+    for each in filter(None, (first, client)):
+        await each.close()
+    await policy.close()
+    return replies

@@ -1,0 +1,123 @@
+"""The conformance kit finds each bad plugin by the check meant for it, and nothing wrong with good ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gatepost.plugins import installed
+from gatepost.testing import conformance
+from gatepost.testing.conformance import CHECKS, Outcome, assert_conforms, check
+from tests.core.testing import bad_plugins as bad
+
+FOUND = [
+    (bad.Stalling, "stalls", "its mail stalls the loop for 2"),
+    (bad.StallingAsync, "stalls", "its mail stalls the loop for 2"),
+    (bad.Swallowing, "cancellation", "its mail goes on after it was cancelled"),
+    (bad.NeverEnding, "cancellation", "its mail goes on after it was cancelled"),
+    (bad.SwallowingAhead, "cancellation", "its rcpt goes on after it was cancelled"),
+    (bad.LeavingATask, "tasks", "it leaves a task: LeavingATask.work, after a session"),
+    (bad.LeavingATaskWhenCancelled, "cancellation", "its mail leaves a task when it is cancelled: "),
+    (bad.KeepingASession, "keeps", "self.last holds a Session"),
+    (bad.KeepingAnEnvelopeInItsClass, "keeps", "KeepingAnEnvelopeInItsClass.seen holds a Envelope"),
+    (bad.MixingUpClients, "apart", "at RCPT TO:<y@example.org> a client gets 550 5.7.1 when another one is there"),
+    (bad.RefusingAtServfail, "dns", "it refuses for good (mail, at MAIL FROM:<a@example.com>)"),
+    (bad.RefusingAtServfailOfAList, "dns", "it refuses for good (rcpt, at RCPT TO:<b@example.org>)"),
+    (bad.AcceptingAtDNSErrors, "dns", "it accepts (connect, at a connection from 192.0.2.1) in a world in which"),
+    (bad.RefusingWithoutStore, "store", "in a world in which the store fails"),
+    (bad.TakingWithoutNextHop, "next-hop", "it accepts (queue, at DATA) in a world in which the next hop is not there"),
+    (bad.Undocumented, "options", "the option unknown has no documentation"),
+    (bad.ShowingASecret, "secrets", "a secret is shown in the repr of the plugin"),
+    (bad.PlainPassword, "secrets", "the option password is plain text"),
+    (bad.ReturningTrue, "answers", "it returned bool, which mail does not take"),
+    (bad.AnnotatedWrongly, "returns", "its mail is annotated to return bool"),
+    (bad.UnknownHook, "hooks", "it implements 'mial', which is no phase; did you mean mail?"),
+    (bad.KeywordOnly, "hooks", "its mail takes sender"),
+    (bad.DyingAtEightBit, "hostile", "it raises UnicodeDecodeError: "),
+    (bad.Exiting, "ordinary", "it raises SystemExit: enough (rcpt, at RCPT TO:<b@example.org>)"),
+    (bad.WritingAhead, "ahead", "its helo writes: an ahead look-up must not write to the session"),
+    (bad.WritingAheadByHand, "ahead", "its helo changes session.may_relay"),
+    (bad.AcceptingWithoutTheGrant, "grants", 'it accepted at rcpt without the grant: declare grants = "recipients"'),
+    (bad.GrantingNothing, "grants", "it declares the grant 'delivery' and has no hook queue"),
+    (bad.TakingItsTime, "time-limit", "its mail gives no answer within 30 s"),
+    (bad.FailingToStart, "start", "startup failed: RuntimeError: no such file"),
+]
+OPTIONS: dict[type, dict[str, Any]] = {bad.ShowingASecret: {"token": "x"}}
+BUILT_IN: dict[str, dict[str, Any]] = {
+    "access": {
+        "allow": [{"network": "198.51.100.0/24"}, {"name": ".partner.example", "helo": ".partner.example"}],
+        "deny": [{"sender": "news@shop.example"}, {"name": ".spam.example"}],
+    },
+    "discard": {},
+    "dnsbl": {"zones": {"zen.example.net": 1, "txt.example.net": {"text": "{txt}"}}},
+    "earlytalker": {"check_data": True},
+    "forward": {"to": "smtp://192.0.2.9:25"},
+    "greylist": {},
+    "maildir": {},
+    "recipients": {"domains": ["example.org"]},
+}
+
+
+@pytest.mark.parametrize(("plugin", "name", "finding"), FOUND, ids=lambda value: getattr(value, "__name__", None))
+async def test_it_finds(plugin: type, name: str, finding: str) -> None:
+    report = await check(plugin, options=OPTIONS.get(plugin), only=(name,))
+    (result,) = report.results
+    assert result.outcome is Outcome.FAILED
+    assert any(finding in each for each in result.findings), result.findings
+    assert finding in str(report) and not report.passed
+
+
+test_a_plugin_that_is_right_passes_each_check = conformance.suite(bad.Good)
+
+
+async def test_every_check_has_something_to_look_at() -> None:
+    """Else a check that never runs would look like one that passes."""
+    everything = {result.check for result in (await check(bad.Good)).results if result.outcome is Outcome.PASSED}
+    assert everything == {each.name for each in CHECKS} - {"next-hop"}
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+async def test_the_built_in_plugins_pass(name: str, tmp_path: Path) -> None:
+    (offer,) = [each for each in installed() if each.name == name]
+    options = BUILT_IN[name] | ({"path": f"{tmp_path}/{{domain}}/{{local}}"} if name == "maildir" else {})
+    await assert_conforms(offer.load(), options=options)
+
+
+def test_no_built_in_plugin_is_forgotten() -> None:
+    assert {each.name for each in installed() if each.package == "gatepost"} == set(BUILT_IN)
+
+
+async def test_findings_are_all_said_at_once() -> None:
+    with pytest.raises(AssertionError, match=r"(?s)UnknownHook does not conform:\nhooks: .*\n  - it implements 'mial'"):
+        await assert_conforms(bad.UnknownHook)
+
+
+async def test_what_cannot_be_looked_at_is_skipped_with_the_reason() -> None:
+    report = await check(bad.UnknownHook)
+    skipped = {result.check: result.findings for result in report.results if result.outcome is Outcome.SKIPPED}
+    assert skipped["answers"] == ("it cannot be asked: see hooks",)
+    assert [result.check for result in report.failures] == ["hooks"]
+
+
+async def test_wrong_options_are_a_finding_of_start() -> None:
+    report = await check(bad.ShowingASecret)
+    assert [result.check for result in report.failures] == ["start"]
+    assert "token" in report.failures[0].findings[0]
+
+
+async def test_an_object_that_is_made_already_is_checked_as_far_as_that_goes() -> None:
+    assert (await check(bad.Stalling(), only=("stalls",))).failures
+    report = await check(bad.KeepingASession(), only=("hooks", "keeps", "dns"))
+    assert [result.outcome.value for result in report.results] == ["pass", "fail", "skip"]
+
+
+async def test_a_check_that_does_not_exist_is_no_check() -> None:
+    with pytest.raises(ValueError, match="there is no check 'everything'; there are hooks, "):
+        await check(bad.Good, only=("everything",))
+
+
+def test_a_check_says_what_it_is_about_in_a_sentence() -> None:
+    for each in CHECKS:
+        assert each.about.endswith(".") and "\n" not in each.about, each.name
