@@ -208,7 +208,7 @@ class Server:
     async def close(self) -> None:
         """Stop in good order. Returns when the last session has ended and everything is closed."""
         if self._asyncio_servers:
-            self.recorder.event("stopping", connected=sum(len(each.connected) for each in self.listeners.values()))
+            self.recorder.event("stopping", connected=self._connected())
         for server in self._asyncio_servers:
             server.close()
         for listener in self.listeners.values():
@@ -218,9 +218,13 @@ class Server:
                 listener.stop(now=True)
             await self._wait_until_left(LAST_REPLIES)
         await self._finish_tasks()
-        await self._wait_until_left(LAST_REPLIES)  # clients whose hand-over has only now ended
+        if not await self._wait_until_left(LAST_REPLIES):  # clients whose hand-over has only now ended
+            self.recorder.event("ignores_cancellation", "error", clients=self._connected())
         await self._finish_tasks()
         await self._close_services()
+
+    def _connected(self) -> int:
+        return sum(len(listener.connected) for listener in self.listeners.values())
 
     async def _finish_tasks(self) -> None:
         """Wait for hand-overs, which end on the next hop's own time-outs, and for sessions to be closed."""
@@ -230,7 +234,7 @@ class Server:
     async def _wait_until_left(self, seconds: float) -> bool:
         """True when nobody is connected any more."""
         end = self.clock.monotonic() + seconds
-        while any(listener.connected for listener in self.listeners.values()):
+        while self._connected():
             if self.clock.monotonic() >= end:
                 return False
             await self.clock.sleep(0.1)
@@ -274,6 +278,14 @@ def _flat(table: Mapping[str, object], prefix: str = "") -> dict[str, object]:
     return flat
 
 
+async def _stragglers_end() -> bool:
+    """Cancel what plugins have left running. False when some of it goes on all the same."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    return not tasks or not (await asyncio.wait(tasks, timeout=LAST_REPLIES))[1]
+
+
 def _factory(listener: Listener) -> Callable[[], Pregreet]:
     return lambda: Pregreet(listener)
 
@@ -295,6 +307,8 @@ def run(path: Path | None, environ: Mapping[str, str], announce: Callable[[Serve
         if announce is not None:
             announce(server)
         await server.serve()
+        if not await _stragglers_end():
+            os._exit(os.EX_OK)  # all is closed; a plugin that ignores its end must not keep the process
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main())

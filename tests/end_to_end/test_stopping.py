@@ -135,3 +135,36 @@ async def test_a_hand_over_ends_in_its_own_time_and_its_client_is_told(start_gat
         assert (await answer).startswith(b"250 2.0.0")
         assert (await client.reply()).startswith(STOPPING)
         await asyncio.to_thread(gate.wait)
+
+
+IGNORES = '''
+"""Ignores every cancellation."""
+
+import asyncio
+from pathlib import Path
+
+from gatepost import hookimpl
+
+
+class Ignores:
+    @hookimpl
+    async def mail(self) -> None:
+        Path("asked").touch()
+        while True:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                pass
+'''
+
+
+async def test_a_plugin_that_ignores_its_end_does_not_keep_the_process(start_gate: StartGate, tmp_path: Path) -> None:
+    (tmp_path / "ignores.py").write_text(IGNORES)
+    policy = 'grace = "0s"\n[plugins]\norder = ["ignores"]\n[plugins.ignores]\nuse = "ignores.py"\n'
+    gate = start_gate(policy)
+    async with connected(gate.port) as client:
+        await client.greet()
+        client.wire.send(b"MAIL FROM:<a@example.com>\r\n")
+        await until((tmp_path / "asked").exists)
+        await asyncio.to_thread(gate.stop)
+    assert gate.lines("ignores_cancellation")

@@ -38,6 +38,8 @@ READ_AHEAD = 262_144
 """Octets that wait to be worked on before reading is paused."""
 BATCH = 16_384
 """Octets of replies that are held back for one write at the most."""
+PATIENCE = 5.0
+"""Seconds that a plugin has to end once its client has left."""
 RATE_SECONDS = 60.0
 """Over how many seconds the rate of DATA is measured."""
 
@@ -327,5 +329,9 @@ class SMTP(aiosmtpd.smtp.SMTP):
 
     async def _end(self) -> None:
         """End the session once the dialogue, and a hand-over it may have begun, are over."""
-        await asyncio.wait((self._dialogue,))
+        if not (await asyncio.wait((self._dialogue,), timeout=PATIENCE))[0]:
+            session = self.conversation.session
+            self.listener.site.recorder.event(
+                "ignores_cancellation", "error", session=session.id, client=session.client
+            )
         await self.conversation.close(self._last_words)
