@@ -1,0 +1,208 @@
+"""The tutorial holds, command by command: it is followed in a new environment, with gatepost from a wheel.
+
+Its console blocks are typed into a shell in an empty folder. What each command prints must be what the page shows:
+``…`` stands for anything. Its blocks with a caption are written into the file of that name; a diff is applied to it.
+
+Nothing is downloaded: what gatepost and the tests of a plugin need is that of the environment which runs this test, as
+links, without gatepost itself. The repository is not on any path.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.docs.manual import ROOT
+
+PAGE = ROOT / "docs/authors/tutorial.md"
+BLOCK = re.compile(
+    r"^```(?:console|\{code-block\} (?P<kind>\w+)\n:caption: (?P<file>\S+)\n)\n(?P<text>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
+)
+IDENTIFIER = re.compile(r"\b3[0-9a-hjkmnp-tv-z]{9}\b")
+PREPARED = "python3 -m venv .venv"
+"""What the fixture has done before: with links, and not with the pip of this Python, which may be too old."""
+PORT = "2525"
+PATIENCE = 50.0
+"""Seconds that one command may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Typed:
+    """A command and what the page shows of its output."""
+
+    command: str
+    shown: str
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A file, or a change to one."""
+
+    file: str
+    text: str
+    is_change: bool
+
+    def save(self, file: Path, text: str) -> None:
+        """Write ``text``, or the file with that change."""
+        file.write_text(changed(file.read_text(encoding="utf-8"), text) if self.is_change else text, encoding="utf-8")
+
+
+def steps() -> Iterator[Typed | Saved]:
+    """What the page tells its reader to do, in that order."""
+    for block in BLOCK.finditer(PAGE.read_text(encoding="utf-8")):
+        if block["file"]:
+            yield Saved(block["file"], block["text"], block["kind"] == "diff")
+        else:
+            for command in re.split(r"^\$ ", block["text"], flags=re.MULTILINE)[1:]:
+                typed, _, shown = command.partition("\n")
+                yield Typed(typed, shown)
+
+
+@dataclass
+class Reader:
+    """Follows the page in a shell. What the page cannot know, a free port and ids, is put in its place."""
+
+    shell: asyncio.subprocess.Process
+    folder: Path
+    known: dict[str, str] = field(default_factory=dict)
+    """What stands on the page, and what it is here."""
+
+    async def follow(self, step: Typed | Saved) -> None:
+        """Do as the page says, and see what it shows."""
+        if isinstance(step, Saved):
+            await self._save(step)
+        elif step.command != PREPARED:
+            printed, status = await self.type(self._here(step.command))
+            assert self._fits(step.shown, printed), f"$ {step.command}\n{printed}\n--- the page shows:\n{step.shown}"
+            assert step.shown or status == 0, f"$ {step.command} fails"
+            if step.command.endswith("&"):
+                await self.type("until grep -qs started gate.log; do sleep 0.05; done")
+            if step.command == "kill %1":
+                await self.type("wait")
+
+    async def type(self, command: str) -> tuple[str, int]:
+        """Type a command. Gives what it prints and its exit status."""
+        assert self.shell.stdin is not None and self.shell.stdout is not None
+        self.shell.stdin.write(f"{command}\nprintf '\\0%s\\0' $?\n".encode())
+        printed = await asyncio.wait_for(self.shell.stdout.readuntil(b"\0"), PATIENCE)
+        status = await self.shell.stdout.readuntil(b"\0")
+        return printed[:-1].decode(), int(status[:-1])
+
+    async def _save(self, step: Saved) -> None:
+        place = (await self.type("pwd"))[0].strip()
+        step.save(Path(place, step.file), self._here(step.text))
+
+    def _here(self, text: str) -> str:
+        for there, here in self.known.items():
+            text = text.replace(there, here)
+        return text
+
+    def _fits(self, shown: str, printed: str) -> bool:
+        """Whether this is what the page shows. Ids are learnt."""
+        ids = [each for each in IDENTIFIER.findall(shown) if each not in self.known]
+        pattern = re.escape(self._here(shown))
+        for number, each in enumerate(ids):
+            pattern = pattern.replace(each, f"(?P<id{number}>[0-9a-z]{{10}})")
+        found = re.fullmatch(pattern.replace("…", ".*"), printed, re.DOTALL)
+        if found:
+            self.known |= {each: found[f"id{number}"] for number, each in enumerate(ids)}
+        return found is not None
+
+
+def changed(text: str, change: str) -> str:
+    """``text`` after a change as diff shows it."""
+    lines = [(line[:1], line[1:]) for line in change.splitlines()]
+    before = "\n".join(line for mark, line in lines if mark != "+")
+    assert text.count(before) == 1, f"this is not there, or several times: {before}"
+    return text.replace(before, "\n".join(line for mark, line in lines if mark != "-"))
+
+
+def free_port() -> int:
+    """A port of loopback that nobody has at the moment."""
+    with socket.socket() as made:
+        made.bind(("127.0.0.1", 0))
+        port: int = made.getsockname()[1]
+        return port
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder with the wheel of this checkout."""
+    folder = tmp_path_factory.mktemp("wheel")
+    pip(sys.executable, "wheel", "--no-deps", "--no-index", "--no-build-isolation", "-w", str(folder), str(ROOT))
+    return folder
+
+
+def pip(python: str, *arguments: str) -> None:
+    done = subprocess.run(
+        [python, "-m", "pip", "--disable-pip-version-check", *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return an empty folder with a new environment, which has all that gatepost needs, and not gatepost."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "page/.venv"], check=True)
+    others = tmp_path / "others"
+    others.mkdir()
+    for entry in {*Path(sysconfig.get_path("purelib")).iterdir(), *Path(sysconfig.get_path("platlib")).iterdir()}:
+        if entry.suffix != ".pth" and not entry.name.startswith(("gatepost", "_gatepost", "__editable__")):
+            (others / entry.name).symlink_to(entry)
+    (site,) = (tmp_path / "page/.venv/lib").glob("python*/site-packages")
+    (site / "others.pth").write_text(f"{others}\n")
+    programs = tmp_path / "page/.venv/bin"
+    for name, module in {"pytest": "pytest", "mypy": "mypy"}.items():
+        (programs / name).write_text(f'#!/bin/sh\nexec "{programs}/python" -m {module} "$@"\n')
+        (programs / name).chmod(0o755)
+    (programs / "ruff").symlink_to(Path(sys.executable).with_name("ruff"))
+    return tmp_path / "page"
+
+
+def environment(folder: Path, wheel: Path) -> dict[str, str]:
+    """What the shell is told: where the wheel is, and that nothing else is to be had."""
+    kept = {name: value for name, value in os.environ.items() if name in {"PATH", "LANG", "LC_ALL", "TMPDIR"}}
+    offline = {"PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    return kept | offline | {"PIP_FIND_LINKS": str(wheel), "HOME": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+async def test_the_tutorial_can_be_followed(folder: Path, wheel: Path) -> None:
+    shell = await asyncio.create_subprocess_exec(
+        "bash",
+        cwd=folder,
+        env=environment(folder, wheel),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    reader = Reader(shell, folder, {PORT: str(free_port())})
+    try:
+        for step in steps():
+            await reader.follow(step)
+        where, _ = await reader.type("python -c 'import gatepost; print(gatepost.__file__)'")
+        assert Path(where.strip()).is_relative_to(folder)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(shell.pid, signal.SIGKILL)  # whatever the page has left running
+        await shell.communicate()
+
+
+def test_the_tutorial_says_what_to_do() -> None:
+    followed = list(steps())
+    typed = [step.command for step in followed if isinstance(step, Typed)]
+    assert any(command.startswith("gatepost plugins new") for command in typed)
+    assert sum(isinstance(step, Saved) for step in followed) == PAGE.read_text(encoding="utf-8").count(":caption:")
