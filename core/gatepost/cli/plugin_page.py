@@ -5,11 +5,14 @@ from __future__ import annotations
 import inspect
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from gatepost.cli.printing import config_option, find_config, json_option, print_json, print_table, say
+
+if TYPE_CHECKING:
+    from gatepost.config import Config
 
 
 @click.command("show")
@@ -21,7 +24,7 @@ def show(name: str, path: Path | None, as_json: bool) -> None:
 
     NAME is an installed plugin, or one of the configuration.
     """
-    plugin, origin = _found(name, path)
+    plugin, origin = found_in(configured(path), name)
     facts = {"name": name, "origin": origin, **_imprint(origin), **page_of(plugin)}
     if as_json:
         print_json(facts)
@@ -92,13 +95,21 @@ def _imprint(origin: str) -> dict[str, str]:
     return imprint(package)._asdict()
 
 
-def _found(name: str, path: Path | None) -> tuple[Any, str]:
-    """The class or module that is meant, and where it comes from. What the configuration says comes first."""
+def configured(path: Path | None) -> Config:
+    """What the configuration says, as far as it can be read; else one that says nothing."""
     from gatepost.config import Config, survey
-    from gatepost.plugins import find, installed
 
     config, _ = survey(find_config(path), os.environ)
-    config = config or Config()
+    return config or Config()
+
+
+def found_in(config: Config, name: str) -> tuple[Any, str]:
+    """The class or module that is meant, and where it comes from. What the configuration says comes first.
+
+    Raises ``click.ClickException`` when there is none, or none that can be had.
+    """
+    from gatepost.plugins import find, installed
+
     if name not in config.plugin_tables and name not in {offer.name for offer in installed()}:
         raise click.ClickException(f"there is no plugin {name}: gatepost plugins lists what there is")
     found, mistakes = find(config, [name])

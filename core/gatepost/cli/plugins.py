@@ -13,6 +13,7 @@ from gatepost.cli.new import new
 from gatepost.cli.ordering import disable, enable
 from gatepost.cli.plugin_page import show
 from gatepost.cli.printing import config_option, find_config, json_option, load_config, print_json, print_table, say
+from gatepost.cli.verify import verify
 
 if TYPE_CHECKING:
     from gatepost.chain import Instance
@@ -48,6 +49,7 @@ command.add_command(show)
 command.add_command(enable)
 command.add_command(disable)
 command.add_command(new)
+command.add_command(verify)
 
 
 @dataclass(frozen=True, slots=True)
