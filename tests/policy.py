@@ -1,84 +1,31 @@
-"""What unit tests of the gate and of plugins share: a policy without sockets, on a virtual clock, with scripted DNS."""
+"""What tests of the core have beyond the kit of plugin authors: no stand-ins, instances as they are, bare replies.
+
+A test of a plugin uses ``gatepost.testing`` alone.
+"""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from gatepost import DNSTemporaryError, accept, hookimpl
+from gatepost import accept, testing
 from gatepost.chain import Instance, Mode
 from gatepost.composition import Score
-from gatepost.config.model import Limits
 from gatepost.decisions import Reply
-from gatepost.plugins import make_gate
-from gatepost.rehearsal import Rehearsal
-from gatepost.rulings import Record
-from gatepost.services.clock import VirtualClock, settle
-from gatepost.services.dns import Resolver, reversed_address
-from gatepost.services.store import MemoryBackend
-from gatepost.site import Site
-from gatepost.spool import Spool
+from gatepost.gate import Gate
+from gatepost.plugins import Policy as LoadedPolicy
+from gatepost.testing import MESSAGE, saying
+from gatepost.testing.loading import policy_of
+from gatepost.testing.recording import GateEvents as Events
 
-MESSAGE = b"From: a@example.com\r\nTo: b@example.org\r\nSubject: hello\r\n\r\nHello.\r\n"
+__all__ = ["MESSAGE", "Client", "Events", "Policy", "delivering", "instance", "saying", "vouching"]
 
 
-class Events:
-    """A recorder that keeps all it is told."""
-
-    def __init__(self) -> None:
-        self.records: list[Record] = []
-        self.events: list[tuple[str, dict[str, object]]] = []
-
-    def record(self, record: Record) -> None:
-        self.records.append(record)
-
-    def event(self, name: str, level: str = "info", **facts: object) -> None:
-        self.events.append((name, facts))
-
-    def named(self, name: str) -> list[dict[str, object]]:
-        """The facts of all events called ``name``."""
-        return [facts for event, facts in self.events if event == name]
-
-
-class ScriptedDNS(Resolver):
-    """DNS from a table: (name, kind) → answers, or an exception to raise. Everything else does not exist.
-
-    ``delays`` holds virtual seconds for a (name, kind); ``asked`` what was asked.
-    """
-
-    def __init__(self, clock: VirtualClock) -> None:
-        self.answers: dict[tuple[str, str], tuple[str, ...] | Exception] = {}
-        self.delays: dict[tuple[str, str], float] = {}
-        self.asked: list[tuple[str, str]] = []
-        self._clock = clock
-
-    async def query(self, name: str, kind: str, *, timeout: float | None = None) -> tuple[str, ...]:
-        question = (name.rstrip(".").lower(), kind)
-        self.asked.append(question)
-        delay = self.delays.get(question, 0.0)
-        if timeout is not None and delay > timeout:
-            await self._clock.sleep(timeout)
-            raise DNSTemporaryError(f"no answer for {name} in {timeout:g} s")
-        if delay:
-            await self._clock.sleep(delay)
-        answer = self.answers.get(question, ())
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    def name(self, address: str, *names: str) -> None:
-        """Give ``address`` names that lead back to it."""
-        zone = "ip6.arpa" if ":" in address else "in-addr.arpa"
-        self.answers[f"{reversed_address(address)}.{zone}", "PTR"] = names
-        for name in names:
-            self.answers[name, "AAAA" if ":" in address else "A"] = (address,)
-
-
-class Policy:
+class Policy(testing.Policy):
     """A gate over plugin objects, and what it needs around it. ``Policy(a, b)`` asks a, then b.
 
     Keyword arguments of ``instance`` set what the configuration would: ``Policy(instance(plugin, mode="observe"))``.
+    ``site`` are attributes of the site.
     """
 
     def __init__(
@@ -87,76 +34,52 @@ class Policy:
         score: Score | None = None,
         limits: Mapping[str, Any] | None = None,
         clock: Any = None,
+        folder: Any = None,
         **site: Any,
     ) -> None:
-        self.clock = clock or VirtualClock()
-        self.dns = ScriptedDNS(self.clock)
-        self.store = MemoryBackend(self.clock)
-        self.events = Events()
-        self.site = Site(
-            hostname="mx.example.org",
-            clock=self.clock,
-            resolver=self.dns,
-            marks=self.store.namespace("gatepost"),
-            spool=Spool(site.pop("folder", None)),
-            limits=Limits.model_validate(dict(limits or {})),
-            recorder=self.events,
-            **site,
-        )
+        self._points = score
+        super().__init__(*plugins, bare=True, dns="lenient", startup=False, limits=limits, clock=clock, spool=folder)
+        for name, value in site.items():
+            setattr(self.site, name, value)
+
+    def _load(self, plugins: tuple[Any, ...]) -> LoadedPolicy:
         instances = [
             plugin
             if isinstance(plugin, Instance)
             else instance(plugin, name=f"{type(plugin).__name__.lower()}{number}")
             for number, plugin in enumerate(plugins)
         ]
-        self.gate = make_gate(instances, self.clock, self.events, score=score)
+        return policy_of(instances, self.services, self.events, self._points)
+
+    @property
+    def gate(self) -> Gate:
+        """The gate; a test may put another one in its place."""
+        return self.loaded.default
+
+    @gate.setter
+    def gate(self, gate: Gate) -> None:
+        self.loaded.default = gate
 
     async def connect(self, client: str = "192.0.2.1", **how: Any) -> Client:
         """A client that has connected; its banner is in ``client.banner``."""
         made = Client(self, client, **how)
-        made.banner = await made.wait_for(made.rehearsal.connect())
+        await made.connect()
         return made
 
 
-class Client:
-    """A client of a policy: says commands, gets replies, and moves the clock when everybody waits."""
+class Client(testing.Client):
+    """A client whose replies are the conversation's own."""
 
-    def __init__(self, policy: Policy, client: str, **how: Any) -> None:
-        self.policy = policy
-        self.rehearsal = Rehearsal(policy.gate, policy.site, client, **how)
-        self.session = self.rehearsal.session
-        self.banner: Reply
-        self.waited = 0.0
+    def __init__(
+        self, policy: Policy, address: str, *, talks_early: bool = False, listener: str = "smtp", port: int = 0
+    ) -> None:
+        super().__init__(policy, policy.gate, address, talks_early=talks_early, listener=listener, port=port)
 
-    async def wait_for(self, work: Any) -> Any:
-        """Run ``work``, moving the clock to the next timer whenever nothing else happens."""
-        before = self.policy.clock.monotonic()
-        task = asyncio.ensure_future(work)
-        await settle()
-        while not task.done():
-            await settle()  # what needs no time takes none
-            if not task.done() and not await self.policy.clock.jump():
-                await asyncio.sleep(0.001)  # a thread is at work
-        self.waited = self.policy.clock.monotonic() - before
-        return await task
+    async def _heard(self, work: Any) -> Any:
+        return await self.wait_for(work)
 
-    async def say(self, line: str | bytes, **how: Any) -> Reply:
-        """One command, one reply."""
-        return await self.wait_for(self.rehearsal.say(line, **how))
-
-    async def ehlo(self, name: str = "client.example.com") -> Reply:
-        return await self.say(f"EHLO {name}")
-
-    async def mail(self, sender: str = "a@example.com", parameters: str = "") -> Reply:
-        return await self.say(f"MAIL FROM:<{sender}> {parameters}".strip())
-
-    async def rcpt(self, recipient: str = "b@example.org") -> Reply:
-        return await self.say(f"RCPT TO:<{recipient}>")
-
-    async def data(self, content: bytes = MESSAGE) -> Reply:
-        """DATA and the message: the reply to the final dot, or to DATA when that is refused."""
-        reply = await self.say("DATA")
-        return await self.wait_for(self.rehearsal.send(content)) if reply.code == 354 else reply
+    def _check_open(self, line: str | bytes) -> None:
+        """A test of the core may speak after the end."""
 
     async def transaction(
         self, sender: str = "a@example.com", recipient: str = "b@example.org", content: bytes = MESSAGE
@@ -169,12 +92,9 @@ class Client:
                 return reply
         return await self.data(content)
 
-    async def close(self) -> None:
-        await self.wait_for(self.rehearsal.close())
-
 
 def instance(plugin: Any, name: str = "", **settings: Any) -> Instance:
-    """A configured plugin, with what its class declares and ``settings`` over it."""
+    """A configured plugin, with what its class declares and ``settings`` over it, which nobody has checked."""
     grants = getattr(plugin, "grants", ())
     settings["mode"] = Mode(settings.get("mode", "enforce"))
     settings.setdefault("on_error", getattr(plugin, "on_error", "defer"))
@@ -186,17 +106,6 @@ def instance(plugin: Any, name: str = "", **settings: Any) -> Instance:
         longest_wait=getattr(plugin, "longest_wait", 0.0),
         **settings,
     )
-
-
-def saying(phase: str, answer: Any, **declared: Any) -> Any:
-    """A plugin object that says ``answer`` at ``phase``. ``declared`` are class attributes such as ``grants``."""
-
-    def hook(self: Any) -> Any:
-        if isinstance(answer, BaseException):
-            raise answer
-        return answer
-
-    return type("Saying", (), {phase: hookimpl(hook), **declared})()
 
 
 def vouching() -> Any:

@@ -101,11 +101,20 @@ class Client:
 
     async def close(self) -> None:
         """Leave: ``reset`` and ``disconnect`` run."""
-        await self._wait_for(self.rehearsal.close())
+        await self.wait_for(self.rehearsal.close())
+
+    async def wait_for(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Do what this client waits for, letting virtual time pass. Returns what it comes to."""
+        clock = self.policy.clock
+        before = clock.monotonic()
+        outcome = await wait_for(work, clock)
+        self.waited = clock.monotonic() - before
+        self.policy.dns.check()
+        return outcome
 
     async def feed(self, octets: bytes) -> None:
         """Send octets of a message after 354 as they stand; ``end`` follows when the final dot is among them."""
-        await self._wait_for(self.rehearsal.feed(octets))
+        await self.wait_for(self.rehearsal.feed(octets))
 
     async def end(self) -> Reply:
         """Hear the reply to the final dot that was fed."""
@@ -122,7 +131,7 @@ class Client:
     async def _heard(self, work: Coroutine[Any, Any, decisions.Reply]) -> Reply:
         """The reply that ``work`` comes to, with the rulings that led to it."""
         known, recorded = set(self._rulings()), len(self.policy.records)
-        reply = await self._wait_for(work)
+        reply = await self.wait_for(work)
         records = [each for each in self.policy.records[recorded:] if each.session == self.session.id]
         every = [ruling for record in records for ruling in record.rulings] + self._rulings()
         rulings = tuple(ruling for ruling in dict.fromkeys(every) if ruling not in known and _says(ruling))
@@ -134,14 +143,6 @@ class Client:
         """Those that session and envelope keep."""
         envelope = self.session.envelope
         return [*self.session.rulings, *(envelope.rulings if envelope else ())]
-
-    async def _wait_for(self, work: Coroutine[Any, Any, Any]) -> Any:
-        clock = self.policy.clock
-        before = clock.monotonic()
-        outcome = await wait_for(work, clock)
-        self.waited = clock.monotonic() - before
-        self.policy.dns.check()
-        return outcome
 
     def _check_open(self, line: str | bytes) -> None:
         assert not self.closed, f"{line!r} cannot be said: the connection is closed"
