@@ -1,7 +1,7 @@
 """Whom {{ cookiecutter.name }} refuses, and whom it lets in. What drives it comes with gatepost: gatepost.testing."""
 
 import pytest
-from gatepost.testing import Policy, instance
+from gatepost.testing import Policy, conformance, instance
 
 from {{ cookiecutter.__module }} import {{ cookiecutter.__class }}, {{ cookiecutter.__class }}Options
 
@@ -46,3 +46,6 @@ async def test_a_client_is_let_in_while_dns_fails(policy: type[Policy]) -> None:
 def test_what_is_no_network_is_refused() -> None:
     with pytest.raises(ValueError, match="spare"):
         {{ cookiecutter.__class }}Options.model_validate({"spare": ["mail.example.com"]})
+
+
+test_what_every_plugin_must_do = conformance.suite({{ cookiecutter.__class }})

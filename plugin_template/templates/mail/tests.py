@@ -1,7 +1,7 @@
 """Whom {{ cookiecutter.name }} refuses, and whom it lets through. What drives it comes with gatepost: gatepost.testing."""
 
 import pytest
-from gatepost.testing import Policy, instance
+from gatepost.testing import Policy, conformance, instance
 
 from {{ cookiecutter.__module }} import {{ cookiecutter.__class }}, {{ cookiecutter.__class }}Options
 
@@ -28,3 +28,6 @@ async def test_all_others_are_let_through(policy: type[Policy], sender: str) -> 
 def test_what_is_no_list_of_domains_is_refused(domains: object) -> None:
     with pytest.raises(ValueError, match="domains"):
         {{ cookiecutter.__class }}Options.model_validate({"domains": domains})
+
+
+test_what_every_plugin_must_do = conformance.suite({{ cookiecutter.__class }}, options={"domains": ["bad.example"]})

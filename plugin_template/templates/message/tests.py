@@ -1,7 +1,7 @@
 """What {{ cookiecutter.name }} refuses, and what it takes. What drives it comes with gatepost: gatepost.testing."""
 
 import pytest
-from gatepost.testing import Policy, instance
+from gatepost.testing import Policy, conformance, instance
 
 from {{ cookiecutter.__module }} import {{ cookiecutter.__class }}, {{ cookiecutter.__class }}Options
 
@@ -61,3 +61,6 @@ async def test_a_message_that_is_made_to_break_the_parser_is_refused(policy: typ
 def test_what_is_no_list_of_endings_is_refused() -> None:
     with pytest.raises(ValueError, match="endings"):
         {{ cookiecutter.__class }}Options.model_validate({"endings": "exe"})
+
+
+test_what_every_plugin_must_do = conformance.suite({{ cookiecutter.__class }})

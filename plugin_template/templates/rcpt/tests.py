@@ -1,7 +1,7 @@
 """Whom {{ cookiecutter.name }} slows down, and whom not. What drives it comes with gatepost: gatepost.testing."""
 
 import pytest
-from gatepost.testing import Policy, instance
+from gatepost.testing import Policy, conformance, instance
 
 from {{ cookiecutter.__module }} import {{ cookiecutter.__class }}, {{ cookiecutter.__class }}Options
 
@@ -45,3 +45,6 @@ async def test_nobody_is_slowed_down_while_the_store_fails(policy: type[Policy])
 def test_a_limit_or_window_of_nothing_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="limit|window"):
         {{ cookiecutter.__class }}Options.model_validate(wrong)
+
+
+test_what_every_plugin_must_do = conformance.suite({{ cookiecutter.__class }})
