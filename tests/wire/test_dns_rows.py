@@ -1,4 +1,4 @@
-"""The rows on DNS lists of what the wire promises, as a client meets them; the cases of each are in the tests of dnsbl."""
+"""The rows on DNS lists of what the wire promises, as a client meets them. The tests of dnsbl have the cases."""
 
 from __future__ import annotations
 
