@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from gatepost.testing import MESSAGE, Client, Policy
+from gatepost.testing import MESSAGE, Client, Policy, conformance
 from tests.docs.manual import ROOT, blocks
 
 AUTHORS = ROOT / "docs/authors"
@@ -171,10 +171,40 @@ def api() -> Iterator[str]:
         thread.join()
 
 
-async def test_http_api_says_whose_mail_is_taken(how: How, api: str, tmp_path: Path) -> None:
-    token = tmp_path / "token"
-    token.write_text("secret\n")
-    token.chmod(0o600)
+@pytest.fixture
+def token(tmp_path: Path) -> Path:
+    """Return the file with what the API knows us by."""
+    file = tmp_path / "token"
+    file.write_text("secret\n")
+    file.chmod(0o600)
+    return file
+
+
+@pytest.fixture
+def mailboxes(tmp_path: Path) -> Path:
+    """Return a database that has one mailbox."""
+    path = tmp_path / "mailboxes.db"
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("CREATE TABLE mailboxes (address TEXT PRIMARY KEY)")
+        database.execute("INSERT INTO mailboxes VALUES ('b@example.org')")
+    return path
+
+
+@pytest.mark.parametrize("page", PAGES)
+async def test_a_how_to_does_what_every_plugin_must(
+    how: How, page: str, api: str, token: Path, mailboxes: Path, tmp_path: Path
+) -> None:
+    there = {
+        "http-api": {"127.0.0.1:8080": api, "/etc/gatepost/token": str(token)},
+        "blocking": {"/var/lib/mail/mailboxes.db": str(mailboxes)},
+        "deliver": {"/var/spool/inbox": str(tmp_path)},
+    }
+    plugin = how(page, there.get(page)).plugin(EXAMPLES[page])
+    report = await conformance.check(type(plugin), options=getattr(plugin, "options", None))
+    assert report.passed, report
+
+
+async def test_http_api_says_whose_mail_is_taken(how: How, api: str, token: Path) -> None:
     gate = how("http-api", {"127.0.0.1:8080": api, "/etc/gatepost/token": str(token)})
     client = await greeted(gate)
     await client.mail()
@@ -182,12 +212,8 @@ async def test_http_api_says_whose_mail_is_taken(how: How, api: str, tmp_path: P
     assert [(reply.code, reply.status) for reply in replies] == [(250, "2.1.5"), (550, "5.1.1"), (451, "4.3.0")]
 
 
-async def test_blocking_looks_recipients_up(how: How, tmp_path: Path) -> None:
-    path = tmp_path / "mailboxes.db"
-    with closing(sqlite3.connect(path)) as database, database:
-        database.execute("CREATE TABLE mailboxes (address TEXT PRIMARY KEY)")
-        database.execute("INSERT INTO mailboxes VALUES ('b@example.org')")
-    client = await greeted(how("blocking", {"/var/lib/mail/mailboxes.db": str(path)}))
+async def test_blocking_looks_recipients_up(how: How, mailboxes: Path) -> None:
+    client = await greeted(how("blocking", {"/var/lib/mail/mailboxes.db": str(mailboxes)}))
     await client.mail()
     assert [(await client.rcpt(f"{local}@example.org")).code for local in ("B", "c")] == [250, 450]
 

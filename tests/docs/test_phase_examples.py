@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gatepost.config import load
 from gatepost.hookspecs import PHASES
-from gatepost.offline import services
-from gatepost.plugins import hooks_of, problems_of, survey
-from gatepost.testing import MESSAGE, Client, Policy
+from gatepost.plugins import hooks_of
+from gatepost.testing import MESSAGE, Client, Policy, conformance
 from tests.docs.manual import ROOT, reference, section
 
 EXAMPLES = ROOT / "docs/authors/examples/phases"
@@ -45,15 +43,14 @@ async def greeted(gate: Policy, address: str = "192.0.2.1") -> Client:
 
 
 @pytest.mark.parametrize("phase", PHASES)
-def test_a_phase_has_an_example_that_takes_part_in_it(phase: str, tmp_path: Path) -> None:
-    config = tmp_path / "gatepost.toml"
-    config.write_text(written(phase).replace(f"{phase}.py", str(EXAMPLES / f"{phase}.py")))
-    loaded = load(config, {})
-    instances, mistakes = survey(loaded, services(loaded))
-    assert mistakes == []
-    plugin = instances["example"].plugin
+async def test_a_phase_has_an_example_that_takes_part_in_it_and_does_what_every_plugin_must(
+    example: Example, phase: str
+) -> None:
+    made = example(phase).plugin("example")
+    plugin = made if inspect.ismodule(made) else type(made)
     assert phase in {name for name, _ in hooks_of(plugin)}
-    assert list(problems_of(plugin if hasattr(plugin, "__file__") else type(plugin))) == []
+    report = await conformance.check(plugin)
+    assert report.passed, report
 
 
 @pytest.mark.parametrize("phase", PHASES)

@@ -17,10 +17,12 @@ class Mailboxes:
     grants = "recipients"
 
     def __init__(self, options: MailboxesOptions) -> None:
-        self.path = options.path
+        self.options = options
 
     @hookimpl(blocking=True)
     def rcpt(self, recipient: Address) -> Decision | None:
-        with closing(sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True, timeout=5)) as database:
+        with closing(
+            sqlite3.connect(f"{self.options.path.absolute().as_uri()}?mode=ro", uri=True, timeout=5)
+        ) as database:
             found = database.execute("SELECT 1 FROM mailboxes WHERE address = ?", (str(recipient).lower(),)).fetchone()
         return accept() if found else None

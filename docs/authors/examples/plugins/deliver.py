@@ -17,11 +17,11 @@ class Folder:
     takes_everything = True
 
     def __init__(self, options: FolderOptions) -> None:
-        self.path = options.path
+        self.options = options
 
     @hookimpl(blocking=True)
     def queue(self, envelope: Envelope, message: Message) -> Answers:
-        unfinished = self.path / f"{envelope.id}.unfinished"
+        unfinished = self.options.path / f"{envelope.id}.unfinished"
         try:
             with unfinished.open("xb") as file:
                 file.write(f"Return-Path: <{envelope.sender}>\r\n".encode())
@@ -29,7 +29,7 @@ class Folder:
                 file.writelines(message.blocks())
                 file.flush()
                 os.fsync(file.fileno())
-            unfinished.rename(self.path / f"{envelope.id}.eml")
+            unfinished.rename(self.options.path / f"{envelope.id}.eml")
             self._keep_names()
         except OSError:
             unfinished.unlink(missing_ok=True)
@@ -38,7 +38,7 @@ class Folder:
 
     def _keep_names(self) -> None:
         """Only when the folder is on the disk too does a power cut lose no message."""
-        folder = os.open(self.path, os.O_RDONLY)
+        folder = os.open(self.options.path, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:

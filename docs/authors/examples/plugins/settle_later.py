@@ -14,13 +14,13 @@ class Listed:
     skip_trusted = True
 
     def __init__(self, options: ListedOptions, dns: Resolver) -> None:
-        self.zone = options.zone
+        self.options = options
         self.dns = dns
 
     @hookimpl
     def mail(self, session: Session, envelope: Envelope, sender: Address) -> None:
         if sender.domain and not sender.domain.startswith("["):
-            question = self.dns.query(f"{sender.domain}.{self.zone}", "A")
+            question = self.dns.query(f"{sender.domain}.{self.options.zone}", "A")
             envelope.notes(self)["answers"] = session.later(question)
 
     @hookimpl
@@ -28,4 +28,4 @@ class Listed:
         answers = envelope.notes(self).get("answers")
         if answers is None or not await answers:
             return None
-        return deny(f"{envelope.sender.domain} is listed by {self.zone}")
+        return deny(f"{envelope.sender.domain} is listed by {self.options.zone}")
