@@ -1,4 +1,4 @@
-"""The reference of the manual, made from the code: configuration, plugins, phases, public API, command line.
+"""The reference of the manual, made from the code: configuration, plugins, phases, public API, kit, commands.
 
 The example of each phase is a file in ``authors/examples/phases``.
 
@@ -57,6 +57,7 @@ def pages() -> dict[str, str]:
         "commands.md": commands(),
         "phases.md": phases(),
         "api.md": public_api(),
+        "testing.md": test_kit(),
     } | {f"plugins/{offer.name}.md": plugin(offer) for offer in built_in()}
     return {"index.md": index(made)} | made
 
@@ -209,10 +210,26 @@ def public_api() -> str:
     for heading, modules in API_SECTIONS.items():
         parts.append(f"## {heading}")
         for each in [each for each in found if each.module.split(".")[1] in modules]:
-            parts += _documented(f"### {each.name}", each)
-            for member in each.members:
-                parts += _documented(f"#### {each.name}.{member.name}", member) if member.doc else []
+            parts += _documented_with_members("###", each)
     return _page(*parts)
+
+
+def test_kit() -> str:
+    """Every name of the test kit."""
+    parts = [
+        "# Test kit",
+        "What tests may import: `from gatepost.testing import …`. [Testing](../authors/testing.md) shows it.",
+    ]
+    for each in exported("gatepost.testing"):
+        parts += _documented_with_members("##", each)
+    return _page(*parts)
+
+
+def _documented_with_members(level: str, found: Definition) -> list[str]:
+    parts = _documented(f"{level} {found.name}", found)
+    for member in found.members:
+        parts += _documented(f"{level}# {found.name}.{member.name}", member) if member.doc else []
+    return parts
 
 
 def _documented(heading: str, found: Definition) -> list[str]:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from gatepost import testing
 from gatepost.testing import Policy
-from tests.docs.manual import ROOT
+from tests.docs.manual import ROOT, blocks, prose, reference, section
 
 PAGE = (ROOT / "docs/authors/testing.md").read_text(encoding="utf-8")
 SETTINGS = """
@@ -39,6 +40,13 @@ def test_the_tests_of_the_guide_pass(tmp_path: Path) -> None:
     played = [name for name in FILES if name.startswith("test_") or name.endswith(".smtp")]
     assert played == [name for name in FILES if name != "blocklist.py"]
     assert [name for name in played if f"{name} ." not in done.stdout] == []
+
+
+@pytest.mark.parametrize("name", testing.__all__)
+def test_a_name_of_the_kit_is_documented(name: str) -> None:
+    text = section(reference()["testing.md"], name)
+    assert blocks(text, "python")
+    assert prose(text), f"{name} has no docstring"
 
 
 NAMED = sorted(
