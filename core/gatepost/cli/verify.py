@@ -56,7 +56,10 @@ def verify(ctx: click.Context, name: str, given: str | None, path: Path | None, 
     if given is not None:
         config = _config_of(given, name, config)
     options = _options(plugin, name, config)
-    report = asyncio.run(conformance.check(plugin, options=options, name=name))
+    try:
+        report = asyncio.run(conformance.check(plugin, options=options, name=name))
+    except SystemExit as error:  # from a task of the plugin's own, where nobody can catch it
+        raise click.ClickException(f"{name} ({origin}) ends the process: SystemExit: {error}") from None
     if as_json:
         checks = [result.facts() for result in report.results]
         print_json({"name": name, "origin": origin, "passed": report.passed, "checks": checks})

@@ -36,6 +36,14 @@ class Mine:
     def mail(self):
         return True
 """
+LEAVE = """
+        import asyncio
+
+        async def leave():
+            raise SystemExit(0)
+
+        await asyncio.create_task(leave())
+"""
 TABLE = '[plugins.mine]\nuse = "mine.py"\n'
 
 
@@ -68,6 +76,13 @@ def test_a_plugin_that_is_wrong_is_status_1_and_the_table_says_why(folder: Folde
         "it returned bool, which mail does not take (mail, at MAIL FROM:<a@example.com>)",
     ]
     assert "mine.py): 1 failed, " in result.stdout
+
+
+def test_a_plugin_that_ends_the_process_is_status_1(folder: Folder) -> None:
+    exiting = WRONG.replace("    def mail(self):\n        return True", "    async def mail(self):\n        " + LEAVE)
+    result = run("plugins", "verify", "mine", "--config", folder.write(SOUND + TABLE, mine=exiting))
+    assert result.exit_code == 1
+    assert "mine.py) ends the process: SystemExit: 0" in result.stderr
 
 
 def test_json_has_every_finding(folder: Folder) -> None:

@@ -365,3 +365,8 @@ class FailingToStart:
     @hookimpl
     def startup(self) -> None:
         raise RuntimeError("no such file")
+
+
+class FailingRepr(ShowingASecret):
+    def __repr__(self) -> str:
+        return str(1 / 0)

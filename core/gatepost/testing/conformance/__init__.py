@@ -108,5 +108,7 @@ async def _result(wanted: Check, subject: Subject) -> Result:
         findings = await wanted.run(subject)
     except NotApplicableError as error:
         return Result(wanted.name, wanted.about, Outcome.SKIPPED, (str(error),))
+    except (Exception, SystemExit) as error:  # whatever code of the plugin's does, such as its __repr__
+        findings = [f"it cannot be checked: {type(error).__name__}: {error}"]
     outcome = Outcome.FAILED if findings else Outcome.PASSED
     return Result(wanted.name, wanted.about, outcome, tuple(findings))

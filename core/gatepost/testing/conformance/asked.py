@@ -83,9 +83,7 @@ async def ahead(subject: Subject) -> list[str]:
         raise NotApplicableError("it has no look-up that runs ahead")
     found: list[str] = []
     for call in (await witness(subject)).calls:
-        found += [f"its {call.phase} changes {name}" for name in call.wrote]
-        if "must not write" in str(call.error):
-            found.append(f"its {call.phase} writes: {call.error}")
+        found += [f"its {call.phase} must not write to the session: {what}" for what in call.wrote]
     return list(dict.fromkeys(found))
 
 

@@ -15,7 +15,7 @@ from gatepost.plugins import hooks_of
 from gatepost.session import Envelope, Session
 from gatepost.testing.conformance.probe import Probe
 from gatepost.testing.conformance.report import NotApplicableError
-from gatepost.testing.conformance.sessions import ANOTHER, ORDINARY, Visit, say, witness
+from gatepost.testing.conformance.sessions import ANOTHER, ORDINARY, Visit, begun, say, witness
 from gatepost.testing.conformance.subject import Subject
 
 MOST_AWAITS = 8
@@ -132,7 +132,7 @@ def _reply(reply: tuple[int, str | None]) -> str:
 
 async def _beside(subject: Subject, other: Visit | None) -> list[tuple[int, str | None]]:
     """What ``ANOTHER`` hears when ``other`` takes its own step before each of its steps."""
-    policy = subject.policy()
+    policy = await begun(subject)
     probe = Probe(policy, subject.name)
     first = await policy.connect(other.client) if other else None
     client = await policy.connect(ANOTHER.client)

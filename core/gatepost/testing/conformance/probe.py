@@ -91,8 +91,9 @@ class Probe:
 
     @property
     def raised(self) -> list[Call]:
-        """The calls that ended with an exception."""
-        return [call for call in self.calls if call.error is not None and not call.cancelled]
+        """The calls that ended with an exception. What a look-up ahead may not write is a matter of its own."""
+        failed = [call for call in self.calls if call.error is not None and not call.cancelled]
+        return [call for call in failed if not call.wrote]
 
     def _attach(self, gate: Gate, name: str) -> None:
         for phase, chain in gate.chains.items():
@@ -158,8 +159,7 @@ class _Steps:
                 self._probe.ended(call, self._hook, stop.value)
                 return stop.value
             except BaseException as error:
-                call.error = error
-                call.swallowed = call.cancelled and not isinstance(error, asyncio.CancelledError)
+                self._failed(error)
                 raise
             call.awaits += 1
             if self._probe.is_due(call):
@@ -178,6 +178,14 @@ class _Steps:
                 resume = _throwing(inner, thrown)
             else:
                 resume = _sending(inner, value)
+
+    def _failed(self, error: BaseException) -> None:
+        """Note an exception, and whether it stands in the place of a cancellation."""
+        call = self._call
+        call.error = error
+        call.swallowed = call.cancelled and not isinstance(error, asyncio.CancelledError)
+        if isinstance(error, PluginError) and "must not write" in str(error):
+            call.wrote.append(str(error).rpartition(": ")[2])
 
     def _step(self, resume: Any) -> Any:
         before, began = self._state(), perf_counter()

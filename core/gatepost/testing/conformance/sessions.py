@@ -14,6 +14,7 @@ from gatepost.testing.client import MESSAGE, Client
 from gatepost.testing.conformance.probe import Probe
 from gatepost.testing.conformance.report import NotApplicableError
 from gatepost.testing.conformance.subject import ANSWERING, Subject, World
+from gatepost.testing.policy import Policy
 
 PAUSE = 600.0
 """Virtual seconds between two visits: who asks a client to come back later sees it come back."""
@@ -104,14 +105,9 @@ async def witness(
 
     Raises ``NotApplicableError`` when it does not start in this world.
     """
-    policy = subject.policy(world)
-    probe = Probe(policy, subject.name, cancel)
     before = asyncio.all_tasks()
-    try:
-        await policy.start()
-    except (PluginError, AssertionError):
-        raise NotApplicableError(f"it does not start in {world.name}: see start") from None
-    world.begin(policy)
+    policy = await begun(subject, world)
+    probe = Probe(policy, subject.name, cancel)
     started = asyncio.all_tasks()
     try:
         for visit in visits:
@@ -123,6 +119,17 @@ async def witness(
         probe.trouble.append(f"at {probe.step}: {error}")
     await _note_tasks(probe, before, "after the end")
     return probe
+
+
+async def begun(subject: Subject, world: World = ANSWERING) -> Policy:
+    """A policy of the plugin's that has started. Raises ``NotApplicableError`` when it does not."""
+    policy = subject.policy(world)
+    try:
+        await policy.start()
+    except (PluginError, AssertionError):
+        raise NotApplicableError(f"it does not start in {world.name}: see start") from None
+    world.begin(policy)
+    return policy
 
 
 async def _play(probe: Probe, visit: Visit) -> None:
