@@ -56,7 +56,7 @@ async def keeps(subject: Subject) -> list[str]:
     plugin = probe.policy.plugin(subject.name)
     services = _services(probe)
     return [
-        f"{where} holds a {kind} of a client that has gone: keep it in session.notes(self)"
+        f"{where} holds the {kind} of a client that has gone: keep it in session.notes(self)"
         for where, value in _roots(plugin, subject.offered)
         if (kind := _held(value, services)) is not None
     ]
