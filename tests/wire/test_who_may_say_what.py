@@ -17,14 +17,6 @@ def ours(*addresses: str) -> Recipients:
     return Recipients(RecipientsOptions(domains=frozenset({"example.org"}), addresses=frozenset(addresses)))
 
 
-async def test_vrfy_252_expn_502() -> None:
-    async with live(Policy(vouching())) as door:
-        wire = await door.hello()
-        for name in (b"postmaster", b"nobody", b"<b@example.org>"):
-            assert await wire.say(b"VRFY " + name) == b"252 2.1.5 cannot verify, send mail and see\r\n"
-            assert await wire.say(b"EXPN " + name) == b"502 5.5.1 EXPN is not available\r\n"
-
-
 class TestNeverAnOpenRelay:
     async def rcpt(self, policy: Policy, path: bytes) -> bytes:
         async with live(policy) as door:

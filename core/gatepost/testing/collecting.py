@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from gatepost.errors import GatepostError
 from gatepost.testing.dialogue import Dialogue, DialogueSyntaxError, DifferenceError, Driver
@@ -38,8 +39,10 @@ class DialogueItem(pytest.Item):
         self._driver = driver
 
     def runtest(self) -> None:
-        """Play it, in a loop of its own."""
-        asyncio.run(self._dialogue.play(self._driver))
+        """Play it in a loop of its own: the door's is the one that servers run on."""
+        factory = uvloop.new_event_loop if self._driver == "door" else None
+        with asyncio.Runner(loop_factory=factory) as runner:
+            runner.run(self._dialogue.play(self._driver))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """The difference alone, without the kit's own frames."""
