@@ -124,7 +124,7 @@ class Hookspecs:
 
     @_hookspec
     def starttls(self, session: Session) -> Answer:
-        """Fires at STARTTLS, before the handshake. deny and defer: 454 4.7.0.
+        """Fires at STARTTLS, before the handshake. deny and defer: 454 4.7.0. (No door offers STARTTLS yet.)
 
         Nobody decides: the handshake goes on.
         """
@@ -133,7 +133,7 @@ class Hookspecs:
     def auth(self, session: Session, mechanism: str, credentials: object) -> Answer:
         """Fires when a client has given its credentials. accept needs ``grants = "logins"``: 235.
 
-        deny: 535 5.7.8; defer, and every error: 454 4.7.0.
+        deny: 535 5.7.8; defer, and every error: 454 4.7.0. (No door offers AUTH yet.)
         Nobody decides: 535 5.7.8.
         """
 

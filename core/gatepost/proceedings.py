@@ -160,6 +160,7 @@ class Proceedings:
         session, envelope = self._session, self._session.envelope
         recipients = (only,) if only is not None else envelope.recipients if envelope else ()
         kept = (*session.rulings, *(envelope.rulings if envelope else ()))
+        told = {id(ruling.trace) for ruling in led_to}  # a delayed one is told once, as it was spoken
         return Record(
             id=identifier,
             at=self._site.clock.now(),
@@ -172,7 +173,7 @@ class Proceedings:
             phase=phase,
             plugin=plugin,
             reply=reply_text(reply) if reply else "",
-            rulings=(*kept, *(ruling for ruling in led_to if ruling not in kept)),
+            rulings=(*(ruling for ruling in kept if id(ruling.trace) not in told), *led_to),
             seconds=self._site.clock.monotonic() - session.started,
             trusted=session.trusted or (envelope.trusted if envelope else ""),
         )

@@ -72,7 +72,7 @@ def _say_what_is_next(made: Path, name: str) -> None:
         f"Wrote {made}. It works as it is; its tests say what it does:",
         "",
         f"  cd {made}",
-        "  python -m pip install --group dev --editable .",
+        "  python -m pip install --group dev --editable .    (pip 25.1 or later)",
         "  pytest",
         "",
         f"A gate asks {name} once the order of gatepost.toml names it, before what delivers:",
