@@ -1,6 +1,6 @@
 """Give points to clients whose HELO name no mail server has, and to those without a name in DNS."""
 
-from gatepost import Decision, Session, hookimpl, points
+from gatepost import Decision, DNSTemporaryError, Session, hookimpl, points
 
 
 class Names:
@@ -13,4 +13,8 @@ class Names:
 
     @hookimpl
     async def mail(self, session: Session) -> Decision | None:
-        return None if await session.verified_name() else points(2, "its address has no name")
+        try:
+            name = await session.verified_name()
+        except DNSTemporaryError:
+            return None
+        return None if name else points(2, "its address has no name")

@@ -1,6 +1,6 @@
 """Mark messages for the filters behind us: who brought it, and no marks that the sender made up."""
 
-from gatepost import Message, Session, hookimpl
+from gatepost import DNSTemporaryError, Message, Session, hookimpl
 
 
 class Mark:
@@ -9,5 +9,8 @@ class Mark:
     @hookimpl
     async def message(self, session: Session, message: Message) -> None:
         message.remove("X-Client-Name")
-        name = await session.verified_name()
+        try:
+            name = await session.verified_name()
+        except DNSTemporaryError:
+            name = None
         message.prepend("X-Client-Name", name or "unknown")

@@ -1,6 +1,6 @@
 """Give a point to senders whose domain does not say in DNS who may send for it (SPF)."""
 
-from gatepost import Address, Decision, Resolver, hookimpl, points
+from gatepost import Address, Decision, DNSTemporaryError, Resolver, hookimpl, points
 
 
 class WithoutSpf:
@@ -14,7 +14,10 @@ class WithoutSpf:
     async def mail(self, sender: Address) -> Decision | None:
         if not sender.domain or sender.domain.startswith("["):
             return None
-        texts = await self.dns.query(sender.domain, "TXT")
+        try:
+            texts = await self.dns.query(sender.domain, "TXT")
+        except DNSTemporaryError:
+            return None
         if any(text.lower().startswith("v=spf1") for text in texts):
             return None
         return points(1, f"{sender.domain} has no SPF record")
