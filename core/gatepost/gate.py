@@ -28,7 +28,7 @@ from gatepost.chain import Hook, Instance, Kind, compile_hook
 from gatepost.composition import Score, compose, fault_of
 from gatepost.deadlines import Deadlines, Watch
 from gatepost.decisions import Decision, accept, defer
-from gatepost.errors import PluginError
+from gatepost.errors import DNSTemporaryError, PluginError
 from gatepost.hookspecs import ALL_RUN, PHASES
 from gatepost.rulings import Ruling, Said
 from gatepost.services.clock import Clock
@@ -136,6 +136,7 @@ class _Asking:
         "asked",
         "awaited",
         "began",
+        "blameless",
         "decided",
         "envelope",
         "gate",
@@ -166,6 +167,7 @@ class _Asking:
         self.began = perf_counter()
         self.watch: Watch | None = None
         self.awaited = False
+        self.blameless = False
         self.left: float | None = None
         self.ahead: dict[Hook, asyncio.Task[Any]] = {}
         for hook in gate.ahead[phase]:
@@ -199,7 +201,7 @@ class _Asking:
     def call(self, hook: Hook) -> Any:
         """Call ``hook``; what it gives back may have to be awaited."""
         arguments = self.arguments
-        self.awaited = False
+        self.awaited = self.blameless = False
         if hook.instance.observed:
             arguments = _own_lists(arguments)
             acting.set(Acting(arguments))
@@ -256,6 +258,8 @@ class _Asking:
             self._abandon(hook)
         if (late := self.lateness(hook)) is not None:
             return late
+        # A stranger chooses which names are looked up: five that nobody answers for must not open a circuit.
+        self.blameless = isinstance(error, DNSTemporaryError)
         if isinstance(error, PluginError):
             return str(error)
         if isinstance(error, asyncio.CancelledError):
@@ -312,7 +316,9 @@ class _Asking:
             Said(hook.name, seconds=seconds, error=error, observed=instance.observed, withheld=withheld)
         )
         self._event("plugin_failed", "error", plugin=hook.name, error=error, id=self.ruling.identify())
-        if instance.circuit.failed(self.gate.clock.monotonic()):
+        if self.blameless:
+            instance.circuit.abandoned()
+        elif instance.circuit.failed(self.gate.clock.monotonic()):
             self._event("circuit_opened", "error", plugin=hook.name)
         self._count_error(instance)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from gatepost import Address, Decision, Later, Session, accept, defer, deny, hookimpl, points
+from gatepost import Address, Decision, DNSTemporaryError, Later, Session, accept, defer, deny, hookimpl, points
 from gatepost.chain import FAILURES_TO_OPEN, OPEN_SECONDS
 from gatepost.composition import Score
 from gatepost.deadlines import abandon
@@ -1205,3 +1205,13 @@ async def test_whom_a_plugin_trusts_stands_in_the_record() -> None:
     said = {ruling.phase: str(ruling.said[0]) for record in policy.events.records for ruling in record.rulings}
     assert said["connect"] == "no opinion; trusts the client: our branch"
     assert said["mail"] == "no opinion; trusts the sender: a friend"
+
+
+async def test_names_that_nobody_answers_for_do_not_open_a_circuit() -> None:
+    """A stranger chooses them, and could so switch off what would refuse it."""
+    looking = saying("data", DNSTemporaryError("SERVFAIL"), on_error="pass")
+    policy = policy_of(instance(looking, "looking"))
+    for _ in range(7):
+        ruling = await ask(policy)
+        assert ruling.said[0].error.startswith("DNSTemporaryError")
+    assert not policy.events.named("circuit_opened")
