@@ -53,7 +53,8 @@ def test_what_was_answered_250_is_there_after_a_kill(postfix: Postfix) -> None:
 
     postfix.start()
     postfix.deliver()
-    assert sorted(postfix.messages()) == [f"<{number}@example.org>" for number in range(10)]
+    # A kill between delivery and its note in the queue makes Postfix deliver once more: at least once is its promise.
+    assert set(postfix.messages()) == {f"<{number}@example.org>" for number in range(10)}
 
 
 def test_the_listener_of_the_manual_relays_nothing(postfix: Postfix) -> None:
