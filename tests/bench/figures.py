@@ -1,0 +1,136 @@
+"""What a run of the benchmark gives: figures with all their samples, to and from JSON.
+
+It knows nothing of servers and loads, and does not measure. Every figure names the server's version and, if the server
+is interpreted, the interpreter, so that a figure that is quoted alone still says what it was taken with.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """What is counted: ``Measure("CPU", "µs a message")``.
+
+    ``at`` is the size of the work where one work is measured at several: the number of connections held, say.
+    """
+
+    name: str
+    unit: str
+    at: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.name}, {self.unit}" + (f", at {self.at:,}" if self.at is not None else "")
+
+
+Sample = Mapping[Measure, float]
+"""What one run of a work has measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One measure of one row of a work, over all runs.
+
+    ``row`` is the row's name, ``version`` that of its server. ``samples`` are in the order they were taken; ``others``
+    are the cores that processes of nobody here used meanwhile, for each sample.
+    """
+
+    work: str
+    row: str
+    version: str
+    measure: Measure
+    samples: tuple[float, ...]
+    others: tuple[float, ...] = ()
+
+    @property
+    def median(self) -> float:
+        """The figure that is quoted."""
+        return statistics.median(self.samples)
+
+    @property
+    def least(self) -> float:
+        """The lowest sample."""
+        return min(self.samples)
+
+    @property
+    def most(self) -> float:
+        """The highest sample."""
+        return max(self.samples)
+
+    def written(self) -> dict[str, Any]:
+        """Give what stands in the JSON file; median, min and max are there for those who read it without this."""
+        return {
+            "work": self.work,
+            "row": self.row,
+            "version": self.version,
+            "measure": self.measure.name,
+            "unit": self.measure.unit,
+            "at": self.measure.at,
+            "median": self.median,
+            "min": self.least,
+            "max": self.most,
+            "samples": list(self.samples),
+            "others": list(self.others),
+        }
+
+    @classmethod
+    def read(cls, written: Mapping[str, Any]) -> Figure:
+        """Make it from what ``written`` gave."""
+        measure = Measure(written["measure"], written["unit"], written["at"])
+        samples, others = tuple(written["samples"]), tuple(written["others"])
+        return cls(written["work"], written["row"], written["version"], measure, samples, others)
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What the figures were taken on."""
+
+    processor: str
+    cores: int
+    kernel: str
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """A whole run: when, where, with what effort, and what came of it.
+
+    ``date`` is ISO 8601 in UTC. ``interpreter`` is the benchmark's own, and that of gatepost. ``skipped`` says why, by
+    "work: row", where a row could not be measured.
+    """
+
+    date: str
+    machine: Machine
+    interpreter: str
+    quick: bool
+    runs: int
+    figures: tuple[Figure, ...]
+    skipped: Mapping[str, str] = field(default_factory=dict)
+
+    def find(self, work: str, row: str, name: str, at: int | None = None) -> Figure | None:
+        """Give the figure of that measure's name, or None. Without ``at``: the one of the largest size."""
+        found = [each for each in self.figures if (each.work, each.row, each.measure.name) == (work, row, name)]
+        if at is not None:
+            found = [each for each in found if each.measure.at == at]
+        return max(found, key=lambda each: each.measure.at or 0, default=None)
+
+    def save(self, path: Path) -> None:
+        """Write the JSON file."""
+        whole = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
+        whole |= {"machine": dataclasses.asdict(self.machine), "figures": [each.written() for each in self.figures]}
+        path.write_bytes(orjson.dumps(whole, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+
+    @classmethod
+    def load(cls, path: Path) -> Figures:
+        """Read what ``save`` wrote."""
+        whole = orjson.loads(path.read_bytes())
+        whole["machine"] = Machine(**whole["machine"])
+        whole["figures"] = tuple(map(Figure.read, whole["figures"]))
+        return cls(**whole)
