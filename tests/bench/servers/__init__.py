@@ -1,0 +1,1 @@
+"""What is measured: gatepost in its configurations, and its peers, by name."""

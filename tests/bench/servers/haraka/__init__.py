@@ -1,0 +1,97 @@
+"""Haraka, the nearest peer: a mail server of plugins in JavaScript, in one process (``nodes=0``).
+
+It runs what its own manual calls for to take mail for one domain, ``rcpt_to.in_host_list``, and three plugins beside
+this module: one answers the reverse look-up itself, so that Haraka asks no DNS; one takes and discards; one holds
+clients before the greeting, where that is wanted. Messages are received as a Haraka with a queue receives them.
+
+``python -m tests.bench.servers.haraka`` installs it with npm into ``.bench/haraka`` in the repository's root.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+from tests.bench.servers.running import (
+    DOMAIN,
+    HOST,
+    HOSTNAME,
+    MESSAGE_LIMIT,
+    SILENCE_LIMIT,
+    Command,
+    Place,
+    Server,
+    not_installed,
+    program,
+)
+
+OWN = Path(__file__).parent
+INSTALLED = Path(__file__).parents[4] / ".bench" / "haraka"
+PACKAGE = INSTALLED / "node_modules" / "Haraka"
+
+
+def haraka() -> Server:
+    """The server."""
+    return Server("haraka", _lay_out, version, missing, holds_clients=True)
+
+
+def missing() -> str | None:
+    """Say why it cannot run here, or None."""
+    if absent := not_installed("node", "nodejs npm"):
+        return absent
+    return None if _version_of(PACKAGE) == _wanted() else f"Haraka {_wanted()} is not installed: scripts/bench does it"
+
+
+@functools.cache
+def version() -> str:
+    """Haraka and Node.js."""
+    node = subprocess.run([program("node"), "--version"], capture_output=True, text=True, check=True)
+    return f"Haraka {_version_of(PACKAGE)}, Node.js {node.stdout.strip().removeprefix('v')}"
+
+
+def install() -> None:
+    """Install it with npm, unless it stands already. Raises FileNotFoundError or CalledProcessError."""
+    if missing() is None:
+        return
+    INSTALLED.mkdir(parents=True, exist_ok=True)
+    shutil.copy(OWN / "package.json", INSTALLED)
+    quiet = ("--omit=optional", "--no-audit", "--no-fund", "--no-package-lock", "--loglevel=error")
+    subprocess.run([program("npm"), "install", *quiet], cwd=INSTALLED, check=True)
+
+
+def _wanted() -> str:
+    version: str = json.loads((OWN / "package.json").read_text())["dependencies"]["Haraka"]
+    return version
+
+
+def _version_of(package: Path) -> str | None:
+    try:
+        version: str = json.loads((package / "package.json").read_text())["version"]
+    except FileNotFoundError:
+        return None
+    return version
+
+
+def _lay_out(place: Place) -> Command:
+    config = place.folder / "config"
+    config.mkdir()
+    shutil.copytree(OWN / "plugins", place.folder / "plugins")
+    plugins = ["bench_rdns", "rcpt_to.in_host_list", "bench_queue"]
+    if place.greeting_delay is not None:
+        plugins.insert(0, "bench_pause")
+    files = {
+        "smtp.ini": f"listen={HOST}:{place.port}\ninactivity_timeout={SILENCE_LIMIT}\nnodes=0\n",
+        "connection.ini": f"[max]\nbytes={MESSAGE_LIMIT}\n",
+        "plugins": "".join(f"{plugin}\n" for plugin in plugins),
+        "host_list": f"{DOMAIN}\n",
+        "log.ini": "[main]\nlevel=crit\ntimestamps=false\n",
+        "me": f"{HOSTNAME}\n",
+        "plugin_timeout": f"{SILENCE_LIMIT}\n",
+    }
+    for name, text in files.items():
+        (config / name).write_text(text)
+    environ = {"HARAKA": str(place.folder), "BENCH_PAUSE": str(place.greeting_delay)}
+    return Command([program("node"), str(PACKAGE / "haraka.js")], environ)

@@ -1,0 +1,49 @@
+"""A plugin that has no opinion, in every phase of a session with a message in which it could have one."""
+
+from __future__ import annotations
+
+from gatepost import Answer, Answers, hookimpl
+
+
+class Passing:
+    """Passes."""
+
+    @hookimpl
+    def connect(self) -> Answer:
+        return None
+
+    @hookimpl
+    def helo(self) -> Answer:
+        return None
+
+    @hookimpl
+    def mail(self) -> Answer:
+        return None
+
+    @hookimpl
+    def rcpt(self) -> Answer:
+        return None
+
+    @hookimpl
+    def data(self) -> Answer:
+        return None
+
+    @hookimpl
+    def headers(self) -> Answer:
+        return None
+
+    @hookimpl
+    def message(self) -> Answer:
+        return None
+
+    @hookimpl
+    def queue(self) -> Answers:
+        return None
+
+    @hookimpl
+    def reset(self) -> None:
+        pass
+
+    @hookimpl
+    def disconnect(self) -> None:
+        pass
