@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -82,9 +83,11 @@ def _lay_out(place: Place) -> Command:
     plugins = ["bench_rdns", "rcpt_to.in_host_list", "bench_queue"]
     if place.greeting_delay is not None:
         plugins.insert(0, "bench_pause")
+    # What stands in this file there is no default for, so it is Haraka's own but for the size of a message.
+    connection = re.sub(r"(?m)^bytes=.*", f"bytes={MESSAGE_LIMIT}", (PACKAGE / "config" / "connection.ini").read_text())
     files = {
         "smtp.ini": f"listen={HOST}:{place.port}\ninactivity_timeout={SILENCE_LIMIT}\nnodes=0\n",
-        "connection.ini": f"[max]\nbytes={MESSAGE_LIMIT}\n",
+        "connection.ini": connection,
         "plugins": "".join(f"{plugin}\n" for plugin in plugins),
         "host_list": f"{DOMAIN}\n",
         "log.ini": "[main]\nlevel=crit\ntimestamps=false\n",
