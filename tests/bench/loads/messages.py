@@ -1,0 +1,120 @@
+"""The load of 1 KiB messages: each on a connection of its own, or many on one; as fast as the server takes them, or at
+a given rate.
+
+As fast as it goes, so many sessions are kept busy. With ``--rate`` sessions begin at random times that do not depend
+on the server (a Poisson process with a fixed seed), and a message's time runs from when it was due: a server that
+stands still is seen by all who wait for it meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import statistics
+from collections.abc import Callable, Iterator
+from time import perf_counter
+
+import click
+import orjson
+
+from tests.bench.clients import client
+from tests.bench.loads.dialogues import Lines, lines, messages, patient
+from tests.bench.loads.session import Dialogue, hold, main, side_by_side
+
+SEED = 5321
+
+
+class Load:
+    """Messages that are still to be sent, and the seconds that each took on its own connection."""
+
+    def __init__(self, port: int, clients: int, first: int, each: int, *, pipelined: bool, introducing: bool) -> None:
+        self._port = port
+        self._clients = [lines(client(number)) for number in range(clients)]
+        self._first = first
+        self._each = each
+        self._pipelined = pipelined
+        self._introducing = introducing
+        self.times: list[float] = []
+
+    async def as_fast_as_it_goes(self, count: int, sessions: int) -> float:
+        """Send ``count`` messages over so many sessions at once; seconds until the last has ended."""
+        numbers = iter(range(self._first, self._first + count, self._each))
+
+        async def work() -> None:
+            for number in numbers:
+                letters = min(self._each, self._first + count - number)
+                await self._session(number, letters, perf_counter())
+
+        return await side_by_side(sessions, work)
+
+    async def at_rate(self, count: int, rate: float) -> float:
+        """Send ``count`` messages, ``rate`` of them a second on average; seconds until the last has ended."""
+        gaps = random.Random(SEED)
+        numbers = itertools.count(self._first)
+        begun = perf_counter()
+
+        async def work(due: float) -> None:
+            await asyncio.sleep(due - perf_counter())
+            await self._session(next(numbers), 1, due)
+
+        dues = itertools.accumulate((gaps.expovariate(rate) for _ in range(count)), initial=begun)
+        return await side_by_side(count, lambda: work(next(dues)))
+
+    async def _session(self, number: int, letters: int, due: float) -> None:
+        own = self._lines(number)
+        await hold(self._port, own.address, self._dialogue(own, number, letters, self._timing(due)))
+
+    def _dialogue(self, own: Lines, number: int, letters: int, accepted: Callable[[], None]) -> Dialogue:
+        if self._introducing:
+            return patient(own)
+        envelopes = map(self._lines, range(number, number + letters))
+        return messages(own, envelopes, pipelined=self._pipelined, accepted=accepted)
+
+    def _timing(self, due: float) -> Callable[[], None]:
+        return lambda: self.times.append(perf_counter() - due)
+
+    def _lines(self, number: int) -> Lines:
+        return self._clients[number % len(self._clients)]
+
+
+def percentiles(times: list[float]) -> Iterator[tuple[str, float]]:
+    """The median and the 99th percentile, if there are enough times for them."""
+    if len(times) > 1:
+        cuts = statistics.quantiles(times, n=100, method="inclusive")
+        yield from (("p50", cuts[49]), ("p99", cuts[98]))
+
+
+@click.command()
+@click.option("--port", type=int, required=True)
+@click.option("--count", type=int, required=True, help="messages to send")
+@click.option("--clients", type=int, required=True, help="how many different ones there are")
+@click.option("--first", type=int, default=0, help="number of the client to begin with")
+@click.option("--sessions", type=int, default=20, help="at once")
+@click.option("--each", type=int, default=1, help="messages on one connection")
+@click.option("--pipelined", is_flag=True)
+@click.option("--introducing", is_flag=True, help="one message from each, repeating what is greylisted")
+@click.option("--rate", type=float, help="messages a second, whatever the server does")
+def program(
+    port: int,
+    count: int,
+    clients: int,
+    first: int,
+    sessions: int,
+    each: int,
+    pipelined: bool,
+    introducing: bool,
+    rate: float | None,
+) -> None:
+    """Send messages; print the seconds it took, and percentiles of a message's seconds from connecting to 250."""
+
+    async def send() -> dict[str, float]:
+        load = Load(port, clients, first, each, pipelined=pipelined, introducing=introducing)
+        took = await (load.at_rate(count, rate) if rate else load.as_fast_as_it_goes(count, sessions))
+        return {"seconds": took} | (dict(percentiles(load.times)) if each == 1 else {})
+
+    click.echo(orjson.dumps(main(send())))
+
+
+if __name__ == "__main__":
+    program()

@@ -1,0 +1,128 @@
+"""A client's side of SMTP for loads, as cheap as Python can make it: no parser, no stream, octets that stand ready.
+
+What a session says is a dialogue: a generator of steps, each with the octets to send and the codes of the replies to
+await, which is sent those replies. A reply with another code ends the load: what failed must not count as work.
+It knows nothing of messages and of time. RFC 5321 §4.2 for replies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Coroutine, Generator, Sequence
+from time import perf_counter
+from typing import Any, NamedTuple, TypeAlias, TypeVar
+
+import uvloop
+
+Result = TypeVar("Result")
+
+
+class Step(NamedTuple):
+    """What to send, and the replies to it. An empty code stands for a reply that the dialogue itself judges."""
+
+    octets: bytes
+    codes: Sequence[bytes]
+
+
+Dialogue: TypeAlias = Generator[Step, Sequence[bytes], None]
+
+
+class SessionError(Exception):
+    """A server did not do its part."""
+
+
+class Session(asyncio.Protocol):
+    """One connection, which holds one dialogue and is closed with it. ``ended`` is done then, or has failed."""
+
+    def __init__(self, dialogue: Dialogue) -> None:
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._dialogue = dialogue
+        self._step = next(dialogue)
+        self._replies: list[bytes] = []
+        self._part = b""
+
+    def connection_made(self, transport: Any) -> None:
+        """Send what comes first, which is nothing where the server greets."""
+        self._transport = transport
+        if self._step.octets:
+            transport.write(self._step.octets)
+
+    def data_received(self, data: bytes) -> None:
+        """Collect replies until all that the step awaits are there."""
+        *lines, self._part = (self._part + data).split(b"\r\n")
+        for line in lines:
+            if line[3:4] != b"-":
+                self._replies.append(line)
+        if len(self._replies) >= len(self._step.codes):
+            self._go_on()
+
+    def _go_on(self) -> None:
+        replies, self._replies = self._replies, []
+        try:
+            _check(self._step, replies)
+            self._step = self._dialogue.send(replies)
+        except StopIteration:
+            self._end(None)
+        except SessionError as error:
+            self._end(error)
+        else:
+            self._transport.write(self._step.octets)
+
+    def _end(self, error: SessionError | None) -> None:
+        self._transport.close()
+        if self.ended.done():
+            return
+        if error:
+            self.ended.set_exception(error)
+        else:
+            self.ended.set_result(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Fail, if there was more to say or to hear."""
+        self._end(SessionError(f"the server closed the connection ({exc or 'in good order'}) {_after(self._step)}"))
+
+
+def _check(step: Step, replies: Sequence[bytes]) -> None:
+    if len(replies) > len(step.codes):
+        raise SessionError(f"one reply too many: {replies[-1]!r} {_after(step)}")
+    for reply, code in zip(replies, step.codes, strict=True):
+        if not reply.startswith(code):
+            raise SessionError(f"expected {code.decode()}, got {reply!r} {_after(step)}")
+
+
+def _after(step: Step) -> str:
+    return f"after {step.octets[:80]!r}"
+
+
+async def hold(port: int, source: str, dialogue: Dialogue) -> None:
+    """Hold a dialogue with the server on that port of 127.0.0.1, from the loopback address ``source``.
+
+    Raises SessionError, or OSError if it cannot be reached.
+    """
+    made = socket.socket()
+    made.bind((source, 0))
+    made.connect(("127.0.0.1", port))  # the backlog takes it at once; a loop would only add turns
+    made.setblocking(False)
+    _, session = await asyncio.get_running_loop().create_connection(lambda: Session(dialogue), sock=made)
+    await session.ended
+
+
+async def side_by_side(count: int, work: Callable[[], Coroutine[Any, Any, None]]) -> float:
+    """Run ``work()`` ``count`` times at once until all have ended, and give the seconds. Raises what failed first."""
+    begun = perf_counter()  # the loop's own clock is coarse
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(count):
+                group.create_task(work())
+    except ExceptionGroup as several:
+        raise several.exceptions[0] from None
+    return perf_counter() - begun
+
+
+def main(load: Coroutine[Any, Any, Result]) -> Result:
+    """Run a load. A failure of the server ends the program with status 1 and one line."""
+    try:
+        return uvloop.run(load)
+    except (SessionError, OSError) as error:
+        raise SystemExit(str(error)) from None
