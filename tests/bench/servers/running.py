@@ -76,6 +76,8 @@ class Command:
     arguments: Sequence[str]
     environ: Mapping[str, str] = field(default_factory=dict)
     """What is added to our own environment."""
+    begins_session: bool = False
+    """Whether it makes itself the leader of a session, which it cannot if it is one already."""
 
 
 def never_missing() -> str | None:
@@ -127,7 +129,7 @@ def started(command: Command, log: Path, core: int) -> Iterator[subprocess.Popen
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            start_new_session=True,  # Ctrl-C is for us, who then end it in good order
+            start_new_session=not command.begins_session,  # Ctrl-C is for us, who then end it in good order
         )
     try:
         yield process

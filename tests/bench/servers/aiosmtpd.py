@@ -1,0 +1,33 @@
+"""aiosmtpd alone, which gatepost's SMTP door is built on: what gatepost adds, and what it saves.
+
+On uvloop, as gatepost is. It keeps a message in memory and gives it to its handler whole.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import sys
+from pathlib import Path
+
+from tests.bench.servers.running import Command, Place, Server, interpreter
+
+ROOT = Path(__file__).parents[3]
+
+
+def aiosmtpd() -> Server:
+    """The server."""
+    return Server("aiosmtpd", _lay_out, version, holds_clients=True)
+
+
+@functools.cache
+def version() -> str:
+    """aiosmtpd, uvloop and the interpreter."""
+    packages = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("aiosmtpd", "uvloop"))
+    return f"{packages}, {interpreter()}"
+
+
+def _lay_out(place: Place) -> Command:
+    module = "tests.bench.servers.aiosmtpd_sink"
+    arguments = [sys.executable, "-m", module, str(place.port), str(place.greeting_delay or 0)]
+    return Command(arguments, {"PYTHONPATH": str(ROOT)})
