@@ -36,17 +36,18 @@ class Mode(Enum):
 class Circuit:
     """Stops asking a plugin that keeps failing: open after five failures in a row, a trial call after 30 s."""
 
-    __slots__ = ("_failures", "_open_until", "_trying")
+    __slots__ = ("_open_until", "_trying", "failures")
 
     def __init__(self) -> None:
-        self._failures = 0
+        self.failures = 0
+        """How often it has failed in a row."""
         self._open_until = 0.0
         self._trying = False
 
     @property
     def closed(self) -> bool:
         """True while the plugin is asked as usual."""
-        return self._failures < FAILURES_TO_OPEN
+        return self.failures < FAILURES_TO_OPEN
 
     def allows(self, now: float) -> bool:
         """True when a call may be made at ``now``; it must then be followed by one of the three below."""
@@ -59,15 +60,15 @@ class Circuit:
 
     def succeeded(self) -> None:
         """A call gave an answer."""
-        self._failures = 0
+        self.failures = 0
         self._trying = False
 
     def failed(self, now: float) -> bool:
         """A call failed at ``now``. True when this opened the circuit."""
-        self._failures += 1
+        self.failures += 1
         self._trying = False
         self._open_until = now + OPEN_SECONDS
-        return self._failures == FAILURES_TO_OPEN
+        return self.failures == FAILURES_TO_OPEN
 
     def abandoned(self) -> None:
         """A call ended without an answer, since the client left."""
@@ -128,6 +129,11 @@ class Hook:
     function: Callable[..., Any]
     kind: Kind
     pick: Callable[[tuple[Any, ...]], tuple[Any, ...]]
+    observed: bool
+    guarded: bool
+    """True when it is not asked about trusted clients."""
+    direct: bool
+    """True when it is just called: not observed, and in neither a thread nor a task of its own."""
 
 
 def compile_hook(
@@ -135,7 +141,9 @@ def compile_hook(
 ) -> Hook:
     """A hook of ``phase`` from what pluggy holds. Raises ``PluginError`` with a sentence when it cannot be asked."""
     kind = _kind(function, opts, f"{instance.name}.{phase}")
-    return Hook(instance.name, instance, function, kind, _picker(wanted, arguments_of(phase)))
+    direct = kind in {Kind.PLAIN, Kind.ASYNC} and not instance.observed
+    pick = _picker(wanted, arguments_of(phase))
+    return Hook(instance.name, instance, function, kind, pick, instance.observed, instance.skip_trusted, direct)
 
 
 def arguments_of(phase: str) -> tuple[str, ...]:

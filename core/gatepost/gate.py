@@ -16,14 +16,15 @@ import contextvars
 import functools
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from math import inf
 from time import perf_counter
+from types import CoroutineType
 from typing import Any, NoReturn
 
 import pluggy
 
 from gatepost.address import Address
+from gatepost.begun import begin
 from gatepost.chain import Hook, Instance, Kind, compile_hook
 from gatepost.composition import Score, compose, fault_of
 from gatepost.deadlines import Deadlines, Watch
@@ -36,13 +37,15 @@ from gatepost.session import Acting, Envelope, Session, acting
 from gatepost.site import Recorder
 
 STALL = 0.1
-"""A plain def that runs longer than this, in seconds, is named in the log: it stops every other client."""
+"""A hook that runs longer than this at a stretch, in seconds, is named in the log: it stops every other client."""
 BUDGETS = {"message": 120.0, "queue": float("inf")}
 """Seconds a phase as a whole may take. The hand-over at queue ends on the next hop's own time-outs."""
 BUDGET = 60.0
 """The same for all other phases. Over it the client gets 451."""
 CONNECT_SLACK = 30.0
 """What connect may take beyond the longest wait that a plugin has declared."""
+
+_ON_THE_LOOP = frozenset({Kind.PLAIN, Kind.ASYNC})
 
 
 class Gate:
@@ -62,6 +65,7 @@ class Gate:
         self.clock = clock
         self.recorder = recorder
         self.deadlines = Deadlines(clock)
+        self.observes = any(instance.observed for instance in self.instances)
         self.chains = {phase: _chain(plugins, self.instances, phase) for phase in PHASES}
         longest = max((hook.instance.longest_wait for hook in self.chains["connect"]), default=0.0)
         self.budgets = {**dict.fromkeys(PHASES, BUDGET), **BUDGETS, "connect": longest + CONNECT_SLACK}
@@ -76,7 +80,7 @@ class Gate:
     def tell(self, phase: str, arguments: tuple[Any, ...]) -> None:
         """Call the implementations of a phase that nobody waits for (``ruled``): plain defs, one after the other."""
         for hook in self.chains[phase]:
-            acting.set(Acting(arguments) if hook.instance.observed else None)
+            acting.set(Acting(arguments) if hook.observed else None)
             try:
                 hook.function(*hook.pick(arguments))
             except BaseException as error:  # no plugin ends a session, nor the process
@@ -100,30 +104,35 @@ class Gate:
         Raises ``CancelledError`` when the client leaves meanwhile, and nothing else.
         """
         asking = _Asking(self, phase, arguments, session, envelope, recipient)
+        began = perf_counter()
         error: str | None
         try:
             if asking.ahead:
                 await asyncio.sleep(0)  # so that they see the session as it is now, whatever the others do to it
+            start = perf_counter()
             for hook in self.chains[phase]:
-                if asking.skips(hook):
+                asking.asked += 1
+                if (hook.guarded or hook.instance.circuit.failures) and asking.skips(hook):
                     if asking.decided:
                         break
                     continue
                 error = answer = None
-                start = perf_counter()
                 try:
-                    answer = asking.call(hook)
-                    if answer is not None and not isinstance(answer, Decision) and inspect.isawaitable(answer):
+                    answer = hook.function(*hook.pick(arguments)) if hook.direct else asking.call(hook)
+                    if type(answer) is CoroutineType:
+                        answer = begin(answer)
+                    if answer is not None and type(answer) is not Decision and inspect.isawaitable(answer):
                         asking.limit(hook)
                         answer = await answer
                         error = asking.lateness(hook)
                 except BaseException as caught:  # no plugin ends a session, nor the process
                     error = asking.failure(caught, hook)
-                asking.take(hook, answer, error, perf_counter() - start)
-                if asking.decided:
+                now = perf_counter()
+                if asking.take(hook, answer, error, now - start):
                     break
+                start = now
         finally:
-            asking.end()
+            asking.end(perf_counter() - began)
         return asking.ruling
 
 
@@ -134,8 +143,6 @@ class _Asking:
         "ahead",
         "arguments",
         "asked",
-        "awaited",
-        "began",
         "blameless",
         "decided",
         "envelope",
@@ -144,6 +151,7 @@ class _Asking:
         "recipient",
         "ruling",
         "session",
+        "waited_for",
         "watch",
     )
 
@@ -164,15 +172,15 @@ class _Asking:
         self.ruling = Ruling(phase, recipient=recipient)
         self.decided = False
         self.asked = 0
-        self.began = perf_counter()
         self.watch: Watch | None = None
-        self.awaited = False
+        self.waited_for: Hook | None = None
         self.blameless = False
         self.left: float | None = None
-        self.ahead: dict[Hook, asyncio.Task[Any]] = {}
-        for hook in gate.ahead[phase]:
-            if hook.instance.circuit.closed and not self._trusted(hook):
-                self.ahead[hook] = self._start(hook)
+        self.ahead = self._look_ahead(gate.ahead[phase]) if gate.ahead[phase] else {}
+
+    def _look_ahead(self, hooks: tuple[Hook, ...]) -> dict[Hook, asyncio.Task[Any]]:
+        """Start the look-ups of this phase that will be asked, as far as that is known now."""
+        return {hook: self._start(hook) for hook in hooks if hook.instance.circuit.closed and not self._trusted(hook)}
 
     def _start(self, hook: Hook) -> asyncio.Task[Any]:
         """Start a look-up that may run before its turn, so that waiting times overlap."""
@@ -187,7 +195,6 @@ class _Asking:
 
     def skips(self, hook: Hook) -> bool:
         """True when ``hook`` is not asked: the client is trusted, or its circuit is open, which counts as an error."""
-        self.asked += 1
         instance = hook.instance
         if self._trusted(hook):
             self.ruling.trace.append(Said(hook.name, skipped="trusted", observed=instance.observed))
@@ -199,10 +206,9 @@ class _Asking:
         return True
 
     def call(self, hook: Hook) -> Any:
-        """Call ``hook``; what it gives back may have to be awaited."""
+        """Call ``hook``, which is observed or needs a thread or a task; what it gives back may have to be awaited."""
         arguments = self.arguments
-        self.awaited = self.blameless = False
-        if hook.instance.observed:
+        if hook.observed:
             arguments = _own_lists(arguments)
             acting.set(Acting(arguments))
         if hook.kind is Kind.BLOCKING:
@@ -215,24 +221,27 @@ class _Asking:
     def limit(self, hook: Hook) -> None:
         """Put the wait that begins now under the limits of the plugin and of the phase."""
         gate, phase = self.gate, self.ruling.phase
-        self.awaited = True
+        self.waited_for = hook
         if self.watch is None:
-            self.watch = self.session.watch = gate.deadlines.watch(gate.budgets[phase])
-        if hook.instance.observed:  # the time that it takes is not taken from the others
+            self.watch = gate.deadlines.watch(gate.budgets[phase])
+        self.session.watch = self.watch
+        if hook.observed:  # the time that it takes is not taken from the others
             self.left = self.watch.budget - gate.clock.monotonic()
             self.watch.budget = inf
         if hook.kind is Kind.AHEAD or phase == "queue":  # the one has a watch of its own, the other no limit
             self.watch.deadline = self.watch.budget
         else:
-            self.watch.deadline = gate.clock.monotonic() + hook.instance.time_limit
+            self.watch.deadline = gate.clock.monotonic() + hook.instance.time_limit + self.session.allowance
+        self.session.allowance = 0.0
 
     def lateness(self, hook: Hook) -> str | None:
         """Why an answer that was waited for does not count. Raises ``CancelledError`` when the client has left.
 
         A plugin may swallow its cancellation and answer all the same.
         """
-        if self.watch is None:
+        if self.watch is None or self.waited_for is not hook:
             return None
+        self.session.watch = None
         now = self.gate.clock.monotonic()
         late = self.watch.take_back(now)
         if self.left is not None:
@@ -266,42 +275,49 @@ class _Asking:
             return "CancelledError: raised by the plugin"
         return f"{type(error).__name__}: {error}"
 
-    def take(self, hook: Hook, answer: Any, error: str | None, seconds: float) -> None:
-        """Take what ``hook`` said, or that it failed, into the ruling."""
+    def take(self, hook: Hook, answer: Any, error: str | None, seconds: float) -> bool:
+        """Take what ``hook`` said, or that it failed, into the ruling. True when that decides."""
         ruling, instance = self.ruling, hook.instance
-        if hook.kind is Kind.PLAIN and not self.awaited and seconds > STALL:
+        if seconds > STALL and self.waited_for is not hook and hook.kind in _ON_THE_LOOP:
             self._event("stall", "warning", plugin=hook.name, seconds=round(seconds, 3))
         if error is None and answer is not None:
             error = fault_of(ruling.phase, instance, answer)
         if error is not None:
             self._take_error(hook, error, seconds)
-            return
-        if not instance.circuit.closed:
-            self._event("circuit_closed", "warning", plugin=hook.name)
-        instance.circuit.succeeded()
-        if instance.observed:
+            return self.decided
+        if instance.circuit.failures:
+            self._take_recovery(instance)
+        if hook.observed:
             self._take_observed(hook, answer, seconds)
-            return
+            return False
         did = self._did()
         if answer is None and not did:
             ruling.trace.append((hook.name, seconds))
-            return
-        ruling.trace.append(replace(_said(hook, answer, seconds), did=did))
+            return False
+        ruling.trace.append(_said(hook, answer, seconds, did=did))
         if answer is not None and ruling.phase not in ALL_RUN:
             self.decided = compose(ruling, hook.name, answer, self.session, self.envelope)
+        return self.decided
+
+    def _take_recovery(self, instance: Instance) -> None:
+        """It has failed before, and now it answers."""
+        if not instance.circuit.closed:
+            self._event("circuit_closed", "warning", plugin=instance.name)
+        instance.circuit.succeeded()
 
     def _did(self) -> tuple[str, ...]:
         """What the plugin that was just asked has done besides answering."""
         session, envelope = self.session, self.envelope
-        did, session.did = session.did, ()
+        did = session.did
+        if did:
+            session.did = ()
         if envelope is not None and envelope.did:
             did, envelope.did = (*did, *envelope.did), ()
         return did
 
     def _take_observed(self, hook: Hook, answer: Any, seconds: float) -> None:
         """What an observed plugin says and does is recorded and not applied."""
-        said = _said(hook, answer, seconds)
-        self.ruling.trace.append(replace(said, observed=True, withheld=self._withheld()))
+        self.ruling.trace.append(_said(hook, answer, seconds, observed=True, withheld=self._withheld()))
 
     def _withheld(self) -> tuple[str, ...]:
         """What the observed plugin that was just asked would have changed."""
@@ -317,6 +333,7 @@ class _Asking:
         )
         self._event("plugin_failed", "error", plugin=hook.name, error=error, id=self.ruling.identify())
         if self.blameless:
+            self.blameless = False
             instance.circuit.abandoned()
         elif instance.circuit.failed(self.gate.clock.monotonic()):
             self._event("circuit_opened", "error", plugin=hook.name)
@@ -335,18 +352,20 @@ class _Asking:
     def _event(self, event: str, level: str, **facts: object) -> None:
         self.gate.recorder.event(event, level, phase=self.ruling.phase, session=self.session.id, **facts)
 
-    def end(self) -> None:
-        """Stop what a decided phase no longer needs."""
-        chain = self.gate.chains[self.ruling.phase]
+    def end(self, seconds: float) -> None:
+        """Stop what a decided phase no longer needs. It took ``seconds``."""
+        gate, ruling = self.gate, self.ruling
+        ruling.seconds = seconds
+        chain = gate.chains[ruling.phase]
         if self.asked < len(chain):
-            self.ruling.unasked = tuple(hook.name for hook in chain[self.asked :])
+            ruling.unasked = tuple(hook.name for hook in chain[self.asked :])
         if self.watch is not None:
-            self.gate.deadlines.release(self.watch)
+            gate.deadlines.release(self.watch)
             self.session.watch = None
         for task in self.ahead.values():
             task.cancel()
-        acting.set(None)  # the client may have left in the midst of an observed plugin
-        self.ruling.seconds = perf_counter() - self.began
+        if gate.observes:
+            acting.set(None)  # the client may have left in the midst of an observed plugin
 
 
 def _defers(instance: Instance) -> bool:
@@ -401,12 +420,13 @@ def _look_at(task: asyncio.Task[Any]) -> None:
         task.exception()
 
 
-def _said(hook: Hook, answer: Any, seconds: float) -> Said:
+def _said(hook: Hook, answer: Any, seconds: float, **more: Any) -> Said:
     if isinstance(answer, Mapping):
-        return Said(hook.name, seconds=seconds, answers=tuple((str(to), decision) for to, decision in answer.items()))
+        answers = tuple((str(recipient), decision) for recipient, decision in answer.items())
+        return Said(hook.name, seconds=seconds, answers=answers, **more)
     if isinstance(answer, str):
         answer = accept(answer)
-    return Said(hook.name, answer if isinstance(answer, Decision) else None, seconds)
+    return Said(hook.name, answer if isinstance(answer, Decision) else None, seconds, **more)
 
 
 def _own_lists(arguments: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -30,9 +30,9 @@ def new_id() -> str:
     return "".join([_ALPHABET[number >> shift & 31] for shift in range(45, -1, -5)])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Said:
-    """One plugin's part in a ruling.
+    """One plugin's part in a ruling, never changed once it is made (not frozen, which would make it slow to make).
 
     ``answer`` is what it returned; ``error`` says why there is no answer (exception, time-out, wrong return value), and
     ``skipped`` why it was not asked at all (trusted, circuit open). ``seconds`` is how long the call took.

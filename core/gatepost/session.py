@@ -129,6 +129,7 @@ class Session:
         "_silence_ends",
         "_site",
         "_verified_name",
+        "allowance",
         "client",
         "delayed",
         "did",
@@ -170,6 +171,9 @@ class Session:
         self.scored = False
         """True when the policy has a ``[score]``, so that points can refuse."""
         self.watch: Watch | None = None
+        """The limits of time that run just now, while a plugin is waited for."""
+        self.allowance = 0.0
+        """Seconds that the plugin which is being asked may wait beyond its ``time_limit``."""
         self.points: Ledger | None = None
         self.helo_points: Ledger | None = None
         self.rulings: tuple[Ruling, ...] = ()
@@ -202,6 +206,8 @@ class Session:
         """
         if self.watch is not None:
             self.watch.deadline += seconds
+        else:  # it has not waited yet
+            self.allowance += seconds
         return self._door.silence(seconds)
 
     def later(self, work: Coroutine[Any, Any, T]) -> Later[T]:
