@@ -1,1 +1,29 @@
-"""What is measured: gatepost in its configurations, and its peers, by name."""
+"""What is measured: gatepost in its configurations, and its peers.
+
+A work may make others: ``gatepost.with_plugins(10)``.
+"""
+
+from __future__ import annotations
+
+from tests.bench.servers import gatepost
+from tests.bench.servers.aiosmtpd import aiosmtpd
+from tests.bench.servers.haraka import haraka
+from tests.bench.servers.postfix import postfix
+from tests.bench.servers.qpsmtpd import qpsmtpd
+from tests.bench.servers.smtp_sink import smtp_sink
+
+_ALL = (
+    gatepost.bare(),
+    gatepost.default_chain(),
+    gatepost.default_chain(dns_hits=0),
+    gatepost.default_chain(logs=True),
+    gatepost.forwarding(),
+    smtp_sink(),
+    aiosmtpd(),
+    haraka(),
+    qpsmtpd(),
+    postfix(),
+)
+
+SERVERS = {server.name: server for server in _ALL}
+"""By name, in the order of tables."""

@@ -12,7 +12,8 @@ from typing import Any
 import uvloop
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
-from tests.bench.servers.running import DOMAIN, HOST, HOSTNAME, MESSAGE_LIMIT, SILENCE_LIMIT
+from tests.bench.clients import DOMAIN
+from tests.bench.servers.running import HOST, HOSTNAME, MESSAGE_LIMIT, SILENCE_LIMIT
 
 BACKLOG = 4096
 

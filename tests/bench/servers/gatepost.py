@@ -25,9 +25,9 @@ from typing import Any, TypeAlias
 
 import tomli_w
 
+from tests.bench.clients import DOMAIN
 from tests.bench.servers import dns, smtp_sink
 from tests.bench.servers.running import (
-    DOMAIN,
     HOST,
     HOSTNAME,
     MESSAGE_LIMIT,
@@ -47,8 +47,6 @@ OURS = {"domains": [DOMAIN]}
 
 WARM_UP_DELAY = 0.05
 """Seconds that earlytalker holds a client that it does not know."""
-UNHELD = "127.99.0.0/16"
-"""Clients from here are greeted at once where all others are held: named in access, as a good friend would be."""
 
 
 def bare() -> Server:
@@ -142,11 +140,10 @@ def _discarding() -> Table:
 
 
 def _chain(held: float | None) -> Table:
-    """The default chain; with ``held`` every client waits so many seconds, but those that access names."""
+    """The default chain; with ``held`` a client that is not known waits so many seconds."""
     delay = WARM_UP_DELAY if held is None else held
-    unheld = [] if held is None else [{"network": UNHELD, "reason": "never held"}]
     return {
-        "access": {"allow": unheld, "deny": [{"network": "192.0.2.0/24"}, {"sender": "news@shop.example"}]},
+        "access": {"deny": [{"network": "192.0.2.0/24"}, {"sender": "news@shop.example"}]},
         "earlytalker": {"delay": f"{round(delay * 1000)}ms"},
         "dnsbl": {"zones": {dns.ZONE: 1}, "ask_private": True},
         "recipients": OURS,

@@ -13,8 +13,8 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 
+from tests.bench.clients import DOMAIN
 from tests.bench.servers.running import (
-    DOMAIN,
     HOST,
     HOSTNAME,
     MESSAGE_LIMIT,

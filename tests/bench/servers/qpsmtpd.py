@@ -12,9 +12,9 @@ import os
 import shutil
 import subprocess
 
+from tests.bench.clients import DOMAIN
 from tests.bench.servers import dns
 from tests.bench.servers.running import (
-    DOMAIN,
     HOST,
     HOSTNAME,
     MESSAGE_LIMIT,

@@ -27,7 +27,6 @@ from pathlib import Path
 
 from tests.bench.tree import Tree
 
-DOMAIN = "example.test"
 HOSTNAME = "smtp.example.test"
 HOST = "127.0.0.1"
 

@@ -16,8 +16,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from tests.bench.clients import DOMAIN
 from tests.bench.servers.running import (
-    DOMAIN,
     HOST,
     HOSTNAME,
     MESSAGE_LIMIT,
