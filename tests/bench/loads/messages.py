@@ -1,5 +1,5 @@
 """The load of 1 KiB messages: each on a connection of its own, or many on one; as fast as the server takes them, or at
-a given rate.
+a given rate. A message's time ends with the reply to its final dot.
 
 As fast as it goes, so many sessions are kept busy. With ``--rate`` sessions begin at random times that do not depend
 on the server (a Poisson process with a fixed seed), and a message's time runs from when it was due: a server that
@@ -26,7 +26,7 @@ SEED = 5321
 
 
 class Load:
-    """Messages that are still to be sent, and the seconds that each took on its own connection."""
+    """Sends messages, and notes the seconds that each took: since its client was due, or since the message before it."""
 
     def __init__(self, port: int, clients: int, first: int, each: int, *, pipelined: bool, introducing: bool) -> None:
         self._port = port
@@ -72,7 +72,14 @@ class Load:
         return messages(own, envelopes, pipelined=self._pipelined, accepted=accepted)
 
     def _timing(self, due: float) -> Callable[[], None]:
-        return lambda: self.times.append(perf_counter() - due)
+        last = due
+
+        def accepted() -> None:
+            nonlocal last
+            before, last = last, perf_counter()
+            self.times.append(last - before)
+
+        return accepted
 
     def _lines(self, number: int) -> Lines:
         return self._clients[number % len(self._clients)]
@@ -90,7 +97,7 @@ def percentiles(times: list[float]) -> Iterator[tuple[str, float]]:
 @click.option("--count", type=int, required=True, help="messages to send")
 @click.option("--clients", type=int, required=True, help="how many different ones there are")
 @click.option("--first", type=int, default=0, help="number of the client to begin with")
-@click.option("--sessions", type=int, default=20, help="at once")
+@click.option("--sessions", type=int, required=True, help="at once")
 @click.option("--each", type=int, default=1, help="messages on one connection")
 @click.option("--pipelined", is_flag=True)
 @click.option("--introducing", is_flag=True, help="one message from each, repeating what is greylisted")
@@ -106,12 +113,12 @@ def program(
     introducing: bool,
     rate: float | None,
 ) -> None:
-    """Send messages; print the seconds it took, and percentiles of a message's seconds from connecting to 250."""
+    """Send messages; print the seconds it took, and percentiles of a message's seconds."""
 
     async def send() -> dict[str, float]:
         load = Load(port, clients, first, each, pipelined=pipelined, introducing=introducing)
         took = await (load.at_rate(count, rate) if rate else load.as_fast_as_it_goes(count, sessions))
-        return {"seconds": took} | (dict(percentiles(load.times)) if each == 1 else {})
+        return {"seconds": took} | dict(percentiles(load.times))
 
     click.echo(orjson.dumps(main(send())))
 

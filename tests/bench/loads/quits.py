@@ -26,7 +26,7 @@ async def leave(port: int, sources: list[str], sessions: int) -> float:
 @click.option("--count", type=int, required=True, help="connections to make")
 @click.option("--clients", type=int, required=True, help="how many different ones there are")
 @click.option("--first", type=int, default=0, help="number of the client to begin with")
-@click.option("--sessions", type=int, default=20, help="at once")
+@click.option("--sessions", type=int, required=True, help="at once")
 def program(port: int, count: int, clients: int, first: int, sessions: int) -> None:
     """Connect and leave; print the seconds it took."""
     sources = [client(number % clients).address for number in range(first, first + count)]

@@ -1,0 +1,44 @@
+"""How long a message takes at half the rate that the server can do: 1 KiB, a connection each, at random times.
+
+The highest rate is found first, with twenty clients that never pause. Then clients come at half of it, whether or not
+the server has done with those before (a Poisson process), and a message's time runs from when its client was due until
+the reply to its final dot. The load has a core to itself but no more, so for smtp-sink the rate is the load's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+
+from tests.bench.figures import Measure, Sample
+from tests.bench.servers import SERVERS
+from tests.bench.servers.running import Server
+from tests.bench.works import Effort, Row, Run, Work
+from tests.bench.works.messages import ALL_SERVERS, QUICK_SERVERS, RATE, warm
+
+MEDIAN = Measure("p50", "ms a message")
+WORST = Measure("p99", "ms a message")
+
+
+@contextmanager
+def ready(server: Server, effort: Effort) -> Iterator[Run]:
+    """Find the highest rate, and send at half of it."""
+    with warm(server, effort) as traffic:
+        count = traffic.enough("messages")
+        half = count / traffic.bring("messages", count).seconds / 2
+
+        def run() -> Sample:
+            printed = traffic.bring("messages", count, "--rate", half).printed
+            return {RATE: half, MEDIAN: printed["p50"] * 1e3, WORST: printed["p99"] * 1e3}
+
+        yield run
+
+
+def rows(effort: Effort) -> Sequence[Row]:
+    """All servers."""
+    names = QUICK_SERVERS if effort.quick else ALL_SERVERS
+    return [Row(name, SERVERS[name], partial(ready, SERVERS[name])) for name in names]
+
+
+WORK = Work("latency", "1 KiB messages, a connection each, at half the highest rate", rows)

@@ -1,0 +1,44 @@
+"""How long a message takes when five plugins look up a name each, with a name server that answers after 50 ms.
+
+All that a message takes is counted: connecting, the dialogue, and the reply to its final dot. Four clients at a time
+are no work for the server, so this is latency alone. gatepost-bare, without a look-up, is what the rest takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+
+from tests.bench.figures import Measure, Sample
+from tests.bench.servers import gatepost
+from tests.bench.servers.running import Server
+from tests.bench.works import Effort, Row, Run, Work
+from tests.bench.works.messages import warm
+
+MEDIAN = Measure("p50", "ms a message")
+WORST = Measure("p99", "ms a message")
+SESSIONS = 4
+
+
+@contextmanager
+def ready(server: Server, effort: Effort) -> Iterator[Run]:
+    """A few clients at a time."""
+    count = 20 if effort.quick else 200
+    with warm(server, effort) as traffic:
+        traffic.bring("messages", SESSIONS)
+
+        def run() -> Sample:
+            printed = traffic.bring("messages", count, "--sessions", SESSIONS).printed
+            return {MEDIAN: printed["p50"] * 1e3, WORST: printed["p99"] * 1e3}
+
+        yield run
+
+
+def rows(effort: Effort) -> Sequence[Row]:
+    """Ahead, each in its turn, and none."""
+    servers = (gatepost.bare(), gatepost.looking_up(ahead=True), gatepost.looking_up(ahead=False))
+    return [Row(server.name, server, partial(ready, server)) for server in servers]
+
+
+WORK = Work("lookups", "a message with five look-ups of 50 ms in one phase", rows)

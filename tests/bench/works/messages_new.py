@@ -1,0 +1,16 @@
+"""Messages of 1 KiB, each on a connection of its own, from twenty clients at once: what most mail is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tests.bench.works import Effort, Row, Work
+from tests.bench.works.messages import ALL_SERVERS, QUICK_SERVERS, rows_of
+
+
+def rows(effort: Effort) -> Sequence[Row]:
+    """All servers."""
+    return rows_of(QUICK_SERVERS if effort.quick else ALL_SERVERS, each=1)
+
+
+WORK = Work("messages-new", "1 KiB messages, a connection each", rows)

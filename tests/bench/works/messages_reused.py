@@ -1,0 +1,21 @@
+"""Messages of 1 KiB, a hundred on a connection, from twenty clients at once: what a mail list's server sends.
+
+Each message of a connection has another sender and another recipient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tests.bench.works import Effort, Row, Work
+from tests.bench.works.messages import ALL_SERVERS, QUICK_SERVERS, rows_of
+
+ON_ONE_CONNECTION = 100
+
+
+def rows(effort: Effort) -> Sequence[Row]:
+    """All servers."""
+    return rows_of(QUICK_SERVERS if effort.quick else ALL_SERVERS, each=ON_ONE_CONNECTION)
+
+
+WORK = Work("messages-reused", "1 KiB messages, a hundred on a connection", rows)

@@ -1,0 +1,51 @@
+"""Messages of 1 KiB on reused connections, with MAIL, RCPT and DATA in one piece (RFC 2920) and one by one.
+
+The time is that of a message of one client that is alone, since a stall hides where twenty clients fill it: a server
+that writes a reply in two pieces, or waits for an acknowledgement before the next one, shows 40 ms here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+
+from tests.bench.figures import Measure, Sample
+from tests.bench.servers import SERVERS
+from tests.bench.servers.running import Server
+from tests.bench.works import Effort, Row, Run, Work
+from tests.bench.works.messages import sample, warm
+
+ALONE = Measure("p50 alone", "ms a message")
+ON_ONE_CONNECTION = 20
+ONE_BY_ONE = "one by one"
+
+
+@contextmanager
+def ready(server: Server, options: Sequence[object], effort: Effort) -> Iterator[Run]:
+    """Twenty sessions as fast as it goes, then one that is alone."""
+    options = ("--each", ON_ONE_CONNECTION, *options)
+    alone = ON_ONE_CONNECTION * (3 if effort.quick else 20)
+    with warm(server, effort) as traffic:
+        count = traffic.enough("messages", *options, each=ON_ONE_CONNECTION)
+
+        def run() -> Sample:
+            together = sample(traffic.bring("messages", count, *options), count)
+            one = traffic.bring("messages", alone, "--sessions", 1, *options)
+            return {**together, ALONE: one.printed["p50"] * 1e3}
+
+        yield run
+
+
+def rows(effort: Effort) -> Sequence[Row]:
+    """Two rows for each server that offers PIPELINING."""
+    names = ("gatepost", "haraka") if effort.quick else ("gatepost-bare", "gatepost", "smtp-sink", "haraka", "postfix")
+    both = (("", ("--pipelined",)), (f", {ONE_BY_ONE}", ()))
+    return [
+        Row(name + suffix, SERVERS[name], partial(ready, SERVERS[name], options))
+        for name in names
+        for suffix, options in both
+    ]
+
+
+WORK = Work("pipelined", "1 KiB messages, twenty on a connection, pipelined or one by one", rows)

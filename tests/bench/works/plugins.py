@@ -1,0 +1,25 @@
+"""What a plugin costs that has nothing to say: gatepost-bare without and with ten that pass in every phase.
+
+They are asked in connect, helo, mail, rcpt, data, headers, message, queue, reset and disconnect. Each message has its
+own connection, so that every one of these phases comes once for each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from tests.bench.servers import gatepost
+from tests.bench.works import Effort, Row, Work
+from tests.bench.works.messages import ready
+
+TEN = 10
+
+
+def rows(effort: Effort) -> Sequence[Row]:
+    """Without and with."""
+    servers = (gatepost.bare(), gatepost.with_plugins(TEN))
+    return [Row(server.name, server, partial(ready, server, 1)) for server in servers]
+
+
+WORK = Work("plugins", "1 KiB messages, a connection each, without and with ten plugins that pass", rows)

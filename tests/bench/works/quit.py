@@ -1,0 +1,38 @@
+"""Clients that connect, are greeted, say QUIT and leave, twenty at once: what a connection costs by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+
+from tests.bench.figures import Measure, Sample
+from tests.bench.servers import SERVERS
+from tests.bench.servers.running import Server
+from tests.bench.works import Effort, Row, Run, Work
+from tests.bench.works.messages import ALL_SERVERS, QUICK_SERVERS, warm
+
+CPU = Measure("CPU", "µs a connection")
+RATE = Measure("rate", "connections a second")
+
+
+@contextmanager
+def ready(server: Server, effort: Effort) -> Iterator[Run]:
+    """As fast as it goes."""
+    with warm(server, effort) as traffic:
+        count = traffic.enough("quits")
+
+        def run() -> Sample:
+            trip = traffic.bring("quits", count)
+            return {CPU: trip.cpu / count * 1e6, RATE: count / trip.seconds}
+
+        yield run
+
+
+def rows(effort: Effort) -> Sequence[Row]:
+    """All servers."""
+    names = QUICK_SERVERS if effort.quick else ALL_SERVERS
+    return [Row(name, SERVERS[name], partial(ready, SERVERS[name])) for name in names]
+
+
+WORK = Work("quit", "connect, greeting, QUIT", rows)
