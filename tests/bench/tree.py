@@ -84,6 +84,11 @@ class Tree:
         return sum(int(line.split()[1]) for line in lines if line.startswith("wchar:"))
 
 
+def lives(pid: int) -> bool:
+    """Whether there is such a process; one that has ended and was not waited for does not live."""
+    return _stat(pid)[:1] not in ([], ["Z"])
+
+
 def machine_cpu() -> float:
     """CPU seconds that the whole machine has been busy since it started, all cores, time stolen from it included."""
     spent = [int(word) for word in _lines(PROC / "stat")[0].split()[1:9]]

@@ -1,8 +1,8 @@
 """Postfix (Debian's package): smtpd, which takes a message into a queue, and a queue manager that discards it.
 
 A real mail server: what it has taken is on disk before it says so. It does not look names up. It cannot be told to log
-less. Clients are held before the greeting by postscreen, which is one process and stands before smtpd then. It needs
-root, since Postfix drops privileges of its own accord.
+less. Clients are held by postscreen, which is one process and stands before smtpd then: it says "220-" at once and
+"220" when the time is over. It needs root, since Postfix drops privileges of its own accord.
 """
 
 from __future__ import annotations

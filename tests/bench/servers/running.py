@@ -25,7 +25,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.bench.tree import Tree
+from tests.bench.tree import Tree, lives
 
 HOSTNAME = "smtp.example.test"
 HOST = "127.0.0.1"
@@ -137,20 +137,20 @@ def started(command: Command, log: Path, core: int) -> Iterator[subprocess.Popen
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Tell it to stop, and a little later kill what is left of its tree."""
+    """Tell it to stop, and a little later kill what is left: its descendants, and its group."""
     family = Tree(process.pid).pids()
     process.terminate()
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(STOP_LIMIT)
-    for pid in family:
-        if pid != process.pid or process.returncode is None:
-            _kill(pid)
-    process.wait()
-
-
-def _kill(pid: int) -> None:
     with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
+        os.killpg(process.pid, signal.SIGKILL)
+    for pid in filter(lives, family):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    process.wait()
+    end = time.monotonic() + STOP_LIMIT
+    while any(map(lives, family)) and time.monotonic() < end:
+        time.sleep(0.01)
 
 
 def await_listener(process: subprocess.Popen[bytes], port: int, log: Path, *, greeted: bool = True) -> None:
