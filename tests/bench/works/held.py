@@ -1,0 +1,93 @@
+"""Clients that are held before the greeting: 1,000 to 15,000 strangers, each from an address of its own.
+
+gatepost has its whole default chain and holds them by earlytalker. As in the steady state it knows other clients
+already, whom it does not hold: its delay is made long only when those have been there. Peers hold everybody.
+
+The row "newcomers" is gatepost in runs of their own: a known client connects every 100 ms and sends a message, while
+strangers come and while they are held. Its time is from connecting to the reply to QUIT.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+
+from tests.bench.figures import Measure, Sample
+from tests.bench.servers import SERVERS
+from tests.bench.servers.running import Running, Server
+from tests.bench.tree import Tree
+from tests.bench.works import Effort, Row, Run, Work
+from tests.bench.works.crowds import Crowd, Newcomers, grown
+from tests.bench.works.policies import hold_strangers
+
+DELAY = 280
+"""Seconds: longer than any run, and less than the five minutes that a mail server waits."""
+RATE = 1250
+"""Strangers that come in a second."""
+NEWCOMERS_EVERY = 0.1
+
+
+def rows(effort: Effort) -> Sequence[Row]:
+    """gatepost, and the peers that can hold clients."""
+    gatepost = SERVERS["gatepost"]
+    peers = [SERVERS[name] for name in ("aiosmtpd", "haraka")]
+    return [
+        Row("gatepost", gatepost, partial(ready, partial(_gatepost_holding, gatepost))),
+        *(Row(peer.name, peer, partial(ready, partial(peer.running, greeting_delay=DELAY))) for peer in peers),
+        Row("gatepost, newcomers", gatepost, partial(watching_newcomers, gatepost)),
+    ]
+
+
+def stages(effort: Effort) -> Sequence[int]:
+    """How many are held, one stage after the other on the same server."""
+    return (1000, 3000) if effort.quick else (1000, 5000, 10_000, 15_000)
+
+
+@contextmanager
+def ready(holding: Callable[[], AbstractContextManager[Running]], effort: Effort) -> Iterator[Run]:
+    """A server of its own for each run: memory that a crowd has given back would hide what the next one takes."""
+
+    def run() -> Sample:
+        with holding() as running, Crowd(running.port, RATE) as crowd:
+            return grown(crowd, Tree(running.pid), stages(effort), effort)
+
+    yield run
+
+
+@contextmanager
+def _gatepost_holding(gatepost: Server) -> Iterator[Running]:
+    with gatepost.running() as running:
+        with Newcomers(running.port, NEWCOMERS_EVERY):
+            hold_strangers(running, DELAY)
+        yield running
+
+
+@contextmanager
+def watching_newcomers(gatepost: Server, effort: Effort) -> Iterator[Run]:
+    """Known clients come while strangers come, and while these are held."""
+
+    def run() -> Sample:
+        with gatepost.running() as running, Newcomers(running.port, NEWCOMERS_EVERY) as newcomers:
+            hold_strangers(running, DELAY)
+            with Crowd(running.port, RATE) as crowd:
+                return _served(newcomers, crowd, stages(effort)[-1], 2 if effort.quick else 10)
+
+    yield run
+
+
+def _served(newcomers: Newcomers, crowd: Crowd, count: int, seconds: float) -> Sample:
+    newcomers.forget()
+    crowd.grow(count)
+    coming = newcomers.seen()
+    time.sleep(seconds)
+    held = newcomers.seen()
+    return {
+        Measure(f"newcomer served {when}, {which}", "ms", count): seen[key] * 1000
+        for when, seen in (("while they come", coming), ("while they are held", held))
+        for which, key in (("p50", "p50"), ("p99", "p99"), ("longest", "longest"))
+    }
+
+
+WORK = Work("held", "silent before the greeting", rows)

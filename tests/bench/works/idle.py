@@ -1,0 +1,44 @@
+"""Clients that have said EHLO and nothing since: 10,000 that the server knows, each from an address of its own.
+
+What a server keeps of clients that are gone, such as the answers of DNS, is there before they come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+
+from tests.bench.figures import Sample
+from tests.bench.servers import SERVERS
+from tests.bench.servers.running import Server
+from tests.bench.tree import Tree
+from tests.bench.works import Effort, Row, Run, Work
+from tests.bench.works.crowds import Crowd, grown
+from tests.bench.works.traffic import REMEMBERING, Traffic
+
+RATE = 1000
+"""Clients that come in a second."""
+NAMES = ("gatepost-bare", "gatepost", "aiosmtpd", "haraka")
+"""Not those that need a process for each client."""
+
+
+@contextmanager
+def ready(server: Server, effort: Effort) -> Iterator[Run]:
+    """A server of its own for each run: memory that a crowd has given back would hide what the next one takes."""
+
+    def run() -> Sample:
+        with server.running() as running, Crowd(running.port, RATE, greeted=True) as crowd:
+            if server.name in REMEMBERING:
+                Traffic(running, effort).introduce()
+            return grown(crowd, Tree(running.pid), [effort.triples], effort)
+
+    yield run
+
+
+def rows(effort: Effort) -> Sequence[Row]:
+    """gatepost and the servers that serve all clients in one process."""
+    return [Row(name, SERVERS[name], partial(ready, SERVERS[name])) for name in NAMES]
+
+
+WORK = Work("idle", "after EHLO, idle", rows)
