@@ -68,10 +68,11 @@ def test_holds_clients_before_the_greeting(name: str) -> None:
     with (
         server.running(greeting_delay=60) as running,
         socket.create_connection((running.host, running.port), timeout=0.3) as held,
-        pytest.raises(TimeoutError),
     ):
-        assert held.recv(1024).startswith(b"220-")  # a first line that promises another
-        held.recv(1024)
+        if name == "postfix":
+            assert held.recv(1024).startswith(b"220-")  # a first line, which promises another
+        with pytest.raises(TimeoutError):
+            held.recv(1024)
 
 
 def test_says_so_when_it_cannot_hold_clients() -> None:
