@@ -26,7 +26,7 @@ SEED = 5321
 
 
 class Load:
-    """Sends messages, and notes the seconds that each took: since its client was due, or since the message before it."""
+    """Sends messages, and notes the seconds of each: since its client was due, or since the message before it."""
 
     def __init__(self, port: int, clients: int, first: int, each: int, *, pipelined: bool, introducing: bool) -> None:
         self._port = port

@@ -50,7 +50,7 @@ class Traffic:
 
     def introduce(self) -> None:
         """Let every client send its first message, as one that the server does not know."""
-        self._send("messages", self._effort.triples, "--sessions", 50, "--introducing")
+        self._send("messages", self._effort.triples, "--sessions", 200, "--introducing")
 
     def bring(self, load: str, count: int, *options: object) -> Trip:
         """Let the load do ``count`` of what it does. Raises LoadError if the server did not do its part."""
