@@ -46,6 +46,7 @@ class Conversation:
         "_delivering",
         "_headers_ruling",
         "_helo_done",
+        "_judged",
         "_message",
         "_noise",
         "_proceedings",
@@ -53,7 +54,6 @@ class Conversation:
         "_refusals",
         "_unknown_in_row",
         "_waits",
-        "_written",
         "gate",
         "intake",
         "session",
@@ -69,8 +69,8 @@ class Conversation:
         self._message: Message | None = None
         self._headers_ruling: Ruling | None = None
         self._receipt: Receipt | None = None
-        self._delivering: asyncio.Task[None] | None = None
-        self._written: asyncio.Future[None] | None = None
+        self._delivering: asyncio.Future[None] | None = None
+        self._judged: Intake | None = None
         self._proceedings = Proceedings(gate, site, session)
         self._waits: str | None = None
         self._noise = self._refusals = self._unknown_in_row = 0
@@ -89,19 +89,8 @@ class Conversation:
         return decisions.greeting(ruling.decision.text if ruling.decision else f"{self.site.hostname} ESMTP")
 
     def replied(self) -> None:
-        """The last reply is written: tell ``ruled``, and let ``queued`` fire."""
-        self._let_follow()
+        """The last reply is written: tell ``ruled`` what led to it."""
         self._proceedings.tell_rulings()
-
-    def _let_follow(self) -> None:
-        if self._written is not None and not self._written.done():
-            self._written.set_result(None)
-
-    async def settled(self) -> None:
-        """Wait until all that follows the last message, ``queued`` and ``reset``, is done."""
-        if self._delivering is not None:
-            self._let_follow()
-            await asyncio.wait((self._delivering,))
 
     def failed(self, error: BaseException) -> Reply:
         """The reply to a fault of ours: 451 with an incident id, and never the fault's text."""
@@ -109,20 +98,28 @@ class Conversation:
         self.site.recorder.event("internal_error", "error", id=identifier, error=repr(error), exc_info=error)
         return decisions.internal_error(identifier)
 
+    @property
+    def has_to_tell(self) -> bool:
+        """True when plugins are to be told of the session's end, so that ``close`` may take its time."""
+        return self.session.envelope is not None or self.delivering or bool(self.gate.chains["disconnect"])
+
     async def close(self, last_reply: Reply | None = None) -> None:
-        """The connection is gone. A hand-over under way is waited for; then ``reset`` and ``disconnect`` run.
+        """The connection is gone: ``reset`` and ``disconnect`` run, and before them what follows a message.
 
         ``last_reply`` is what the door said when it ended the session by itself, such as 421 for a limit.
         """
         self.replied()
-        if self._delivering is not None:
-            await asyncio.wait((self._delivering,))
-            self.replied()
+        await self.settled()
+        await self._reset()
+        await self._proceedings.tell_all("disconnect", self.session)
+        self.ended(last_reply)
+
+    def ended(self, last_reply: Reply | None = None) -> None:
+        """The connection is gone, and nobody is to be told: the last half of ``close``."""
+        self.replied()
         if self.intake is not None:
             self.intake.discard()
             self.intake = None
-        await self._reset()
-        await self._proceedings.tell_all("disconnect", self.session)
         self.session.cancel_later()
         self._proceedings.disconnected(last_reply)
 
@@ -130,7 +127,7 @@ class Conversation:
 
     async def command(self, line: bytes, behind: bool = False) -> Reply:
         """Answer one command line, given without its line end. ``behind``: more bytes have already come behind it."""
-        if self._delivering is not None:
+        if self._judged is not None:
             await self.settled()
         recorded = self._proceedings.recorded
         reply = self._counted(await self._reply_to(line, behind))
@@ -405,44 +402,42 @@ class Conversation:
             intake.discard()
 
     async def end_of_data(self) -> Reply:
-        """The final dot is here. From now on it is a task of the server: the client's leaving does not stop it.
+        """The final dot is here: judge the message and hand it over.
 
-        ``queued`` and ``reset`` follow when the reply is written; the next command waits for them.
+        From here until ``settled`` has run, whoever drives this does not break it off, whether the client stays or not,
+        and stopping waits for it. When the reply is written, call ``settled``; the next command does too.
         """
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Reply] = loop.create_future()
-        self._written = loop.create_future()
-        self._delivering = self.site.spawn(self._end_of_data(answer))
-        return self._counted(await answer)
-
-    async def _end_of_data(self, answer: asyncio.Future[Reply]) -> None:
         intake, envelope = self.intake, self.session.envelope
         assert intake is not None and envelope is not None
+        self._delivering = self.site.hold()
         try:
-            try:
-                await self.headers()
-            finally:
-                self.intake = None
-            reply = await self._judge(envelope, intake)
+            await self.headers()
+            self.intake = None
+            reply = self._counted(await self._judge(envelope, intake))
         except BaseException as error:  # whatever a plugin has done to this task: the client gets its answer
             reply = self.failed(error)
-        if not answer.cancelled():
-            answer.set_result(reply)
-        try:
-            await self._follow(envelope)
-        finally:
-            intake.discard()
-            self._delivering = None
+        self.intake, self._judged = None, intake
+        if self._receipt is None:  # nothing has to wait for the reply to be written
+            await self.settled()
+        return reply
 
-    async def _follow(self, envelope: Envelope) -> None:
-        """What comes after the reply to a message: ``queued``, if it was taken, and ``reset``."""
-        if self._receipt is not None:
-            assert self._written is not None
-            await self._written
-            await self._proceedings.tell_all(
-                "queued", self.session, envelope, self._message, self._receipt, envelope=envelope
-            )
-        await self._reset()
+    async def settled(self) -> None:
+        """What follows the reply to a message, also if nobody reads it: ``queued``, if it was taken, and ``reset``."""
+        judged, self._judged = self._judged, None
+        if judged is None:
+            return
+        assert self._delivering is not None
+        try:
+            if self._receipt is not None:
+                envelope = self.session.envelope
+                await self._proceedings.tell_all(
+                    "queued", self.session, envelope, self._message, self._receipt, envelope=envelope
+                )
+            await self._reset()
+        finally:
+            judged.discard()
+            self.site.release(self._delivering)
+            self._delivering = None
 
     async def _judge(self, envelope: Envelope, intake: Intake) -> Reply:
         """Accept or refuse what has been received."""

@@ -66,7 +66,8 @@ class Site:
     limits: Limits
     recorder: Recorder
     line_ends: str = "normalize"
-    tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+    tasks: set[asyncio.Future[Any]] = field(default_factory=set)
+    """What stopping waits for: tasks of the process, and what is held."""
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Run ``work`` as a task of the process, not of a connection. Stopping waits for it."""
@@ -74,6 +75,17 @@ class Site:
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
         return task
+
+    def hold(self) -> asyncio.Future[None]:
+        """Let stopping wait until this is released: a hand-over that runs in the task of its connection."""
+        held: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.tasks.add(held)
+        return held
+
+    def release(self, held: asyncio.Future[None]) -> None:
+        """What was held is over."""
+        self.tasks.discard(held)
+        held.set_result(None)
 
 
 class Jobs:

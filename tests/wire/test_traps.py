@@ -355,10 +355,23 @@ class TestClose:
         policy = Policy()
         async with live(policy) as door:
             wire = await door.hello()
-            assert (await wire.say(b"QUIT")).startswith(b"221 ")
+            assert (await wire.say(b"GET / HTTP/1.1")).startswith(b"421 ")
             assert await wire.rest() == b""
             await policy.clock.advance(DRAIN - 0.1)
             assert door.listener.connected
             await policy.clock.advance(0.1)
             await door.left()
             assert DRAIN <= 2.0
+
+    async def test_who_has_said_quit_is_closed_at_once_unless_it_goes_on_talking(self) -> None:
+        policy = Policy()
+        async with live(policy) as door:
+            wire = await door.hello()
+            assert (await wire.say(b"QUIT")).startswith(b"221 ")
+            await door.left()
+            wire = await door.hello()
+            wire.send(b"QUIT\r\n" + b"x" * 100_000)
+            assert (await wire.reply()).startswith(b"221 ")
+            assert door.listener.connected
+            await policy.clock.advance(DRAIN)
+            await door.left()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from gatepost.services.clock import Clock
+from gatepost.services.clock import Clock, Timer
 
 DRAIN = 2.0
 """Seconds during which what the client still sends is read and thrown away."""
@@ -24,10 +24,12 @@ class Closing(asyncio.Protocol):
     ) -> None:
         self._transport = transport
         self._lost = lost
-        self._timer = clock.call_later(DRAIN, transport.abort)
+        self._timer: Timer | None = None
         transport.set_protocol(self)
         if last_words and not transport.is_closing():
             transport.write(last_words)
+        if not at_eof or transport.get_write_buffer_size():
+            self._timer = clock.call_later(DRAIN, transport.abort)
         if at_eof or transport.is_closing():
             transport.close()
             return
@@ -44,5 +46,6 @@ class Closing(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is gone."""
-        self._timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         self._lost()

@@ -164,7 +164,10 @@ class Pregreet(asyncio.Protocol):
 
     def _end(self, conversation: Conversation) -> None:
         self._leave()
-        self._listener.site.spawn(conversation.close())
+        if conversation.has_to_tell:
+            self._listener.site.spawn(conversation.close())
+        else:
+            conversation.ended()
 
     def _leave(self) -> None:
         self._listener.connected.discard(self)

@@ -112,7 +112,8 @@ class SMTP(aiosmtpd.smtp.SMTP):
             self._channel.pause_reading()
         if self._waiter is None:
             self.conversation.talks_early()
-        self._wake()
+        else:
+            self._wake()
 
     def eof_received(self) -> bool:
         """The client has said all it will say. It still gets the replies."""
@@ -133,7 +134,8 @@ class SMTP(aiosmtpd.smtp.SMTP):
         """The client is gone. What plugins do for it is cancelled, a hand-over is not."""
         self._gone = self._at_eof = True
         self._full = False
-        abandon(self._dialogue)
+        if not self.conversation.delivering:
+            abandon(self._dialogue)
         self._lost()
 
     # Called by the server.
@@ -170,42 +172,48 @@ class SMTP(aiosmtpd.smtp.SMTP):
 
     async def _next_reply(self) -> Reply | None:
         """The reply to the client's next line or message; None when there is no more to answer."""
-        if self.conversation.intake is not None:
+        conversation = self.conversation
+        if conversation.intake is not None:
             await self._flush()
             return await self._receive()
-        line = await self._line()
-        if line is None:
-            return self._last_words
-        if len(line) > 510 and len(line) + 2 > self.conversation.line_limit(line[:4]):
-            return self.conversation.line_too_long()
-        if self.conversation.delivering:  # what follows a message follows the reply to it
+        if conversation.delivering:  # what follows a message follows the reply to it
             await self._flush()
-        return await self._answer(self.conversation.command(line, bool(self._buffer)))
-
-    async def _line(self) -> bytes | None:
-        """The next command line without its end; None at the end of file or when a limit has been met."""
-        while not self._ends():
-            end = self._buffer.find(b"\n", 0, LINE_BUFFER + 1)
-            if end >= 0:
-                line = bytes(self._buffer[:end])
-                del self._buffer[: end + 1]
-                self._waiting_since = None
-                return line[:-1] if line.endswith(b"\r") else line
-            if len(self._buffer) > LINE_BUFFER:
-                self._last_words = decisions.NO_NEWLINE
-            elif self._replies or self._full:
+            await self._answer(conversation.settled())
+        while (line := self._cut_line()) is None:
+            if self._ends():
+                return self._last_words
+            if self._replies or self._full:
                 await self._flush()
             elif self._at_eof:
-                return None
+                return self._last_words
             else:
                 await self._more()
-        return None
+        if len(line) > 510 and len(line) + 2 > conversation.line_limit(line[:4]):
+            return conversation.line_too_long()
+        try:
+            return await conversation.command(line, bool(self._buffer))
+        except Exception as error:
+            return conversation.failed(error)
+
+    def _cut_line(self) -> bytes | None:
+        """The next command line without its end; None when there is none yet, or it is time for the last words."""
+        if (self._farewell is not None or self._last_words is not None or self._gone) and self._ends():
+            return None
+        end = self._buffer.find(b"\n", 0, LINE_BUFFER + 1)
+        if end < 0:
+            if len(self._buffer) > LINE_BUFFER:
+                self._last_words = decisions.NO_NEWLINE
+            return None
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 1]
+        self._waiting_since = None
+        return line[:-1] if line.endswith(b"\r") else line
 
     def _ends(self) -> bool:
-        """True when it is time for the last words."""
+        """True when nothing more is to be answered: the client has gone, or it is time for the last words."""
         if self._last_words is None and self.conversation.session.envelope is None:
             self._last_words = self._farewell
-        return self._last_words is not None
+        return self._last_words is not None or self._gone
 
     async def _receive(self) -> Reply | None:
         """Receive a message and answer it."""
@@ -224,7 +232,7 @@ class SMTP(aiosmtpd.smtp.SMTP):
                     return self._last_words
                 await self._more()
             self._waiting_since = None
-            block = b"".join(self._blocks)  # at once, for they may be an octet each
+            block = self._blocks[0] if len(self._blocks) == 1 else b"".join(self._blocks)  # they may be an octet each
             self._blocks.clear()
             self._ahead = 0
             rest = intake.feed(block)
@@ -239,36 +247,35 @@ class SMTP(aiosmtpd.smtp.SMTP):
         except Exception as error:
             return self.conversation.failed(error)
 
-    async def _more(self) -> None:
-        """Wait until more octets have come, the client has ended, or a limit was met."""
+    def _more(self) -> asyncio.Future[None]:
+        """To be awaited: until more octets have come, the client has ended, or a limit was met."""
         if self._paused_reading:
             self._paused_reading = False
             self._channel.resume_reading()
-        await self._wait()
+        return self._wait()
 
     async def _flush(self) -> None:
         """Send the replies of the batch in one write, and wait until the client reads them."""
         replies, self._replies = self._replies, b""
-        if replies:
+        if replies and not self._gone:
             self._channel.write(replies)
-            self.conversation.replied()
+        self.conversation.replied()
         while self._full and not self._ends():
             await self._wait()
         self._waiting_since = None
 
-    async def _wait(self) -> None:
-        """Wait for the client. The time counts until it has done what it is waited for, not only a part of that."""
+    def _wait(self) -> asyncio.Future[None]:
+        """To be awaited: the client. Its time runs until it has done what it is waited for, not only a part of it."""
         if self._waiting_since is None:
             self._waiting_since = self.listener.site.clock.monotonic()
-        self._waiter = asyncio.get_running_loop().create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+        waiter: asyncio.Future[None] = self.loop.create_future()
+        self._waiter = waiter
+        return waiter
 
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     # Limits of time.
 
@@ -317,7 +324,9 @@ class SMTP(aiosmtpd.smtp.SMTP):
     def _close(self, reply: Reply | None) -> None:
         """Say the last words and close."""
         last_words = self._replies + (reply.wire if reply is not None else b"")
-        Closing(self._channel, last_words, self.listener.site.clock, self._lost, at_eof=self._at_eof)
+        # Who has said QUIT, and nothing behind it, says no more: there is nothing to drain.
+        at_eof = self._at_eof or (reply is decisions.BYE and not self._buffer)
+        Closing(self._channel, last_words, self.listener.site.clock, self._lost, at_eof=at_eof)
         self.conversation.replied()
 
     def _lost(self) -> None:
@@ -325,11 +334,15 @@ class SMTP(aiosmtpd.smtp.SMTP):
             self._timer.cancel()
         self.listener.connected.discard(self)
         self.listener.connections.leave(self.conversation.session.client)
-        self.listener.site.spawn(self._end())
+        if self._dialogue.done() and not self.conversation.has_to_tell:
+            self.conversation.ended(self._last_words)
+        else:
+            self.listener.site.spawn(self._end())
 
     async def _end(self) -> None:
         """End the session once the dialogue, and a hand-over it may have begun, are over."""
-        if not (await asyncio.wait((self._dialogue,), timeout=PATIENCE))[0]:
+        patience = None if self.conversation.delivering else PATIENCE
+        if not (await asyncio.wait((self._dialogue,), timeout=patience))[0]:
             session = self.conversation.session
             self.listener.site.recorder.event(
                 "ignores_cancellation", "error", session=session.id, client=session.client
