@@ -21,6 +21,9 @@ from tests.bench.figures import Figure, Figures, Machine
 from tests.bench.servers.running import interpreter
 from tests.bench.works import FULL, NAMES, NOT_QUICK, QUICK, Effort, Row, work
 
+WIDTH = 120
+"""Columns where nobody's terminal says how many there are."""
+
 
 @click.command()
 @click.option("--quick", is_flag=True, help="One short run of each: shows that all works, and orders of magnitude.")
@@ -48,8 +51,9 @@ def main(
     if listing:
         _list(names, effort)
         return
+    _check_servers(servers, names, effort)
     figures, failed = _measure(names, effort, servers)
-    report.show(figures, Console())
+    report.show(figures, Console(width=None if sys.stdout.isatty() else WIDTH))
     if file:
         figures.save(file)
     if pictures:
@@ -71,9 +75,21 @@ def _list(names: tuple[str, ...], effort: Effort) -> None:
             print(f"    {row.name}" + (f" – {absent}" if absent else ""))
 
 
+def _check_servers(servers: tuple[str, ...], names: tuple[str, ...], effort: Effort) -> None:
+    known = {_server_name(row) for name in names for row in work(name).rows(effort)}
+    for unknown in set(servers) - known:
+        raise click.BadParameter(
+            f"no chosen work has {unknown}; there are {', '.join(sorted(known))}", param_hint="--server"
+        )
+
+
+def _server_name(row: Row) -> str:
+    return row.name.partition(",")[0]
+
+
 def _measure(names: tuple[str, ...], effort: Effort, servers: tuple[str, ...]) -> tuple[Figures, bool]:
     def wanted(row: Row) -> bool:
-        return not servers or row.name.partition(",")[0] in servers
+        return not servers or _server_name(row) in servers
 
     found: list[Figure] = []
     skipped: dict[str, str] = {}

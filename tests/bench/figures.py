@@ -74,10 +74,10 @@ class Figure:
             "measure": self.measure.name,
             "unit": self.measure.unit,
             "at": self.measure.at,
-            "median": self.median,
-            "min": self.least,
-            "max": self.most,
-            "samples": list(self.samples),
+            "median": _short(self.median),
+            "min": _short(self.least),
+            "max": _short(self.most),
+            "samples": [_short(sample) for sample in self.samples],
             "others": list(self.others),
         }
 
@@ -87,6 +87,11 @@ class Figure:
         measure = Measure(written["measure"], written["unit"], written["at"])
         samples, others = tuple(written["samples"]), tuple(written["others"])
         return cls(written["work"], written["row"], written["version"], measure, samples, others)
+
+
+def _short(value: float) -> float:
+    """Give it with no more digits than anybody measures."""
+    return float(f"{value:.6g}")
 
 
 @dataclass(frozen=True, slots=True)

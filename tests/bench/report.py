@@ -1,46 +1,68 @@
-"""Tables for the terminal: one for each work, then the targets. It draws nothing and keeps nothing."""
+"""Tables for the terminal: what was measured, work by work, then the targets. It draws nothing and keeps nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import TypeAlias
 
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench.figures import Figure, Figures, Measure
+from tests.bench.figures import Figure, Figures
 from tests.bench.targets import Verdict, verdicts
+
+Column: TypeAlias = tuple[str, str]
+"""A measure's name and unit; its size stands in the line."""
 
 
 def show(figures: Figures, console: Console) -> None:
     """Print it all."""
-    console.print(
-        f"{figures.date}, {figures.machine.processor}, {figures.machine.cores} cores, {figures.machine.kernel}"
-    )
+    machine = figures.machine
+    console.print(f"{figures.date}, {machine.processor}, {machine.cores} cores, {machine.kernel}", highlight=False)
     console.print(f"Median of {figures.runs} runs (lowest – highest)" if figures.runs > 1 else "One run of each")
     for work in dict.fromkeys(figure.work for figure in figures.figures):
-        console.print(_work_table(work, [figure for figure in figures.figures if figure.work == work]))
+        for alike in _alike([figure for figure in figures.figures if figure.work == work]):
+            console.print(_work_table(work, alike))
     for row, why in figures.skipped.items():
-        console.print(f"Not measured: {row}: {why}", style="yellow")
+        console.print(f"Not measured: {row}: {why}", style="yellow", markup=False)
     for version in dict.fromkeys(figure.version for figure in figures.figures):
-        console.print(version, style="dim")
+        console.print(version, style="dim", highlight=False)
     console.print(_target_table(verdicts(figures)))
 
 
+def _alike(figures: Iterable[Figure]) -> list[list[Figure]]:
+    """Part the rows by what is measured of them: each part makes one table without holes."""
+    by_row: dict[str, list[Figure]] = {}
+    for figure in figures:
+        by_row.setdefault(figure.row, []).append(figure)
+    parts: dict[frozenset[Column], list[Figure]] = {}
+    for of_row in by_row.values():
+        parts.setdefault(frozenset(map(_column, of_row)), []).extend(of_row)
+    return list(parts.values())
+
+
+def _column(figure: Figure) -> Column:
+    return figure.measure.name, figure.measure.unit
+
+
+def _line(figure: Figure) -> str:
+    return figure.row if figure.measure.at is None else f"{figure.row}, {figure.measure.at:,}"
+
+
 def _work_table(work: str, figures: Iterable[Figure]) -> Table:
-    found = {(figure.row, figure.measure): figure for figure in figures}
-    measures = list(dict.fromkeys(measure for _, measure in found))
-    table = Table(title=work, title_justify="left", title_style="bold")
-    table.add_column("")
-    for measure in measures:
-        table.add_column(_heading(measure), justify="right")
-    for row in dict.fromkeys(row for row, _ in found):
-        table.add_row(row, *(_cell(found.get((row, measure))) for measure in measures))
+    found = {(_line(figure), _column(figure)): figure for figure in figures}
+    columns = list(dict.fromkeys(column for _, column in found))
+    table = _table(work, "", *("\n".join(column) for column in columns))
+    for line in dict.fromkeys(line for line, _ in found):
+        table.add_row(line, *(_cell(found.get((line, column))) for column in columns))
     return table
 
 
-def _heading(measure: Measure) -> str:
-    size = f"\nat {measure.at:,}" if measure.at is not None else ""
-    return f"{measure.name}\n{measure.unit}{size}"
+def _table(title: str, *headings: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for heading in headings:
+        table.add_column(heading, justify="right" if heading else "left")
+    return table
 
 
 def _cell(figure: Figure | None) -> str:
@@ -57,9 +79,7 @@ def number(value: float) -> str:
 
 
 def _target_table(all_of_them: Iterable[Verdict]) -> Table:
-    table = Table(title="Targets", title_justify="left", title_style="bold")
-    for heading in ("", "limit", "reached", ""):
-        table.add_column(heading, justify="left" if not heading else "right")
+    table = _table("Targets", "", "at most", "reached", "")
     for verdict in all_of_them:
         table.add_row(verdict.target.says, *_judged(verdict))
     return table

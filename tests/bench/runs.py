@@ -27,6 +27,9 @@ QUIET_PATIENCE = 30.0
 ATTEMPTS = 2
 """How many runs are taken at most, for each that is wanted."""
 
+FAILURES = (LoadError, RuntimeError, OSError)
+"""What is the fault of a server or a load; all else is a mistake here."""
+
 Tell = Callable[[str], None]
 """Takes a line about what goes on."""
 
@@ -91,7 +94,7 @@ def _made_ready(
         tell(f"{work.name}: {row.name} gets ready")
         try:
             turns.append(_Turn(row, stack.enter_context(row.ready(effort))))
-        except (LoadError, RuntimeError) as error:
+        except FAILURES as error:
             result.failed[row.name] = str(error)
     return turns
 
@@ -103,7 +106,7 @@ def _take(turn: _Turn, effort: Effort) -> str | None:
     before, begun = _others(), time.monotonic()
     try:
         sample = turn.run()
-    except (LoadError, RuntimeError) as error:
+    except FAILURES as error:
         return str(error)
     others = (_others() - before) / (time.monotonic() - begun)
     turn.taken.append((max(0.0, others), sample))

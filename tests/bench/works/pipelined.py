@@ -38,7 +38,7 @@ def ready(server: Server, options: Sequence[object], effort: Effort) -> Iterator
 
 
 def rows(effort: Effort) -> Sequence[Row]:
-    """Two rows for each server that offers PIPELINING; in a quick run for gatepost alone, since Haraka has the stall."""
+    """Two rows for each server that offers PIPELINING. In a quick run gatepost alone: Haraka stalls, and takes long."""
     names = ("gatepost",) if effort.quick else ("gatepost-bare", "gatepost", "smtp-sink", "haraka", "postfix")
     both = (("", ("--pipelined",)), (f", {ONE_BY_ONE}", ()))
     return [
