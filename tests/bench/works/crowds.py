@@ -22,7 +22,7 @@ from tests.bench.works import Effort
 
 ACCEPT_LIMIT = 30.0
 SETTLING = 0.5
-"""Seconds between the last client of a stage and a look at the server."""
+"""Seconds between the last client of a stage, or of the warm-up, and a look at the server."""
 
 
 class Crowd:
@@ -91,6 +91,7 @@ def grown(crowd: Crowd, tree: Tree, stages: Sequence[int], effort: Effort) -> Sa
     the stage. What it takes to hold them, while nothing happens, is seen in the last stage.
     """
     sample: dict[Measure, float] = {}
+    time.sleep(SETTLING)  # nobody is connected any more
     empty, sockets, before = tree.memory().pss, tree.sockets(), 0
     for count in stages:
         cpu = tree.cpu()

@@ -84,9 +84,9 @@ def _served(newcomers: Newcomers, crowd: Crowd, count: int, seconds: float) -> S
     time.sleep(seconds)
     held = newcomers.seen()
     return {
-        Measure(f"newcomer served {when}, {which}", "ms", count): seen[key] * 1000
-        for when, seen in (("while they come", coming), ("while they are held", held))
-        for which, key in (("p50", "p50"), ("p99", "p99"), ("longest", "longest"))
+        Measure(f"newcomer served while they {when}, {which}", "ms", count): seen[which] * 1000
+        for when, seen in (("come", coming), ("are held", held))
+        for which in ("p50", "p99", "longest")
     }
 
 

@@ -1,13 +1,13 @@
 """Messages of 25 MiB, one after another, and ten at once: more than 500 MB in a full run (a MB is 1,000,000 octets).
 
-How far memory rises is the highest RSS meanwhile less the RSS before (summed over all processes), on a server that has
-had such messages before. What a server writes counts where it goes to files, even if the file is in memory: it is what
-it hands to write(2).
+Each run has a server of its own, that has had small messages. How far memory rises is seen with the first large ones:
+the highest RSS meanwhile less the RSS before, summed over all processes. CPU and rate are those of the messages after
+these. What a server writes counts where it goes to files, even to files in memory: it is what it hands to write(2).
 
 The row "watched" is gatepost with a plugin that sees how long the loop stands still (``plugins/standstill.py``), while
-ten messages at once arrive and a known client connects anew every 20 ms. The times of those clients are those of their
-load too, which shares its core with the ten. The highest PSS is sampled in arrivals of its own, since a look at it
-holds a server up.
+ten messages at once arrive and a known client connects anew every 20 ms. The time of those clients, from connecting to
+the reply to QUIT, is that of their load too, which shares its core with the ten. The highest PSS is sampled in arrivals
+of its own, since a look at it holds a server up.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tests.bench.works import Effort, Row, Run, Work
 from tests.bench.works.crowds import Newcomers
 from tests.bench.works.messages import ALL_SERVERS
 from tests.bench.works.policies import changed
-from tests.bench.works.traffic import REMEMBERING, Traffic
+from tests.bench.works.traffic import REMEMBERING, Traffic, Trip
 
 CPU = Measure("CPU", "ms a MB")
 RATE = Measure("rate", "MB a second")
@@ -39,9 +39,9 @@ WRITTEN = Measure("written", "MB a MB")
 SAMPLED = Measure("memory rise, PSS", "MiB")
 STANDSTILL = Measure("longest standstill of the loop", "ms")
 LONGEST = Measure("newcomer served, longest", "ms")
-P99 = Measure("newcomer served, p99", "ms")
 
 ALONE, TEN = 1, 10
+OCTETS, QUICK_OCTETS = 25 * 2**20, 5 * 2**20
 NEWCOMERS_EVERY = 0.02
 SAMPLES_EVERY = 0.02
 QUICK_SERVERS = ("gatepost", "smtp-sink", "haraka")
@@ -59,61 +59,69 @@ def rows(effort: Effort) -> Sequence[Row]:
 @contextmanager
 def ready(server: Server, sessions: int, effort: Effort) -> Iterator[Run]:
     """So many at once."""
-    with _warm(server, effort, sessions) as (running, traffic):
-        yield partial(_send, traffic, Tree(running.pid), _count(effort, sessions), sessions)
+
+    def run() -> Sample:
+        with _warm(server, effort) as (running, bring):
+            tree = Tree(running.pid)
+            rise = _highest_resident(tree, lambda: bring(sessions, sessions))
+            return {MEMORY: rise, **_spent(tree, lambda: bring(_count(effort, sessions), sessions))}
+
+    yield run
 
 
 @contextmanager
-def _warm(server: Server, effort: Effort, sessions: int) -> Iterator[tuple[Running, Traffic]]:
+def watched(server: Server, effort: Effort) -> Iterator[Run]:
+    """Ten at once, watched from inside and from outside."""
+
+    def run() -> Sample:
+        with _warm(server, effort) as (running, bring), Newcomers(running.port, NEWCOMERS_EVERY) as newcomers:
+            rise = _highest_pss(Tree(running.pid), lambda: bring(TEN, TEN))
+            newcomers.forget()
+            _longest_standstill(running)
+            bring(_count(effort, TEN), TEN)
+            standstill = _longest_standstill(running)
+            return {SAMPLED: rise, STANDSTILL: standstill, LONGEST: newcomers.seen()["longest"] * 1000}
+
+    yield run
+
+
+@contextmanager
+def _warm(server: Server, effort: Effort) -> Iterator[tuple[Running, Callable[[int, int], Trip]]]:
+    """A server that has had small messages, and what brings it large ones: how many, and how many at once."""
     few = dataclasses.replace(effort, triples=100)
+    octets = QUICK_OCTETS if effort.quick else OCTETS
     with server.running() as running:
         traffic = Traffic(running, few)
         if server.name in REMEMBERING:
             traffic.introduce()
-        traffic.bring("large", sessions, "--sessions", sessions)
-        yield running, traffic
+        traffic.bring("large", 100, "--octets", 2048)
+        yield running, lambda count, sessions: traffic.bring("large", count, "--sessions", sessions, "--octets", octets)
 
 
 def _count(effort: Effort, sessions: int) -> int:
     return max(sessions, 4) if effort.quick else 20
 
 
-def _send(traffic: Traffic, tree: Tree, count: int, sessions: int) -> Sample:
-    tree.reset_peak()
-    resident, written = tree.memory().resident, tree.written()
-    trip = traffic.bring("large", count, "--sessions", sessions)
+def _spent(tree: Tree, work: Callable[[], Trip]) -> Sample:
+    written, trip = tree.written(), work()
     megabytes = trip.printed["octets"] / 1e6
     return {
         CPU: trip.cpu * 1000 / megabytes,
         RATE: megabytes / trip.seconds,
-        MEMORY: (tree.memory().peak - resident) / 1024,
         WRITTEN: (tree.written() - written) / 1e6 / megabytes,
     }
 
 
-@contextmanager
-def watched(server: Server, effort: Effort) -> Iterator[Run]:
-    """Ten at once, watched from inside and from outside."""
-    with _warm(server, effort, TEN) as (running, traffic), Newcomers(running.port, NEWCOMERS_EVERY) as newcomers:
-        tree, count = Tree(running.pid), _count(effort, TEN)
-
-        def run() -> Sample:
-            newcomers.forget()
-            _longest_standstill(running)
-            traffic.bring("large", count, "--sessions", TEN)
-            standstill, seen = _longest_standstill(running), newcomers.seen()
-            return {
-                STANDSTILL: standstill,
-                LONGEST: seen["longest"] * 1000,
-                P99: seen["p99"] * 1000,
-                SAMPLED: _highest_pss(tree, lambda: traffic.bring("large", count, "--sessions", TEN)),
-            }
-
-        yield run
+def _highest_resident(tree: Tree, work: Callable[[], object]) -> float:
+    """How many MiB of RSS more than before the tree has at the most while the work is done."""
+    tree.reset_peak()
+    before = tree.memory().resident
+    work()
+    return (tree.memory().peak - before) / 1024
 
 
 def _highest_pss(tree: Tree, work: Callable[[], object]) -> float:
-    """How many MiB of PSS more than before the tree has at the most while the work is done."""
+    """The same of PSS, as far as samples show it."""
     before = tree.memory().pss
     seen, done = [before], threading.Event()
 
