@@ -8,10 +8,10 @@ did besides is the work of others.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from time import monotonic, sleep
 
 from tests.bench.figures import Figure, Sample
 from tests.bench.loads import LoadError
@@ -103,21 +103,21 @@ def _take(turn: _Turn, effort: Effort) -> str | None:
     """Take a run, or say why it failed."""
     if not effort.quick:
         _wait_until_quiet()
-    before, begun = _others(), time.monotonic()
+    before, begun = _others(), monotonic()
     try:
         sample = turn.run()
     except FAILURES as error:
         return str(error)
-    others = (_others() - before) / (time.monotonic() - begun)
+    others = (_others() - before) / (monotonic() - begun)
     turn.taken.append((max(0.0, others), sample))
     return None
 
 
 def _wait_until_quiet() -> None:
-    end = time.monotonic() + QUIET_PATIENCE
-    while time.monotonic() < end:
+    end = monotonic() + QUIET_PATIENCE
+    while monotonic() < end:
         before = machine_cpu()  # ours counts too: servers that still clean up
-        time.sleep(WINDOW)
+        sleep(WINDOW)
         if (machine_cpu() - before) / WINDOW < DISTURBED:
             return
 

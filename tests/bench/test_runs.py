@@ -1,0 +1,104 @@
+"""Rows are run by turns, disturbed runs again, and what cannot be measured is named."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import pytest
+
+from tests.bench import runs
+from tests.bench.figures import Measure, Sample
+from tests.bench.loads import LoadError
+from tests.bench.servers import SERVERS
+from tests.bench.works import FULL, Effort, Row, Run, Work
+
+TIME = Measure("time", "ms")
+THREE = dataclasses.replace(FULL, runs=3)
+
+
+class Bench:
+    """Rows that say when it was their turn; ``others`` are the cores that others use in run after run."""
+
+    def __init__(self) -> None:
+        self.turns: list[str] = []
+        self.left: list[str] = []
+        self.others: list[float] = []
+
+    def row(self, name: str, answer: Callable[[int], float] = float, absent: str | None = None) -> Row:
+        @contextmanager
+        def ready(effort: Effort) -> Iterator[Run]:
+            def run() -> Sample:
+                self.turns.append(name)
+                return {TIME: answer(self.turns.count(name))}
+
+            yield run
+            self.left.append(name)
+
+        server = dataclasses.replace(SERVERS["smtp-sink"], missing=lambda: absent, version=lambda: "1.0")
+        return Row(name, server, ready)
+
+    def measure(self, *rows: Row, wanted: Sequence[str] = ("A", "B", "C")) -> runs.Result:
+        work = Work("a-work", "what it is", lambda effort: rows)
+        return runs.measure(work, THREE, lambda row: row.name in wanted, lambda line: None)
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
+    made = Bench()
+    used = [0.0]
+
+    def others() -> float:
+        """Asked before and after each run."""
+        used[0] += made.others.pop(0) if made.others else 0.0
+        return used[0]
+
+    # A clock on which each run takes a second.
+    ticks = iter(range(1000))
+    monkeypatch.setattr(runs, "_others", others)
+    monkeypatch.setattr(runs, "_wait_until_quiet", lambda: None)
+    monkeypatch.setattr(runs, "monotonic", lambda: next(ticks))
+    return made
+
+
+def test_rows_take_turns(bench: Bench) -> None:
+    result = bench.measure(bench.row("A"), bench.row("B"))
+    assert bench.turns == ["A", "B", "A", "B", "A", "B"]
+    assert [(figure.row, figure.samples) for figure in result.figures] == [("A", (1, 2, 3)), ("B", (1, 2, 3))]
+
+
+def test_a_disturbed_run_is_taken_again(bench: Bench) -> None:
+    bench.others = [0, 0, 0, 0.5]
+    (figure,) = bench.measure(bench.row("A")).figures
+    assert figure.samples == (1, 3, 4)
+    assert figure.others == (0, 0, 0)
+
+
+def test_where_nothing_is_quiet_the_least_disturbed_runs_count(bench: Bench) -> None:
+    bench.others = [0, 0.9, 0, 0.2, 0, 0.9, 0, 0.3, 0, 0.9, 0, 0.4]
+    (figure,) = bench.measure(bench.row("A")).figures
+    assert figure.samples == (2, 4, 6)
+
+
+def test_a_row_that_fails_gives_no_figure_and_the_others_go_on(bench: Bench) -> None:
+    def failing(turn: int) -> float:
+        if turn == 2:
+            raise LoadError("expected 250, got 451")
+        return 0
+
+    result = bench.measure(bench.row("A", failing), bench.row("B"))
+    assert result.failed == {"A": "expected 250, got 451"}
+    assert [figure.row for figure in result.figures] == ["B"]
+    assert sorted(bench.left) == ["A", "B"]
+
+
+def test_a_server_that_is_absent_is_named(bench: Bench) -> None:
+    result = bench.measure(bench.row("A", absent="not installed"), bench.row("B"))
+    assert result.absent == {"A": "not installed"}
+    assert "A" not in bench.turns
+
+
+def test_only_what_is_wanted_runs(bench: Bench) -> None:
+    bench.measure(bench.row("A"), bench.row("B"), wanted=["B"])
+    assert set(bench.turns) == {"B"}
