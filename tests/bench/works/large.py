@@ -41,7 +41,7 @@ STANDSTILL = Measure("longest standstill of the loop", "ms")
 LONGEST = Measure("newcomer served, longest", "ms")
 
 ALONE, TEN = 1, 10
-OCTETS, QUICK_OCTETS = 25 * 2**20, 5 * 2**20
+OCTETS, QUICK_OCTETS = 25 * 2**20, 8 * 2**20
 NEWCOMERS_EVERY = 0.02
 SAMPLES_EVERY = 0.02
 QUICK_SERVERS = ("gatepost", "smtp-sink", "haraka")
