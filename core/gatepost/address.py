@@ -91,6 +91,8 @@ class Address:
     local: str
     domain: str
     u_label: bool = field(default=False, compare=False, repr=False)
+    text: str = field(default="", compare=False, repr=False)
+    """What ``str()`` gives, where whoever made this knew it already; "": it is still to be found."""
 
     @classmethod
     def parse(cls, text: str) -> Address:
@@ -123,6 +125,8 @@ class Address:
         return self.u_label or not self.local.isascii()
 
     def __str__(self) -> str:
+        if self.text:
+            return self.text
         local = self.local
         if local and _DOT_STRING.fullmatch(local) is None:
             local = '"' + _MUST_BE_ESCAPED.sub(r"\\\1", local) + '"'
@@ -144,7 +148,8 @@ def parse_path(argument: str, *, forward: bool) -> tuple[Address, str]:
     if found is not None:
         local, domain, parameters = found.groups("")
         if len(local) <= LOCAL_PART_LIMIT and len(domain) <= DOMAIN_LIMIT:
-            return Address(local, domain.lower()), parameters.strip(" ")
+            domain = domain.lower()
+            return Address(local, domain, False, f"{local}@{domain}"), parameters.strip(" ")
     return _parse_unusual_path(argument, forward=forward)
 
 
@@ -154,8 +159,10 @@ def parse_parameters(text: str) -> dict[str, str | None]:
     Keywords come back in upper case, values as they were sent, None where there is no value. xtext (RFC 3461 §4) is not
     decoded. Raises ``AddressError`` for bad syntax and for a keyword that stands twice.
     """
-    _refuse_control_characters(text)
     parameters: dict[str, str | None] = {}
+    if not text:
+        return parameters
+    _refuse_control_characters(text)
     for word in filter(None, text.split(" ")):
         found = _ESMTP_PARAM.fullmatch(word)
         if found is None:

@@ -104,7 +104,7 @@ def ledger_of(ruling: Ruling, session: Session, envelope: Envelope | None) -> Le
 
 
 def rule_score(
-    ruling: Ruling, score: Score | None, session: Session, envelope: Envelope, recipients: Sequence[Address]
+    ruling: Ruling, score: Score, session: Session, envelope: Envelope, recipients: Sequence[Address]
 ) -> None:
     """Rule the sum of points, after the plugins: at rcpt for one recipient, at the end of the message for all.
 
@@ -113,7 +113,7 @@ def rule_score(
     scored.
     """
     scored = [recipient for recipient in recipients if not envelope.exempt(recipient)]
-    if score is None or ruling.refuses or session.exempt or not scored:
+    if ruling.refuses or session.exempt or not scored:
         return
     by_recipient = envelope.recipient_points or {}
     fewest = min((by_recipient.get(recipient, {}) for recipient in scored), key=lambda held: sum(held.values()))

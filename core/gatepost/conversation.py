@@ -85,8 +85,11 @@ class Conversation:
 
     async def greet(self) -> Reply:
         """The banner."""
-        ruling = await self._proceedings.ask("greeting", self.session)
-        return decisions.greeting(ruling.decision.text if ruling.decision else f"{self.site.hostname} ESMTP")
+        text = f"{self.site.hostname} ESMTP"
+        if self.gate.chains["greeting"]:
+            ruling = await self._proceedings.ask("greeting", self.session)
+            text = ruling.decision.text if ruling.decision else text
+        return decisions.greeting(text)
 
     def replied(self) -> None:
         """The last reply is written: tell ``ruled`` what led to it."""
@@ -144,10 +147,8 @@ class Conversation:
         if handler is None:
             return await self._unknown(line)
         self._unknown_in_row = 0
-        self._waits = phase = _MUST_WAIT.get(verb)
-        if phase is not None:
-            early = self.session.early_talk
-            self.session.early_talk = early | {phase} if behind else early - {phase}
+        if (phase := _MUST_WAIT.get(verb)) is not None:
+            self._note_early_talk(phase, behind)
         try:
             argument = rest.decode().strip()
         except UnicodeDecodeError:
@@ -155,6 +156,15 @@ class Conversation:
         reply = await handler(self, argument)
         self._waits = None
         return reply
+
+    def _note_early_talk(self, phase: str, behind: bool) -> None:
+        """A command has come after which the client must wait; ``behind``: it has not."""
+        self._waits = phase
+        early = self.session.early_talk
+        if behind:
+            self.session.early_talk = early | {phase}
+        elif phase in early:
+            self.session.early_talk = early - {phase}
 
     def talks_early(self) -> None:
         """More octets have come while the answer to a command is being found."""
@@ -168,7 +178,7 @@ class Conversation:
 
     def _check_line(self, verb: bytes, line: bytes) -> Reply | None:
         """What is wrong with a line before anybody looks at what it says."""
-        if verb in _HTTP or verb.startswith(_HTTP_FIELDS):
+        if verb not in _HANDLERS and (verb in _HTTP or verb.startswith(_HTTP_FIELDS)):
             return decisions.NOT_SMTP
         if verb in _NOISE:
             self._noise += 1
@@ -250,7 +260,8 @@ class Conversation:
         if (reply := self._check_parameters(envelope)) is not None:
             return reply
         session = self.session
-        session.delayed = tuple(ruling for ruling in session.delayed if ruling.phase != "mail")
+        if session.delayed:
+            session.delayed = tuple(ruling for ruling in session.delayed if ruling.phase != "mail")
         ruling = await self._proceedings.ask("mail", session, envelope, sender, envelope.parameters, envelope=envelope)
         if ruling.refuses and (reply := self._proceedings.speak_or_delay(ruling, sender=str(sender))) is not None:
             return reply
@@ -309,7 +320,7 @@ class Conversation:
         )
         if not ruling.refuses and not ruling.vouched:
             ruling.decide(decisions.NOT_VOUCHED, "gatepost")
-        if not pardoned:
+        if self.gate.score is not None and not pardoned:
             rule_score(ruling, self.gate.score, session, envelope, (recipient,))
         if ruling.refuses:
             return self._proceedings.speak(ruling, recipient)
@@ -456,7 +467,7 @@ class Conversation:
         session = self.session
         forget_forged_results(message, self.site.hostname)
         ruling = await self._proceedings.ask("message", session, envelope, message, envelope=envelope)
-        if not all(recipient.is_postmaster for recipient in envelope.recipients):
+        if self.gate.score is not None:
             scored = [recipient for recipient in envelope.recipients if not recipient.is_postmaster]
             rule_score(ruling, self.gate.score, session, envelope, scored)
         if ruling.refuses:

@@ -22,6 +22,7 @@ LINE_LIMIT = 512
 TEXT_LIMIT = 4000
 """Characters of a decision's text; what is longer is cut, so that a plugin cannot flood a client."""
 
+_SURELY_ONE_LINE = LINE_LIMIT - len("250-5.999.999 \r\n")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f]+")
 _NOT_ASCII = re.compile(r"[^\x20-\x7e]")
 _STATUS = re.compile(r"[245]\.\d{1,3}\.\d{1,3}", re.ASCII)
@@ -138,6 +139,9 @@ class Reply:
 
     def __post_init__(self) -> None:
         prefix = f"{self.status} " if self.status else ""
+        if isinstance(self.text, str) and len(self.text) < _SURELY_ONE_LINE:
+            object.__setattr__(self, "wire", f"{self.code} {prefix}{printable(self.text)}\r\n".encode("ascii"))
+            return
         lines = self.lines(LINE_LIMIT - len("250-\r\n") - len(prefix))
         separators = ["-"] * (len(lines) - 1) + [" "]
         text = "".join(f"{self.code}{mark}{prefix}{line}\r\n" for mark, line in zip(separators, lines, strict=True))

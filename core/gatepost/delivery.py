@@ -63,8 +63,8 @@ def settle(ruling: Ruling, envelope: Envelope) -> None:
     refused = {recipient: said for recipient, said in answers.items() if said[1].refuses}
     pending = envelope.pending
     if not refused and not pending and answers:
-        texts = dict.fromkeys(decision.text for _, decision in answers.values() if decision.text)
-        ruling.decide(Decision(Action.ACCEPT, "; ".join(texts)), _first_plugin(answers))
+        decisions = dict.fromkeys([decision for _, decision in answers.values()])
+        ruling.decide(_together(tuple(decisions)), _first_plugin(answers))
         return
     later = {recipient: said for recipient, said in refused.items() if not said[1].permanent}
     if not later and (pending or not answers):
@@ -74,6 +74,14 @@ def settle(ruling: Ruling, envelope: Envelope) -> None:
     plugin, decision = next(iter(chosen.values()))
     alone = len(refused) == len(envelope.recipients) and len({str(said[1]) for said in refused.values()}) == 1
     ruling.decide(decision if alone else _mixed(decision, chosen), plugin)
+
+
+def _together(accepted: tuple[Decision, ...]) -> Decision:
+    """One acceptance of several, with the text of each."""
+    if len(accepted) == 1:
+        return accepted[0]
+    texts = dict.fromkeys(decision.text for decision in accepted if decision.text)
+    return Decision(Action.ACCEPT, "; ".join(texts))
 
 
 def _first_plugin(answers: Delivered) -> str:

@@ -40,9 +40,10 @@ class Proceedings:
 
     def tell_rulings(self) -> None:
         """The reply is written: tell ``ruled`` what led to it."""
-        told, self._to_tell = self._to_tell, []
-        for ruling in told:
-            self._gate.tell("ruled", (self._session, ruling))
+        if self._to_tell:
+            told, self._to_tell = self._to_tell, []
+            for ruling in told:
+                self._gate.tell("ruled", (self._session, ruling))
 
     async def ask(
         self, phase: str, *arguments: Any, envelope: Envelope | None = None, recipient: Address | None = None
@@ -62,8 +63,9 @@ class Proceedings:
     def keep(self, ruling: Ruling, envelope: Envelope | None = None) -> None:
         """Keep a ruling for the record of what it leads to."""
         holder: Session | Envelope = self._session if envelope is None else envelope
-        holder.rulings = (*holder.rulings[1 - KEPT :], ruling)
-        if ruling.remarkable:
+        kept = holder.rulings
+        holder.rulings = (*kept, ruling) if len(kept) < KEPT else (*kept[1 - KEPT :], ruling)
+        if self._gate.chains["ruled"] and ruling.remarkable:
             self._to_tell.append(ruling)
 
     def speak_or_delay(self, ruling: Ruling, sender: str | None = None) -> Reply | None:
@@ -80,6 +82,8 @@ class Proceedings:
 
     def speak_due(self, phase: str, recipient: Address | None = None, sender: str | None = None) -> Reply | None:
         """Speak the delayed refusal that is due at ``phase``: the first permanent one, else the first temporary one."""
+        if not self._session.delayed:
+            return None
         if self._session.may_relay:
             self._session.delayed = ()
         due = [ruling for ruling in self._session.delayed if SPOKEN[ruling.spoken_at] <= SPOKEN[phase]]
@@ -114,7 +118,7 @@ class Proceedings:
         """Record a refusal: of ``recipient`` alone, or of ``sender``, who have no place in the envelope."""
         if ruling not in self._to_tell:
             self._to_tell.append(ruling)
-        record = self._record("refused", ruling.id, ruling.phase, ruling.plugin, reply, (ruling,), recipient)
+        record = self._record("refused", ruling.id, ruling.phase, ruling.plugin, reply, ruling, recipient)
         if sender is not None:
             record.sender = sender
         record.seconds = ruling.seconds
@@ -135,7 +139,7 @@ class Proceedings:
 
     def accepted(self, ruling: Ruling, reply: Reply, identifier: str, size: int) -> None:
         """Record that a message of ``size`` octets is in durable hands."""
-        record = self._record("accepted", identifier, "queue", ruling.plugin, reply, (ruling,))
+        record = self._record("accepted", identifier, "queue", ruling.plugin, reply, ruling)
         record.size, record.seconds = size, ruling.seconds
         self._write(record)
 
@@ -154,13 +158,14 @@ class Proceedings:
         phase: str,
         plugin: str,
         reply: Reply | None,
-        led_to: tuple[Ruling, ...] = (),
+        led_to: Ruling | None = None,
         only: Address | None = None,
     ) -> Record:
         session, envelope = self._session, self._session.envelope
         recipients = (only,) if only is not None else envelope.recipients if envelope else ()
-        kept = (*session.rulings, *(envelope.rulings if envelope else ()))
-        told = {id(ruling.trace) for ruling in led_to}  # a delayed one is told once, as it was spoken
+        rulings = session.rulings + envelope.rulings if envelope else session.rulings
+        if led_to is not None:  # last; and a delayed one is told once, as it was spoken
+            rulings = (*[ruling for ruling in rulings if ruling.trace is not led_to.trace], led_to)
         return Record(
             id=identifier,
             at=self._site.clock.now(),
@@ -169,11 +174,11 @@ class Proceedings:
             client=session.client,
             helo=session.helo,
             sender=str(envelope.sender) if envelope else None,
-            recipients=tuple(map(str, recipients)),
+            recipients=tuple([str(recipient) for recipient in recipients]),
             phase=phase,
             plugin=plugin,
             reply=reply_text(reply) if reply else "",
-            rulings=(*(ruling for ruling in kept if id(ruling.trace) not in told), *led_to),
+            rulings=rulings,
             seconds=self._site.clock.monotonic() - session.started,
             trusted=session.trusted or (envelope.trusted if envelope else ""),
         )

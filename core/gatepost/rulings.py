@@ -16,6 +16,7 @@ from gatepost.address import Address
 from gatepost.decisions import Action, Decision, Reply
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
 _RANDOM_BITS = 9
 _EPOCH = 1_577_836_800_000  # 2020-01-01 in milliseconds: 41 bits last until 2089
 _last = 0
@@ -27,7 +28,13 @@ def new_id() -> str:
     global _last
     number = ((time.time_ns() // 1_000_000 - _EPOCH) << _RANDOM_BITS) | _salt
     _last = number = number if number > _last else _last + 1
-    return "".join([_ALPHABET[number >> shift & 31] for shift in range(45, -1, -5)])
+    return (
+        _PAIRS[number >> 40]
+        + _PAIRS[number >> 30 & 1023]
+        + _PAIRS[number >> 20 & 1023]
+        + _PAIRS[number >> 10 & 1023]
+        + _PAIRS[number & 1023]
+    )
 
 
 @dataclass(slots=True)
@@ -200,4 +207,6 @@ class Record:
 
 def reply_text(reply: Reply) -> str:
     """A reply as one line, for the log and the journal."""
+    if reply.wire.count(b"\n") == 1:
+        return reply.wire[:-2].decode("ascii")
     return " ".join(part for part in (str(reply.code), reply.status or "", " ".join(reply.lines())) if part)

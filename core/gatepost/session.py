@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-import ipaddress
 from collections.abc import Coroutine, Generator
 from contextvars import ContextVar
 from types import EllipsisType, MappingProxyType
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from gatepost.address import Address
 from gatepost.errors import PluginError
+from gatepost.ip import IPAddress, ip_of
 from gatepost.rulings import Ruling, new_id
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from gatepost.site import Site
 
 T = TypeVar("T")
-IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
 Ledger = dict[tuple[str, str], float]
 """Points by (plugin, reason): the same reason of the same plugin counts once."""
 
@@ -189,7 +190,7 @@ class Session:
     def ip(self) -> IPAddress:
         """The client's address as an object of ``ipaddress``."""
         if self._ip is None:
-            self._ip = ipaddress.ip_address(self.client)
+            self._ip = ip_of(self.client)
         return self._ip
 
     def notes(self, plugin: object) -> dict[str, Any]:
@@ -307,7 +308,9 @@ class Envelope:
     @property
     def pending(self) -> tuple[Address, ...]:
         """In the queue phase: the recipients that nobody has answered for yet."""
-        return tuple(recipient for recipient in self.recipients if recipient not in self.answers)
+        if not self.answers:
+            return self.recipients
+        return tuple([recipient for recipient in self.recipients if recipient not in self.answers])
 
     def notes(self, plugin: object) -> dict[str, Any]:
         """``plugin``'s own dict in this transaction: ``envelope.notes(self)``."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import email.utils
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from gatepost.message import Message
@@ -29,12 +30,17 @@ def received(session: Session, envelope: Envelope, site: Site) -> str:
     protocol = ("UTF8SMTP" if envelope.smtputf8 else "ESMTP") if session.esmtp else "SMTP"
     only = f"\r\n\tfor <{envelope.recipients[0]}>" if len(envelope.recipients) == 1 else ""
     name = _UNSAFE.sub("?", session.known_name)
-    at = datetime.datetime.fromtimestamp(int(site.clock.now()), datetime.UTC)
     return (
         f"from {helo} ({name} [{client}])\r\n"
         f"\tby {site.hostname} (gatepost) with {protocol} id {envelope.id}{only};\r\n"
-        f"\t{email.utils.format_datetime(at)}"
+        f"\t{_date(int(site.clock.now()))}"
     )
+
+
+@lru_cache(maxsize=1)
+def _date(second: int) -> str:
+    """A second since the epoch as RFC 5322 §3.3 writes it. Many messages come in the same one."""
+    return email.utils.format_datetime(datetime.datetime.fromtimestamp(second, datetime.UTC))
 
 
 def forget_forged_results(message: Message, hostname: str) -> None:

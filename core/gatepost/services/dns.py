@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Protocol, Self, TypeVar
 
 from gatepost.errors import DNSError, DNSTemporaryError
+from gatepost.ip import IPAddress, ip_of, reverse_pointer
 from gatepost.services.clock import Clock
 from gatepost.services.dns_message import Answer, Question, is_truncated, read
 
@@ -64,7 +65,7 @@ class Resolver(Protocol):
 
     async def reverse(self, address: str) -> tuple[str, ...]:
         """Return the names that the PTR records of an IPv4 or IPv6 ``address`` give. Raises as ``query`` does."""
-        return await self.query(_address(address).reverse_pointer, "PTR")
+        return await self.query(reverse_pointer(_address(address)), "PTR")
 
     async def verified_name(self, address: str) -> str | None:
         """Return the first name of ``address`` whose own A or AAAA records hold it; None when there is none.
@@ -94,7 +95,7 @@ def reversed_address(address: str) -> str:
     An IPv4 address inside IPv6 (``::ffff:127.0.0.2``) stays IPv6, as the test entries of lists are (RFC 5782 §2.1,
     §2.4, §5). Raises DNSError when ``address`` is none.
     """
-    return _parse(address).reverse_pointer.rsplit(".", 2)[0]
+    return reverse_pointer(_parse(address)).rsplit(".", 2)[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,14 +298,14 @@ def system_servers() -> tuple[Server, ...]:
     )
 
 
-def _parse(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+def _parse(address: str) -> IPAddress:
     try:
-        return ipaddress.ip_address(address.partition("%")[0])
+        return ip_of(address.partition("%")[0])
     except ValueError as error:
         raise DNSError(f"{address!r} is not an IP address") from error
 
 
-def _address(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+def _address(address: str) -> IPAddress:
     """Return the address to look up; a client that came over a socket for both families is an IPv4 client."""
     parsed = _parse(address)
     return getattr(parsed, "ipv4_mapped", None) or parsed

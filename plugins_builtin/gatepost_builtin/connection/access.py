@@ -224,6 +224,7 @@ class Access:
         self.clock = clock
         self.log = log
         self._own = _by_phase(options)
+        self._own_phases = {phase for (_, phase), entries in self._own.items() if entries}
         self._files = options.files
         self._suffixes = PublicSuffixList()
         self._reported: set[Entry] = set()
@@ -261,6 +262,8 @@ class Access:
         recipient: Address | None = None,
     ) -> Answer:
         """Let the first entry that matches rule the phase: trust, or refuse."""
+        if phase not in self._own_phases and not self._files:
+            return None
         for kind in ("allow", "deny"):
             for entry in chain.from_iterable(lists[kind, phase] for lists in self._lists()):
                 if entry.fits(session, envelope, recipient) and await self._holds(entry, kind, session):

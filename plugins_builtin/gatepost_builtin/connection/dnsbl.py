@@ -275,7 +275,10 @@ class Dnsbl:
 
     async def _look_up(self, client: str, family: int) -> list[Finding]:
         """What all lists say of `client`, asked at once."""
-        found = await asyncio.gather(*(self._ask_about(client, family, each) for each in self._lists))
+        if len(self._lists) == 1:
+            found = [await self._ask_about(client, family, self._lists[0])]
+        else:
+            found = await asyncio.gather(*(self._ask_about(client, family, each) for each in self._lists))
         return [finding for finding in found if finding is not None]
 
     async def _ask_about(self, client: str, family: int, asked: DNSList) -> Finding | None:
