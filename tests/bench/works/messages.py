@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -16,6 +17,7 @@ CPU = Measure("CPU", "µs a message")
 RATE = Measure("rate", "messages a second")
 
 QUICK_SERVERS = ("gatepost-bare", "gatepost", "smtp-sink", "aiosmtpd", "haraka")
+QUICK_TRIPLES = 400
 ALL_SERVERS = tuple(SERVERS)
 
 
@@ -35,9 +37,10 @@ def ready(server: Server, each: int, effort: Effort) -> Iterator[Run]:
 
 @contextmanager
 def warm(server: Server, effort: Effort) -> Iterator[Traffic]:
-    """Run the server; it knows its clients, if it remembers any."""
+    """Run the server; it knows its clients, if it remembers any. In a quick run there are few of them."""
+    clients = QUICK_TRIPLES if effort.quick else effort.triples
     with server.running() as running:
-        traffic = Traffic(running, effort)
+        traffic = Traffic(running, dataclasses.replace(effort, triples=clients))
         if server.name in REMEMBERING:
             traffic.introduce()
         yield traffic
