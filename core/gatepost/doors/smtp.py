@@ -182,8 +182,9 @@ class SMTP(aiosmtpd.smtp.SMTP):
         while (line := self._cut_line()) is None:
             if self._ends():
                 return self._last_words
-            if self._replies or self._full:
-                await self._flush()
+            self._send()
+            if self._full:
+                await self._room()
             elif self._at_eof:
                 return self._last_words
             else:
@@ -255,11 +256,20 @@ class SMTP(aiosmtpd.smtp.SMTP):
         return self._wait()
 
     async def _flush(self) -> None:
-        """Send the replies of the batch in one write, and wait until the client reads them."""
+        """Send the replies of the batch, and wait until the client reads them."""
+        self._send()
+        if self._full:
+            await self._room()
+
+    def _send(self) -> None:
+        """Send the replies of the batch in one write."""
         replies, self._replies = self._replies, b""
         if replies and not self._gone:
             self._channel.write(replies)
-        self.conversation.replied()
+            self.conversation.replied()
+
+    async def _room(self) -> None:
+        """Wait until the client reads its replies, or it is time for the last words."""
         while self._full and not self._ends():
             await self._wait()
         self._waiting_since = None
