@@ -53,7 +53,7 @@ def rows(effort: Effort) -> Sequence[Row]:
     alone = [Row(server.name, server, partial(ready, server, ALONE)) for server in servers]
     ten = [Row(f"{server.name}, ten at once", server, partial(ready, server, TEN)) for server in servers]
     gatepost = SERVERS["gatepost"]
-    return [*alone, *ten, Row("gatepost, watched", gatepost, partial(watched, _seeing_standstills(gatepost)))]
+    return [*alone, *ten, Row("gatepost, watched", gatepost, partial(watched, seeing_standstills(gatepost)))]
 
 
 @contextmanager
@@ -149,7 +149,7 @@ def _longest_standstill(running: Running) -> float:
     return float(text.split()[-1])
 
 
-def _seeing_standstills(server: Server) -> Server:
+def seeing_standstills(server: Server) -> Server:
     """The same with one plugin more."""
 
     def lay_out(place: Place) -> Command:
