@@ -31,6 +31,7 @@ WIDTH = 120
 @click.option("--server", "servers", multiple=True, metavar="NAME", help="This server only; may be repeated.")
 @click.option("--runs", "count", type=click.IntRange(1), help="Runs of each row, instead of 5.")
 @click.option("--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Write all figures there.")
+@click.option("--read", "kept", type=click.Path(exists=True, path_type=Path), help="Measure nothing; show this file.")
 @click.option("--pictures", type=click.Path(file_okay=False, path_type=Path), help="Draw pictures into this folder.")
 @click.option("--strict", is_flag=True, help="Exit with status 1 when a target is missed.")
 @click.option("--list", "listing", is_flag=True, help="Name the works and their servers, and measure nothing.")
@@ -40,6 +41,7 @@ def main(
     servers: tuple[str, ...],
     count: int | None,
     file: Path | None,
+    kept: Path | None,
     pictures: Path | None,
     strict: bool,
     listing: bool,
@@ -52,10 +54,10 @@ def main(
         _list(names, effort)
         return
     _check_servers(servers, names, effort)
-    figures, failed = _measure(names, effort, servers)
-    report.show(figures, Console(width=None if sys.stdout.isatty() else WIDTH))
+    figures, failed = (Figures.load(kept), False) if kept else _measure(names, effort, servers)
     if file:
         figures.save(file)
+    report.show(figures, Console(width=None if sys.stdout.isatty() else WIDTH))
     if pictures:
         _draw(figures, pictures)
     missed = any(verdict.met is False for verdict in targets.verdicts(figures))
@@ -112,9 +114,9 @@ def _machine() -> Machine:
 
 
 def _draw(figures: Figures, folder: Path) -> None:
-    from tests.bench import pictures  # matplotlib is slow to import, and need not be installed for measuring
+    from tests.bench.pictures import draw  # matplotlib is slow to import, and need not be installed for measuring
 
-    pictures.draw(figures, folder)
+    draw(figures, folder)
 
 
 if __name__ == "__main__":
