@@ -130,7 +130,8 @@ def held(figures: Figures) -> Picture | None:
         f"A client that waits for its greeting takes {kib:.1f} KiB when {most:,} wait; in Haraka it takes "
         f"{max(lines['haraka'].items())[1]:.1f}"
     )
-    return _lines(title, "KiB of memory for each client, by how many wait", lines)
+    names = {**NAMES, "postfix": "Postfix postscreen"}
+    return _lines(title, "KiB of memory for one client more, by how many wait", names, lines)
 
 
 def latency(figures: Figures) -> Picture | None:
@@ -237,7 +238,7 @@ def _spans(title: str, says: str, begins: Medians, ends: Medians) -> Picture:
     return picture
 
 
-def _lines(title: str, says: str, lines: Mapping[str, Mapping[int, float]]) -> Picture:
+def _lines(title: str, says: str, names: Mapping[str, str], lines: Mapping[str, Mapping[int, float]]) -> Picture:
     """A line for each server, named at its end."""
     picture, top = _paper(title, 2.6)
     axes = _axes(picture, 0.6, top, WIDTH - 3.2, 2.4)
@@ -245,7 +246,7 @@ def _lines(title: str, says: str, lines: Mapping[str, Mapping[int, float]]) -> P
     for name, line in lines.items():
         sizes = sorted(line)
         axes.plot(sizes, [line[size] for size in sizes], color=_colour(name), linewidth=2.5, marker="o", markersize=5)
-        _word(axes, (sizes[-1], line[sizes[-1]]), f"{NAMES[name]}, {line[sizes[-1]]:.1f}", name, away=10)
+        _word(axes, (sizes[-1], line[sizes[-1]]), f"{names[name]}, {line[sizes[-1]]:.1f}", name, away=10)
     axes.set_xticks(sorted({size for line in lines.values() for size in line}))
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.set_xlim(left=0)

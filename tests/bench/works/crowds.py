@@ -87,20 +87,23 @@ class Newcomers:
 def grown(crowd: Crowd, tree: Tree, stages: Sequence[int], effort: Effort) -> Sample:
     """Let the crowd grow in stages, and give the figures of each.
 
-    Memory is PSS over that of the server when nobody is connected. CPU is what it takes to bring up those who come in
-    the stage. What it takes to hold them, while nothing happens, is seen in the last stage.
+    What each client takes, CPU and memory (PSS), is the mean of those who come in the stage. So only the first stage
+    profits from memory that the server has free already, since somebody was there before. What it takes to hold them
+    all, while nothing happens, is seen in the last stage.
     """
     sample: dict[Measure, float] = {}
     time.sleep(SETTLING)  # nobody is connected any more
-    empty, sockets, before = tree.memory().pss, tree.sockets(), 0
-    for count in stages:
-        cpu = tree.cpu()
-        crowd.grow(count)
-        _wait_until_accepted(tree, sockets + count)
-        sample[Measure("CPU", "µs each", count)] = (tree.cpu() - cpu) / (count - before) * 1e6
-        sample[Measure("memory", "KiB each", count)] = (tree.memory().pss - empty) / count
-        before = count
-    sample[Measure("holding", "CPU ms in 10 s", stages[-1])] = _rest(tree, 2 if effort.quick else 10) * 10_000
+    sockets, count, cpu, pss = tree.sockets(), 0, tree.cpu(), tree.memory().pss
+    for stage in stages:
+        crowd.grow(stage)
+        _wait_until_accepted(tree, sockets + stage)
+        come, cpu_before, pss_before = stage - count, cpu, pss
+        count, cpu, pss = stage, tree.cpu(), tree.memory().pss
+        sample[Measure("CPU", "µs each", stage)] = (cpu - cpu_before) / come * 1e6
+        sample[Measure("memory", "KiB each", stage)] = (pss - pss_before) / come
+        sample[Measure("memory in all", "MiB", stage)] = pss / 1024
+    sample[Measure("holding", "CPU ms in 10 s", count)] = _rest(tree, 2 if effort.quick else 10) * 10_000
+    crowd.grow(count)  # all are still there
     return sample
 
 

@@ -1,7 +1,8 @@
 """Clients that are held before the greeting: 1,000 to 15,000 strangers, each from an address of its own.
 
 gatepost has its whole default chain and holds them by earlytalker. As in the steady state it knows other clients
-already, whom it does not hold: its delay is made long only when those have been there. Peers hold everybody.
+already, whom it does not hold: its delay is made long only when those have been there. Peers hold everybody. What is
+"postfix" here is postscreen.
 
 The row "newcomers" is gatepost in runs of their own: a known client connects every 100 ms and sends a message, while
 strangers come and while they are held. Its time is from connecting to the reply to QUIT.
@@ -32,7 +33,7 @@ NEWCOMERS_EVERY = 0.1
 def rows(effort: Effort) -> Sequence[Row]:
     """gatepost, and the peers that can hold clients."""
     gatepost = SERVERS["gatepost"]
-    peers = [SERVERS[name] for name in ("aiosmtpd", "haraka")]
+    peers = [SERVERS[name] for name in ("aiosmtpd", "haraka", "postfix")]
     return [
         Row("gatepost", gatepost, partial(ready, partial(_gatepost_holding, gatepost))),
         *(Row(peer.name, peer, partial(ready, partial(peer.running, greeting_delay=DELAY))) for peer in peers),
