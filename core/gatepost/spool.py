@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import os
 import tempfile
+import time
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,6 +19,8 @@ from gatepost.errors import SpoolError
 
 BLOCK = 256 * 1024
 """Octets read and written at a time."""
+LOOK_EVERY = 0.1
+"""Seconds between two looks at how much the disk has left."""
 
 
 class Spool:
@@ -33,6 +36,8 @@ class Spool:
         self.budget = budget
         self.min_free = min_free
         self.in_memory = 0
+        self._free = 0
+        self._look_again = 0.0
 
     def has_room(self) -> bool:
         """False when a new message must be refused for now: the memory budget is spent or the disk nearly full."""
@@ -40,15 +45,24 @@ class Spool:
             return False
         if self.folder is None or not self.min_free:
             return True
-        try:
-            disk = os.statvfs(self.folder)
-        except OSError:
-            return False
-        return disk.f_bavail * disk.f_frsize >= self.min_free
+        now = time.monotonic()
+        if now >= self._look_again:
+            self._look_again = now + LOOK_EVERY
+            self._free = _free(self.folder)
+        return self._free >= self.min_free
 
     def content(self) -> Content:
         """An empty content, to be closed by whoever asked for it."""
         return Content(self)
+
+
+def _free(folder: Path) -> int:
+    """Octets that the disk under ``folder`` has left for us; fewer than none when nobody can say."""
+    try:
+        disk = os.statvfs(folder)
+    except OSError:
+        return -1
+    return disk.f_bavail * disk.f_frsize
 
 
 class Content:
