@@ -93,6 +93,69 @@ def test_any_cut_gives_the_same_verdict(octets: bytes, cuts: list[int]) -> None:
     assert verdicts == verdicts[:1] * 3
 
 
+def understood(octets: bytes) -> tuple[bytes, bytes, bool]:
+    """What RFC 5321 makes of ``octets``, one by one: the message, what follows it, and True if all ends are CRLF."""
+    left, _, behind = (b"\r\n" + octets).partition(b"\r\n.\r\n")
+    left, kept, canonical = left + b"\r\n", b"", True
+    while left:
+        if left.startswith(b"\r\n"):
+            kept, left = kept + b"\r\n", left[2:].removeprefix(b".")
+        elif left.startswith((b"\r", b"\n")):
+            kept, left, canonical = kept + b"\r\n", left[1:], False
+        else:
+            kept, left = kept + left[:1], left[1:]
+    content = kept[2:]
+    return b"\r\n" * content.startswith((b" ", b"\t")) + content, behind, canonical
+
+
+@pytest.mark.parametrize("reject", [False, True])
+@given(st.lists(st.one_of(WILD, st.sampled_from([b"\0", b"\t", b"\x0b\x0c\x1c\x85", b"\r\n\r\n"])), max_size=4), CUTS)
+def test_each_octet_is_understood_as_if_it_came_alone(reject: bool, pieces: list[bytes], cuts: list[int]) -> None:
+    intake, stream = intake_of(reject=reject), b"".join(pieces) + b"\r\n.\r\nQUIT\r\n"
+    content, behind, canonical = understood(stream)
+    assert feed(intake, stream, cuts) == behind
+    faults = {NUL_IN_MESSAGE} if b"\0" in content else set()
+    faults |= {BARE_LINE_END} if reject and not canonical else set()
+    if faults:
+        assert intake.reply in faults
+    else:
+        assert intake.reply is None
+        assert read(intake.message()) == content
+        assert intake.eight_bit is not content.isascii()
+        header, empty, _ = (b"\r\n" + content).partition(b"\r\n\r\n")
+        assert intake.header_size == (len(header) if empty else len(content))
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        b"\r\n",
+        b"\r",
+        b"\n",
+        b"\n\r",
+        b"\r\r\n",
+        b".",
+        b"\n.",
+        b"\r\n..",
+        b"\r\n.\r.",
+        b"\0",
+        b"\xff",
+        b"x" * 76 + b"\r\n",
+    ],
+)
+@pytest.mark.parametrize("reject", [False, True])
+def test_no_block_holds_up_the_loop(tmp_path: Path, piece: bytes, reject: bool) -> None:
+    """Others wait while a block is looked at: 20 ms are too long. The least of five counts: the machine is not ours."""
+    seconds = []
+    for _ in range(5):
+        intake = intake_of(Spool(tmp_path), reject=reject)
+        start = perf_counter()
+        intake.feed(b"\r\n" + piece * (BLOCK // len(piece)))
+        seconds.append(perf_counter() - start)
+        intake.discard()
+    assert min(seconds) < 0.02
+
+
 @given(WILD)
 def test_what_is_kept_has_canonical_line_ends_and_nothing_is_lost(octets: bytes) -> None:
     intake, stream = intake_of(), octets + b"\r\n.\r\n"
