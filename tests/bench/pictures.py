@@ -120,18 +120,15 @@ def large(figures: Figures) -> Picture | None:
 
 
 def held(figures: Figures) -> Picture | None:
-    """Memory of each client that waits for its greeting, by how many wait."""
-    lines = {row: _by_size(figures, "held", row, "memory") for row in NAMES}
-    lines = {row: line for row, line in lines.items() if line}
-    if "gatepost" not in lines or "haraka" not in lines:
+    """Memory of a server by how many clients wait for its greeting."""
+    each = _medians(figures, "held", "memory")
+    if not _comparable(each):
         return None
-    most, kib = max(lines["gatepost"].items())
-    title = (
-        f"A client that waits for its greeting takes {kib:.1f} KiB when {most:,} wait; in Haraka it takes "
-        f"{max(lines['haraka'].items())[1]:.1f}"
-    )
-    names = {**NAMES, "postfix": "Postfix postscreen"}
-    return _lines(title, "KiB of memory for one client more, by how many wait", names, lines)
+    lines = {row: _by_size(figures, "held", row, "memory in all") for row in each}
+    title = f"A client that waits for its greeting takes {each['gatepost']:.1f} KiB, in Haraka {each['haraka']:.1f} KiB"
+    names = {**NAMES, "gatepost": "gatepost", "postfix": "Postfix postscreen"}
+    labels = {row: f"{names[row]}: {kib:.1f} KiB each" for row, kib in each.items()}
+    return _lines(title, "MiB of memory in all, by how many clients wait", labels, lines)
 
 
 def latency(figures: Figures) -> Picture | None:
@@ -238,15 +235,15 @@ def _spans(title: str, says: str, begins: Medians, ends: Medians) -> Picture:
     return picture
 
 
-def _lines(title: str, says: str, names: Mapping[str, str], lines: Mapping[str, Mapping[int, float]]) -> Picture:
-    """A line for each server, named at its end."""
+def _lines(title: str, says: str, labels: Mapping[str, str], lines: Mapping[str, Mapping[int, float]]) -> Picture:
+    """A line for each server, with its label at the end."""
     picture, top = _paper(title, 2.6)
     axes = _axes(picture, 0.6, top, WIDTH - 3.2, 2.4)
     axes.set_title(says)
     for name, line in lines.items():
         sizes = sorted(line)
         axes.plot(sizes, [line[size] for size in sizes], color=_colour(name), linewidth=2.5, marker="o", markersize=5)
-        _word(axes, (sizes[-1], line[sizes[-1]]), f"{names[name]}, {line[sizes[-1]]:.1f}", name, away=10)
+        _word(axes, (sizes[-1], line[sizes[-1]]), labels[name], name, away=10)
     axes.set_xticks(sorted({size for line in lines.values() for size in line}))
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.set_xlim(left=0)

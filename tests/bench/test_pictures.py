@@ -22,7 +22,8 @@ def figures(*rows: str) -> Figures:
         for work, measure in (("messages-new", "CPU"), ("messages-reused", "CPU"), ("large", "CPU")):
             found.append(Figure(work, row, "1.0", Measure(measure, "µs"), (100.0 * size,)))
         found.append(Figure("large", f"{row}, ten at once", "1.0", Measure("memory rise", "MiB"), (7.0 * size,)))
-        found += [Figure("held", row, "1.0", Measure("memory", "KiB", at), (3.3 * size,)) for at in (1000, 5000)]
+        found.append(Figure("held", row, "1.0", Measure("memory", "KiB", 5000), (3.3 * size,)))
+        found += [Figure("held", row, "1.0", Measure("memory in all", "MiB", at), (at / 99,)) for at in (1000, 5000)]
         found += [Figure("latency", row, "1.0", Measure(name, "ms"), (1.5 * size,)) for name in ("p50", "p99")]
     return Figures("2026-01-05T10:00:00Z", Machine("a processor", 2, "Linux"), "CPython", False, 5, tuple(found))
 
@@ -40,7 +41,7 @@ def test_all_are_drawn_and_name_their_values(tmp_path: Path) -> None:
     assert "gatepost, default chain" in said
     assert "200 100 a connection each: µs of CPU" in said
     assert "2026-01-05, medians of 5 runs, server on one core of a processor" in said
-    assert "Haraka, 6.6" in words(tmp_path / "held.svg")
+    assert "Haraka: 6.6 KiB each" in words(tmp_path / "held.svg")
 
 
 def test_the_same_figures_give_the_same_files(tmp_path: Path) -> None:

@@ -87,23 +87,25 @@ class Newcomers:
 def grown(crowd: Crowd, tree: Tree, stages: Sequence[int], effort: Effort) -> Sample:
     """Let the crowd grow in stages, and give the figures of each.
 
-    What each client takes, CPU and memory (PSS), is the mean of those who come in the stage. So only the first stage
-    profits from memory that the server has free already, since somebody was there before. What it takes to hold them
-    all, while nothing happens, is seen in the last stage.
+    CPU is the mean of those who come in the stage. So is memory (PSS) in the first one. In the others it is the mean of
+    all who have come since the first: those fill what a server has free from earlier clients, and pay for what it sets
+    up once. What it takes to hold them all, while nothing happens, is seen in the last stage.
     """
     sample: dict[Measure, float] = {}
     time.sleep(SETTLING)  # nobody is connected any more
-    sockets, count, cpu, pss = tree.sockets(), 0, tree.cpu(), tree.memory().pss
+    sockets, base, before = tree.sockets(), (0, tree.memory().pss), (0, tree.cpu())
     for stage in stages:
         crowd.grow(stage)
         _wait_until_accepted(tree, sockets + stage)
-        come, cpu_before, pss_before = stage - count, cpu, pss
-        count, cpu, pss = stage, tree.cpu(), tree.memory().pss
-        sample[Measure("CPU", "µs each", stage)] = (cpu - cpu_before) / come * 1e6
-        sample[Measure("memory", "KiB each", stage)] = (pss - pss_before) / come
+        cpu, pss = tree.cpu(), tree.memory().pss
+        sample[Measure("CPU", "µs each", stage)] = (cpu - before[1]) / (stage - before[0]) * 1e6
+        sample[Measure("memory", "KiB each", stage)] = (pss - base[1]) / (stage - base[0])
         sample[Measure("memory in all", "MiB", stage)] = pss / 1024
-    sample[Measure("holding", "CPU ms in 10 s", count)] = _rest(tree, 2 if effort.quick else 10) * 10_000
-    crowd.grow(count)  # all are still there
+        before = (stage, cpu)
+        if stage == stages[0]:
+            base = (stage, pss)
+    sample[Measure("holding", "CPU ms in 10 s", stages[-1])] = _rest(tree, 2 if effort.quick else 10) * 10_000
+    crowd.grow(stages[-1])  # all are still there
     return sample
 
 

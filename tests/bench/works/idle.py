@@ -27,7 +27,7 @@ NAMES = ("gatepost-bare", "gatepost", "aiosmtpd", "haraka")
 
 def stages(effort: Effort) -> Sequence[int]:
     """How many are idle, one stage after the other on the same server."""
-    return (1500, 3000) if effort.quick else (5000, 10_000)
+    return (1000, 3000) if effort.quick else (2500, 10_000)
 
 
 @contextmanager
