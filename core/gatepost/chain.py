@@ -97,9 +97,11 @@ class Instance:
     circuit: Circuit = field(default_factory=Circuit)
     threads: Threads = field(init=False)
     """Where its ``blocking`` calls run."""
+    _granted: frozenset[str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.threads = Threads(f"gatepost-{self.name}")
+        self._granted = frozenset(GRANTS[grant] for grant in self.grants)
 
     @property
     def observed(self) -> bool:
@@ -108,7 +110,7 @@ class Instance:
 
     def may_grant(self, phase: str) -> bool:
         """True when its accept counts at rcpt, auth or queue."""
-        return any(GRANTS[grant] == phase for grant in self.grants)
+        return phase in self._granted
 
 
 class Kind(Enum):
@@ -167,13 +169,10 @@ def _kind(function: Callable[..., Any], opts: Any, where: str) -> Kind:
 
 
 def _picker(wanted: tuple[str, ...], given: tuple[str, ...]) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
-    """A function that picks the ``wanted`` ones from a tuple of the ``given`` arguments."""
-    if wanted == given:
-        return lambda arguments: arguments
+    """A function that picks the ``wanted`` ones from a tuple of the ``given`` arguments, at the speed of C."""
+    if wanted == given[: len(wanted)]:
+        return itemgetter(slice(len(wanted)))
     places = [given.index(name) for name in wanted]
     if len(places) == 1:
-        place = places[0]
-        return lambda arguments: (arguments[place],)
-    if not places:
-        return lambda arguments: ()
+        return itemgetter(slice(places[0], places[0] + 1))
     return itemgetter(*places)

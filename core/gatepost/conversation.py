@@ -10,7 +10,6 @@ RFC 5321 §3, §4.1 (commands), §4.1.4 (order), §4.5.3 (limits); RFC 1870 (SIZ
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Awaitable, Callable
 
@@ -43,7 +42,6 @@ class Conversation:
     """One dialogue. ``intake`` is there while a message is received: feed it, then call ``end_of_data``."""
 
     __slots__ = (
-        "_delivering",
         "_headers_ruling",
         "_helo_done",
         "_judged",
@@ -69,7 +67,6 @@ class Conversation:
         self._message: Message | None = None
         self._headers_ruling: Ruling | None = None
         self._receipt: Receipt | None = None
-        self._delivering: asyncio.Future[None] | None = None
         self._judged: Intake | None = None
         self._proceedings = Proceedings(gate, site, session)
         self._waits: str | None = None
@@ -133,9 +130,11 @@ class Conversation:
         if self._judged is not None:
             await self.settled()
         recorded = self._proceedings.recorded
-        reply = self._counted(await self._reply_to(line, behind))
-        if reply.code >= 400 and self._proceedings.recorded == recorded:
-            self._proceedings.refused_by_rule(reply, line)
+        reply = await self._reply_to(line, behind)
+        if reply.code >= 400:
+            reply = self._counted(reply)
+            if self._proceedings.recorded == recorded:
+                self._proceedings.refused_by_rule(reply, line)
         return reply
 
     async def _reply_to(self, line: bytes, behind: bool) -> Reply:
@@ -174,7 +173,7 @@ class Conversation:
     @property
     def delivering(self) -> bool:
         """True from the final dot until the message is settled: that is never broken off."""
-        return self._delivering is not None
+        return self in self.site.delivering
 
     def _check_line(self, verb: bytes, line: bytes) -> Reply | None:
         """What is wrong with a line before anybody looks at what it says."""
@@ -420,7 +419,7 @@ class Conversation:
         """
         intake, envelope = self.intake, self.session.envelope
         assert intake is not None and envelope is not None
-        self._delivering = self.site.hold()
+        self.site.delivering.add(self)
         try:
             await self.headers()
             self.intake = None
@@ -437,7 +436,6 @@ class Conversation:
         judged, self._judged = self._judged, None
         if judged is None:
             return
-        assert self._delivering is not None
         try:
             if self._receipt is not None:
                 envelope = self.session.envelope
@@ -447,8 +445,7 @@ class Conversation:
             await self._reset()
         finally:
             judged.discard()
-            self.site.release(self._delivering)
-            self._delivering = None
+            self.site.delivering.discard(self)
 
     async def _judge(self, envelope: Envelope, intake: Intake) -> Reply:
         """Accept or refuse what has been received."""

@@ -104,6 +104,7 @@ class Gate:
         Raises ``CancelledError`` when the client leaves meanwhile, and nothing else.
         """
         asking = _Asking(self, phase, arguments, session, envelope, recipient)
+        trace = asking.ruling.trace
         began = perf_counter()
         error: str | None
         try:
@@ -111,26 +112,30 @@ class Gate:
                 await asyncio.sleep(0)  # so that they see the session as it is now, whatever the others do to it
             start = perf_counter()
             for hook in self.chains[phase]:
+                if asking.decided:
+                    break
                 asking.asked += 1
-                if (hook.guarded or hook.instance.circuit.failures) and asking.skips(hook):
-                    if asking.decided:
-                        break
+                failures = hook.instance.circuit.failures
+                if (failures or hook.guarded) and asking.skips(hook):
                     continue
                 error = answer = None
                 try:
                     answer = hook.function(*hook.pick(arguments)) if hook.direct else asking.call(hook)
-                    if type(answer) is CoroutineType:
-                        answer = begin(answer)
-                    if answer is not None and type(answer) is not Decision and inspect.isawaitable(answer):
-                        asking.limit(hook)
-                        answer = await answer
-                        error = asking.lateness(hook)
+                    if answer is not None and type(answer) is not Decision:
+                        answer = begin(answer) if type(answer) is CoroutineType else answer
+                        if answer is not None and inspect.isawaitable(answer):
+                            asking.limit(hook)
+                            answer = await answer
+                            error = asking.lateness(hook)
                 except BaseException as caught:  # no plugin ends a session, nor the process
                     error = asking.failure(caught, hook)
                 now = perf_counter()
-                if asking.take(hook, answer, error, now - start):
-                    break
-                start = now
+                seconds, start = now - start, now
+                did = session.did or (envelope is not None and envelope.did)
+                if answer is None and error is None and hook.direct and not (failures or did or seconds > STALL):
+                    trace.append((hook.name, seconds))
+                else:
+                    asking.take(hook, answer, error, seconds)
         finally:
             asking.end(perf_counter() - began)
         return asking.ruling
@@ -180,7 +185,11 @@ class _Asking:
 
     def _look_ahead(self, hooks: tuple[Hook, ...]) -> dict[Hook, asyncio.Task[Any]]:
         """Start the look-ups of this phase that will be asked, as far as that is known now."""
-        return {hook: self._start(hook) for hook in hooks if hook.instance.circuit.closed and not self._trusted(hook)}
+        return {
+            hook: self._start(hook)
+            for hook in hooks
+            if hook.instance.circuit.closed and not (hook.guarded and self._exempt())
+        }
 
     def _start(self, hook: Hook) -> asyncio.Task[Any]:
         """Start a look-up that may run before its turn, so that waiting times overlap."""
@@ -188,15 +197,16 @@ class _Asking:
         task.add_done_callback(_look_at)
         return task
 
-    def _trusted(self, hook: Hook) -> bool:
-        if not hook.instance.skip_trusted:
-            return False
-        return self.session.exempt or (self.envelope is not None and self.envelope.exempt(self.recipient))
+    def _exempt(self) -> bool:
+        session, envelope = self.session, self.envelope
+        if session.trusted or session.may_relay:
+            return True
+        return envelope is not None and envelope.exempt(self.recipient)
 
     def skips(self, hook: Hook) -> bool:
         """True when ``hook`` is not asked: the client is trusted, or its circuit is open, which counts as an error."""
         instance = hook.instance
-        if self._trusted(hook):
+        if hook.guarded and self._exempt():
             self.ruling.trace.append(Said(hook.name, skipped="trusted", observed=instance.observed))
             return True
         if instance.circuit.closed or instance.circuit.allows(self.gate.clock.monotonic()):
@@ -275,29 +285,33 @@ class _Asking:
             return "CancelledError: raised by the plugin"
         return f"{type(error).__name__}: {error}"
 
-    def take(self, hook: Hook, answer: Any, error: str | None, seconds: float) -> bool:
-        """Take what ``hook`` said, or that it failed, into the ruling. True when that decides."""
+    def take(self, hook: Hook, answer: Any, error: str | None, seconds: float) -> None:
+        """Take what ``hook`` said, or that it failed, into the ruling."""
         ruling, instance = self.ruling, hook.instance
-        if seconds > STALL and self.waited_for is not hook and hook.kind in _ON_THE_LOOP:
-            self._event("stall", "warning", plugin=hook.name, seconds=round(seconds, 3))
+        if seconds > STALL:
+            self._tell_stall(hook, seconds)
         if error is None and answer is not None:
             error = fault_of(ruling.phase, instance, answer)
         if error is not None:
             self._take_error(hook, error, seconds)
-            return self.decided
+            return
         if instance.circuit.failures:
             self._take_recovery(instance)
         if hook.observed:
             self._take_observed(hook, answer, seconds)
-            return False
+            return
         did = self._did()
         if answer is None and not did:
             ruling.trace.append((hook.name, seconds))
-            return False
+            return
         ruling.trace.append(_said(hook, answer, seconds, did=did))
         if answer is not None and ruling.phase not in ALL_RUN:
             self.decided = compose(ruling, hook.name, answer, self.session, self.envelope)
-        return self.decided
+
+    def _tell_stall(self, hook: Hook, seconds: float) -> None:
+        """Name who kept everybody else waiting, unless it only waited itself."""
+        if self.waited_for is not hook and hook.kind in _ON_THE_LOOP:
+            self._event("stall", "warning", plugin=hook.name, seconds=round(seconds, 3))
 
     def _take_recovery(self, instance: Instance) -> None:
         """It has failed before, and now it answers."""
@@ -308,9 +322,7 @@ class _Asking:
     def _did(self) -> tuple[str, ...]:
         """What the plugin that was just asked has done besides answering."""
         session, envelope = self.session, self.envelope
-        did = session.did
-        if did:
-            session.did = ()
+        did, session.did = session.did, ()
         if envelope is not None and envelope.did:
             did, envelope.did = (*did, *envelope.did), ()
         return did

@@ -25,6 +25,7 @@ _ENCODED_WORDS = re.compile(r"(?:=\?[^?\s]{1,64}\?[bqBQ]\?[^?\s]{0,1000}\?=){1,1
 """Words of RFC 2047 §2, bounded: without a bound the library takes time that grows with the square of the length."""
 DECODED = 20
 """Runs of encoded words that are decoded in one field; what follows stays as it came."""
+_FOLD = re.compile(r"\r?\n[ \t]+")
 _FIELD_NAME = re.compile(r"[!-9;-~]+")
 
 
@@ -116,7 +117,7 @@ class Message:
         """
         if not _FIELD_NAME.fullmatch(name):
             raise ValueError(f"{name!r} is no name of a header field")
-        lines = [printable_utf8(line) for line in re.split(r"\r?\n[ \t]+", value)]
+        lines = [printable_utf8(line) for line in _FOLD.split(value)]
         if may_write(f"message.prepend({name!r})"):
             self._prepended.insert(0, f"{name}: ".encode() + "\r\n\t".join(lines).encode() + b"\r\n")
 

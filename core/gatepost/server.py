@@ -196,7 +196,7 @@ class Server:
         """Let go of policies that new sessions do not get: their jobs now, the rest with their last session."""
         for _, jobs in policies:
             await jobs.stop()
-        ending = self.site.tasks - {asyncio.current_task()}  # sessions whose connection is gone, and hand-overs
+        ending = self.site.tasks - {asyncio.current_task()}  # sessions whose connection is gone
         if ending:
             await asyncio.wait(ending)
         connected = {connection.gate for each in self.listeners.values() for connection in each.connected}
@@ -228,8 +228,11 @@ class Server:
 
     async def _finish_tasks(self) -> None:
         """Wait for hand-overs, which end on the next hop's own time-outs, and for sessions to be closed."""
-        while self.site.tasks:
-            await asyncio.wait(tuple(self.site.tasks))
+        while self.site.is_busy:
+            if self.site.tasks:
+                await asyncio.wait(tuple(self.site.tasks))
+            else:
+                await self.clock.sleep(0.1)
 
     async def _wait_until_left(self, seconds: float) -> bool:
         """True when nobody is connected any more."""

@@ -66,8 +66,10 @@ class Site:
     limits: Limits
     recorder: Recorder
     line_ends: str = "normalize"
-    tasks: set[asyncio.Future[Any]] = field(default_factory=set)
-    """What stopping waits for: tasks of the process, and what is held."""
+    tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+    """Tasks of the process, not of a connection. Stopping waits for them."""
+    delivering: set[object] = field(default_factory=set)
+    """Who hands a message over in the task of its connection. Stopping waits for them too."""
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Run ``work`` as a task of the process, not of a connection. Stopping waits for it."""
@@ -76,16 +78,10 @@ class Site:
         task.add_done_callback(self.tasks.discard)
         return task
 
-    def hold(self) -> asyncio.Future[None]:
-        """Let stopping wait until this is released: a hand-over that runs in the task of its connection."""
-        held: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.tasks.add(held)
-        return held
-
-    def release(self, held: asyncio.Future[None]) -> None:
-        """What was held is over."""
-        self.tasks.discard(held)
-        held.set_result(None)
+    @property
+    def is_busy(self) -> bool:
+        """True while there is something that stopping waits for."""
+        return bool(self.tasks or self.delivering)
 
 
 class Jobs:

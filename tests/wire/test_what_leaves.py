@@ -189,14 +189,14 @@ class TestExceptions:
             assert b"221 " in replies
 
     async def test_a_fault_of_the_core_itself(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        def fail(self: Conversation, line: bytes) -> None:
+        def fail(self: Conversation, line: bytes, behind: bool) -> None:
             raise RuntimeError("secret")
 
         policy = Policy()
         async with live(policy) as door:
             wire = await door.hello()
             with monkeypatch.context() as broken:
-                broken.setattr(Conversation, "_counted", fail)
+                broken.setattr(Conversation, "_reply_to", fail)
                 reply = await wire.say(b"NOOP")
             incident = ID.search(reply)
             assert incident is not None

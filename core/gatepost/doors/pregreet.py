@@ -10,6 +10,8 @@ RFC 5321 §3.1 (a server may refuse at the greeting), §4.3.1 (a client must wai
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import termios
 from typing import cast
 
 from gatepost import decisions
@@ -26,8 +28,8 @@ from gatepost.session import Session
 
 EARLY_LIMIT = 65_536
 """Octets of early talk that are kept for the SMTP object, should a plugin tolerate it."""
-_TURNS = 3
-"""Turns of the loop after which octets that came together with the connection have been read."""
+_NO_OCTETS = bytes(4)
+"""What the kernel says when there is nothing to read: a number of 32 bits."""
 
 
 class Pregreet(asyncio.Protocol):
@@ -76,15 +78,17 @@ class Pregreet(asyncio.Protocol):
             silent.set_result(False)
         elif seconds > 0:
             self._timer = self._listener.site.clock.call_later(seconds, self._stayed_silent)
+        elif self._has_unread():
+            self.session.early_talk |= {"connect"}
+            silent.set_result(False)
         else:
-            loop.call_soon(self._wait_turns, _TURNS)
+            silent.set_result(True)
         return silent
 
-    def _wait_turns(self, turns: int) -> None:
-        if turns:
-            asyncio.get_running_loop().call_soon(self._wait_turns, turns - 1)
-        else:
-            self._stayed_silent()
+    def _has_unread(self) -> bool:
+        """True when octets have come that the loop has not read yet."""
+        descriptor = self._transport.get_extra_info("socket").fileno()
+        return fcntl.ioctl(descriptor, termios.FIONREAD, _NO_OCTETS) != _NO_OCTETS
 
     def _stayed_silent(self) -> None:
         if self._silent is not None and not self._silent.done():

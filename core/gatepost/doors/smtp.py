@@ -352,7 +352,7 @@ class SMTP(aiosmtpd.smtp.SMTP):
     async def _end(self) -> None:
         """End the session once the dialogue, and a hand-over it may have begun, are over."""
         patience = None if self.conversation.delivering else PATIENCE
-        if not (await asyncio.wait((self._dialogue,), timeout=patience))[0]:
+        if not self._dialogue.done() and not (await asyncio.wait((self._dialogue,), timeout=patience))[0]:
             session = self.conversation.session
             self.listener.site.recorder.event(
                 "ignores_cancellation", "error", session=session.id, client=session.client

@@ -114,9 +114,9 @@ def _path(url: str, rest: str) -> str:
 Key: TypeAlias = tuple[str, bytes]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Entry:
-    """A value as it is kept: JSON, and the moment from which it is gone, on the back end's clock."""
+    """A value as it is kept: JSON, and the moment from which it is gone, on the back end's clock. Never changed."""
 
     value: bytes
     expires: float

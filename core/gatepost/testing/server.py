@@ -157,5 +157,5 @@ class Server:
     async def _left(self) -> None:
         """Wait until all sessions have ended, wholly."""
         listener = self._listener
-        while listener.connected or listener.connections.total or self.policy.site.tasks:  # noqa: ASYNC110, no event
+        while listener.connected or listener.connections.total or self.policy.site.is_busy:  # noqa: ASYNC110, no event
             await asyncio.sleep(0.001)

@@ -103,8 +103,8 @@ class Greylist:
 
     @hookimpl
     async def rcpt(self, session: Session, envelope: Envelope, recipient: Address) -> Answer:
-        client = await self._client(session)
-        triple = _digest(client, str(envelope.sender), str(recipient))
+        name, client = await self._client(session)
+        triple = _digest(name, str(envelope.sender), str(recipient))
         wait = 0.0 if await self._is_allowed(client) else await self._wait(triple)
         envelope.notes(self)[str(recipient)] = (triple, wait)
         return None if envelope.sender.is_null else _come_back(wait)
@@ -120,7 +120,7 @@ class Greylist:
         for triple, _ in self._judged(envelope):
             if self._is_due(-(await self.store.get(triple) or 0)):
                 await self._know(triple)
-        client = _digest(await self._client(session))
+        _, client = await self._client(session)
         count = await self.store.get(client) or 0
         if count < self.options.auto_allow_after:
             await self.store.incr(client, ttl=self.options.remember)
@@ -161,14 +161,16 @@ class Greylist:
         What is kept is how many there were, and once there were enough, the time at which that was last renewed.
         """
         enough = self.options.auto_allow_after
-        return bool(enough) and (await self.store.get(_digest(client)) or 0) >= enough
+        return bool(enough) and (await self.store.get(client) or 0) >= enough
 
-    async def _client(self, session: Session) -> str:
-        """Under which name the client is known, the same for the whole session."""
+    async def _client(self, session: Session) -> tuple[str, str]:
+        """Under which name the client is known, and the key of what is kept of it: the same for the whole session."""
         notes = session.notes(self)
         if "client" not in notes:
-            notes["client"] = await self._organisation(session) or self._network(session)
-        return str(notes["client"])
+            name = await self._organisation(session) or self._network(session)
+            notes["client"] = (name, _digest(name))
+        client: tuple[str, str] = notes["client"]
+        return client
 
     async def _organisation(self, session: Session) -> str | None:
         """The registered domain of the verified name; None without one, and for a name that is a public suffix."""
