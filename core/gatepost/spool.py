@@ -98,11 +98,11 @@ class Content:
             self._file = tempfile.TemporaryFile(dir=self._spool.folder, buffering=0)  # noqa: SIM115, closed by close()
         except OSError as error:
             raise SpoolError(f"cannot make a file in {self._spool.folder}: {error.strerror}") from error
-        self._to_file(bytes(self._buffer))
+        self._to_file(self._buffer)
         self._spool.in_memory -= len(self._buffer)
         self._buffer = bytearray()
 
-    def _to_file(self, block: bytes) -> None:
+    def _to_file(self, block: bytes | bytearray) -> None:
         assert self._file is not None
         try:
             rest = memoryview(block)
