@@ -11,6 +11,7 @@ It decides nothing about mail. RFC 5321 §3.8 (a server that must stop says 421)
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -159,6 +160,7 @@ class Server:
 
     async def serve(self) -> None:
         """Serve until SIGTERM or SIGINT, or until ``stop`` is called."""
+        _spare_the_collector()
         await self._stop.wait()
         await self.close()
 
@@ -287,6 +289,16 @@ async def _stragglers_end() -> bool:
     for task in tasks:
         task.cancel()
     return not tasks or not (await asyncio.wait(tasks, timeout=LAST_REPLIES))[1]
+
+
+def _spare_the_collector() -> None:
+    """Let the garbage collector search less: what is here now stays, and sessions leave no circles behind.
+
+    With thousands of clients held, a full search through all they have keeps everybody waiting for 100 ms.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 5)
 
 
 def _factory(listener: Listener) -> Callable[[], Pregreet]:

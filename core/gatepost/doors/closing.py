@@ -48,4 +48,6 @@ class Closing(asyncio.Protocol):
         """It is gone."""
         if self._timer is not None:
             self._timer.cancel()
-        self._lost()
+        lost = self._lost
+        del self._lost, self._transport  # they lead back here, and nobody is to search for such circles
+        lost()

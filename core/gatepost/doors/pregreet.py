@@ -21,6 +21,7 @@ from gatepost.decisions import Reply
 from gatepost.doors.closing import Closing
 from gatepost.doors.listener import Listener, client_address
 from gatepost.doors.smtp import SMTP
+from gatepost.errors import PluginError
 from gatepost.gate import Gate
 from gatepost.rulings import Ruling, new_id, reply_text
 from gatepost.services.clock import Timer
@@ -35,7 +36,18 @@ _NO_OCTETS = bytes(4)
 class Pregreet(asyncio.Protocol):
     """One client from its connection to its greeting."""
 
-    __slots__ = ("_at_eof", "_heard", "_listener", "_silent", "_task", "_timer", "_transport", "gate", "session")
+    __slots__ = (
+        "_at_eof",
+        "_heard",
+        "_is_over",
+        "_listener",
+        "_silent",
+        "_task",
+        "_timer",
+        "_transport",
+        "gate",
+        "session",
+    )
 
     _transport: asyncio.Transport
     session: Session
@@ -44,7 +56,7 @@ class Pregreet(asyncio.Protocol):
         self._listener = listener
         self.gate: Gate = listener.gate
         self._heard = b""
-        self._at_eof = False
+        self._at_eof = self._is_over = False
         self._silent: asyncio.Future[bool] | None = None
         self._timer: Timer | None = None
         self._task: asyncio.Task[Ruling] | None = None
@@ -64,16 +76,17 @@ class Pregreet(asyncio.Protocol):
             self._turn_away(decisions.STOPPING)
         elif self.gate.chains["connect"]:
             asking = self.gate.ask("connect", (self.session,), self.session)
-            self._task = asyncio.get_running_loop().create_task(asking)
+            self._task = listener.loop.create_task(asking, name="connect")
             self._task.add_done_callback(self._ruled)
         else:
             self._open(Ruling("connect"))
 
     def silence(self, seconds: float) -> asyncio.Future[bool]:
         """True after ``seconds`` without an octet, False as soon as one is there, also one from before the call."""
+        if self._is_over:
+            raise PluginError("silence is for the connect phase, and that is over")
         self._quiet()
-        loop = asyncio.get_running_loop()
-        self._silent = silent = loop.create_future()
+        self._silent = silent = self._listener.loop.create_future()
         if self._heard:
             silent.set_result(False)
         elif seconds > 0:
@@ -88,7 +101,7 @@ class Pregreet(asyncio.Protocol):
     def _has_unread(self) -> bool:
         """True when octets have come that the loop has not read yet."""
         descriptor = self._transport.get_extra_info("socket").fileno()
-        return fcntl.ioctl(descriptor, termios.FIONREAD, _NO_OCTETS) != _NO_OCTETS
+        return descriptor >= 0 and fcntl.ioctl(descriptor, termios.FIONREAD, _NO_OCTETS) != _NO_OCTETS
 
     def _stayed_silent(self) -> None:
         if self._silent is not None and not self._silent.done():
@@ -145,6 +158,7 @@ class Pregreet(asyncio.Protocol):
         if len(self._heard) > EARLY_LIMIT:
             self._transport.resume_reading()
         SMTP.of(self._listener)(self._listener, conversation).take_over(self._transport, self._heard, self._at_eof)
+        self._let_go()
 
     def _turn_away(self, reply: Reply) -> None:
         """Close before any plugin was asked, so that none is told of the end either.
@@ -166,8 +180,15 @@ class Pregreet(asyncio.Protocol):
             self._timer.cancel()
             self._timer = None
 
+    def _let_go(self) -> None:
+        """It is over here. The session leads back to this object, and nobody is to search for such circles."""
+        del self.session, self._transport
+        self._task = self._silent = None
+        self._is_over = True
+
     def _end(self, conversation: Conversation) -> None:
         self._leave()
+        self._let_go()
         if conversation.has_to_tell:
             self._listener.site.spawn(conversation.close())
         else:

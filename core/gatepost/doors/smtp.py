@@ -34,8 +34,8 @@ R = TypeVar("R")
 
 LINE_BUFFER = 65_536
 """Octets without a line end after which the connection is closed."""
-READ_AHEAD = 262_144
-"""Octets that wait to be worked on before reading is paused."""
+READ_AHEAD = 131_072
+"""Octets that wait to be worked on before reading is paused: less than a loop reads at a time."""
 BATCH = 16_384
 """Octets of replies that are held back for one write at the most."""
 PATIENCE = 5.0
@@ -96,7 +96,7 @@ class SMTP(aiosmtpd.smtp.SMTP):
         """Start the dialogue."""
         self._channel = cast(asyncio.Transport, transport)
         self.listener.connected.add(self)
-        self._dialogue = asyncio.get_running_loop().create_task(self._handle_client())
+        self._dialogue = self.listener.loop.create_task(self._handle_client(), name="dialogue")
         self._arm(self._limits.idle)
 
     def data_received(self, data: bytes) -> None:
