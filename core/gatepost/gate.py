@@ -45,6 +45,7 @@ BUDGET = 60.0
 CONNECT_SLACK = 30.0
 """What connect may take beyond the longest wait that a plugin has declared."""
 
+_NONE_AHEAD: dict[Hook, asyncio.Task[Any]] = {}
 _ON_THE_LOOP = frozenset({Kind.PLAIN, Kind.ASYNC})
 
 
@@ -181,7 +182,7 @@ class _Asking:
         self.waited_for: Hook | None = None
         self.blameless = False
         self.left: float | None = None
-        self.ahead = self._look_ahead(gate.ahead[phase]) if gate.ahead[phase] else {}
+        self.ahead = self._look_ahead(gate.ahead[phase]) if gate.ahead[phase] else _NONE_AHEAD
 
     def _look_ahead(self, hooks: tuple[Hook, ...]) -> dict[Hook, asyncio.Task[Any]]:
         """Start the look-ups of this phase that will be asked, as far as that is known now."""

@@ -31,6 +31,11 @@ Ledger = dict[tuple[str, str], float]
 """Points by (plugin, reason): the same reason of the same plugin counts once."""
 
 
+_NEVER: frozenset[str] = frozenset()
+_NOBODY: frozenset[Address] = frozenset()
+"""Shared: an empty set of its own takes more than 200 octets, for each client that waits."""
+
+
 class Acting:
     """On whose behalf code runs that may not write: an observed plugin, or a look-up that runs ahead."""
 
@@ -167,7 +172,7 @@ class Session:
         self.trusted = ""
         self.did: tuple[str, ...] = ()
         """What the plugin that is being asked has done besides answering, for the record."""
-        self.early_talk: frozenset[str] = frozenset()
+        self.early_talk = _NEVER
         self.envelope: Envelope | None = None
         self.scored = False
         """True when the policy has a ``[score]``, so that points can refuse."""
@@ -298,7 +303,7 @@ class Envelope:
         self.trusted = ""
         self.did: tuple[str, ...] = ()
         """As in ``Session``."""
-        self.trusted_recipients: frozenset[Address] = frozenset()
+        self.trusted_recipients = _NOBODY
         self.points: Ledger | None = None
         self.recipient_points: dict[Address, Ledger] | None = None
         self.answers: dict[Address, Any] = {}

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import termios
+from sys import intern
 from typing import cast
 
 from gatepost import decisions
@@ -68,8 +69,9 @@ class Pregreet(asyncio.Protocol):
         peer, port = (transport.get_extra_info("peername") or ("0.0.0.0", 0))[:2]
         local = transport.get_extra_info("sockname") or ("",)
         client = client_address(peer)
-        self.session = Session(client, site=listener.site, door=self, port=port, local=local[0], listener=listener.name)
-        listener.connected.add(self)
+        own = intern(local[0])  # one text for all who came to this address
+        self.session = Session(client, site=listener.site, door=self, port=port, local=own, listener=listener.name)
+        listener.connected[self] = None
         if not listener.connections.enter(client):
             self._turn_away(decisions.TOO_MANY_CONNECTIONS)
         elif listener.stopping:
@@ -154,7 +156,7 @@ class Pregreet(asyncio.Protocol):
         if reply is not None:
             self._refuse(reply, conversation)
             return
-        self._listener.connected.discard(self)
+        self._listener.connected.pop(self, None)
         if len(self._heard) > EARLY_LIMIT:
             self._transport.resume_reading()
         SMTP.of(self._listener)(self._listener, conversation).take_over(self._transport, self._heard, self._at_eof)
@@ -195,5 +197,5 @@ class Pregreet(asyncio.Protocol):
             conversation.ended()
 
     def _leave(self) -> None:
-        self._listener.connected.discard(self)
+        self._listener.connected.pop(self, None)
         self._listener.connections.leave(self.session.client)

@@ -95,7 +95,7 @@ class SMTP(aiosmtpd.smtp.SMTP):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start the dialogue."""
         self._channel = cast(asyncio.Transport, transport)
-        self.listener.connected.add(self)
+        self.listener.connected[self] = None
         self._dialogue = self.listener.loop.create_task(self._handle_client(), name="dialogue")
         self._arm(self._limits.idle)
 
@@ -342,7 +342,7 @@ class SMTP(aiosmtpd.smtp.SMTP):
     def _lost(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self.listener.connected.discard(self)
+        self.listener.connected.pop(self, None)
         self.listener.connections.leave(self.conversation.session.client)
         if self._dialogue.done() and not self.conversation.has_to_tell:
             self.conversation.ended(self._last_words)

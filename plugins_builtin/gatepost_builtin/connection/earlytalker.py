@@ -111,6 +111,6 @@ class Earlytalker:
 
 def client_key(session: Session) -> str:
     """Under which a client is remembered: its IPv4 address, or the /64 of its IPv6 address."""
-    if session.ip.version == 4:
+    if ":" not in session.client:
         return session.client
     return f"{ipaddress.IPv6Address(int(session.ip) >> 64 << 64)}/64"
