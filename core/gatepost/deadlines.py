@@ -104,7 +104,6 @@ class Deadlines:
 
     def _sweep(self) -> None:
         now = self._clock.monotonic()
-        for watch in tuple(self._watches):
-            if watch.over(now):
-                watch.cancel()
+        for watch in [watch for watch in self._watches if now >= watch.deadline or now >= watch.budget]:
+            watch.cancel()
         self._timer = self._clock.call_later(SWEEP, self._sweep) if self._watches else None

@@ -76,7 +76,7 @@ class _Sleeping:
 class SystemClock(_Sleeping):
     """The machine's clock, with one timing wheel for the loop that runs when the first timer is set."""
 
-    __slots__ = ("_buckets", "_handle", "_loop", "_next_tick")
+    __slots__ = ("_buckets", "_handle", "_loop", "_next_tick", "_ticks")
 
     now = staticmethod(time.time)
     monotonic = staticmethod(time.monotonic)
@@ -84,6 +84,7 @@ class SystemClock(_Sleeping):
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._buckets: dict[int, set[Timer]] = {}
+        self._ticks: list[int] = []  # a heap of the buckets' keys: the next one is found without a look at all
         self._handle: asyncio.TimerHandle | None = None
         self._next_tick = 0
 
@@ -93,6 +94,7 @@ class SystemClock(_Sleeping):
         bucket = self._buckets.get(tick)
         if bucket is None:
             bucket = self._buckets[tick] = set()
+            heapq.heappush(self._ticks, tick)
             if self._handle is None or tick < self._next_tick:
                 self._wake_at(tick)
         return Timer(callback, bucket)
@@ -110,12 +112,12 @@ class SystemClock(_Sleeping):
         assert self._loop is not None
         self._handle = None
         present = int(time.monotonic() / TICK)
-        for tick in sorted(tick for tick in self._buckets if tick <= present):
-            bucket = self._buckets.pop(tick)
+        while self._ticks and self._ticks[0] <= present:
+            bucket = self._buckets.pop(heapq.heappop(self._ticks))
             while bucket:
                 self._loop.call_soon(bucket.pop().fire)
-        if self._buckets and self._handle is None:
-            self._wake_at(min(self._buckets))
+        if self._ticks and self._handle is None:
+            self._wake_at(self._ticks[0])
 
 
 class VirtualClock(_Sleeping):
