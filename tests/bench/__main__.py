@@ -1,6 +1,8 @@
 """The benchmark of gatepost beside its peers: ``python -m tests.bench``, from the root of the repository.
 
 Servers run on the first core, loads on the last. What is measured is said in ``works/``, with whom in ``servers/``.
+The JSON file is written after each work, so that a run that is interrupted keeps what it has, and a work that is
+measured again takes the place of what the file has of it.
 Exit status: 0; 1 if a server failed in a run, or if a target is missed and ``--strict`` is given.
 """
 
@@ -12,12 +14,13 @@ import platform
 import signal
 import sys
 from pathlib import Path
+from time import monotonic
 
 import click
 from rich.console import Console
 
 from tests.bench import report, runs, targets
-from tests.bench.figures import Figure, Figures, Machine
+from tests.bench.figures import Figures, Machine
 from tests.bench.servers.running import interpreter
 from tests.bench.works import FULL, NAMES, NOT_QUICK, QUICK, Effort, Row, work
 
@@ -30,7 +33,12 @@ WIDTH = 120
 @click.option("--work", "works", multiple=True, type=click.Choice(NAMES), help="This work only; may be repeated.")
 @click.option("--server", "servers", multiple=True, metavar="NAME", help="This server only; may be repeated.")
 @click.option("--runs", "count", type=click.IntRange(1), help="Runs of each row, instead of 5.")
-@click.option("--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Write all figures there.")
+@click.option(
+    "--json",
+    "file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write figures there, beside those of other works.",
+)
 @click.option("--read", "kept", type=click.Path(exists=True, path_type=Path), help="Measure nothing; show this file.")
 @click.option("--pictures", type=click.Path(file_okay=False, path_type=Path), help="Draw pictures into this folder.")
 @click.option("--strict", is_flag=True, help="Exit with status 1 when a target is missed.")
@@ -54,9 +62,7 @@ def main(
         _list(names, effort)
         return
     _check_servers(servers, names, effort)
-    figures, failed = (Figures.load(kept), False) if kept else _measure(names, effort, servers)
-    if file:
-        figures.save(file)
+    figures, failed = (Figures.load(kept), False) if kept else _measure(names, effort, servers, file)
     report.show(figures, Console(width=None if sys.stdout.isatty() else WIDTH))
     if pictures:
         _draw(figures, pictures)
@@ -89,22 +95,40 @@ def _server_name(row: Row) -> str:
     return row.name.partition(",")[0]
 
 
-def _measure(names: tuple[str, ...], effort: Effort, servers: tuple[str, ...]) -> tuple[Figures, bool]:
+def _measure(
+    names: tuple[str, ...], effort: Effort, servers: tuple[str, ...], file: Path | None
+) -> tuple[Figures, bool]:
     def wanted(row: Row) -> bool:
         return not servers or _server_name(row) in servers
 
-    found: list[Figure] = []
-    skipped: dict[str, str] = {}
+    figures = _begun(effort, file)
     failed = False
-    begun = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     # Progress is for whoever watches; what is printed on standard output is the report.
-    with Console(stderr=True).status("") as status:
+    watching = Console(stderr=True, highlight=False, soft_wrap=True)
+    with watching.status("") as status:
         for name in names:
+            watching.print(f"{name}: {work(name).says}")
+            begun, date = monotonic(), datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
             result = runs.measure(work(name), effort, wanted, status.update)
-            found += result.figures
-            skipped |= {f"{name}: {row}": why for row, why in (result.absent | result.failed).items()}
+            figures = figures.with_work(name, date, result.figures, result.absent | result.failed)
             failed = failed or bool(result.failed)
-    return Figures(begun, _machine(), interpreter(), effort.quick, effort.runs, tuple(found), skipped), failed
+            watching.print(f"    {monotonic() - begun:.0f} s")
+            if file:
+                figures.save(file)
+    return figures, failed
+
+
+def _begun(effort: Effort, file: Path | None) -> Figures:
+    """What the file has already, or nothing yet."""
+    new = Figures(_machine(), interpreter(), effort.quick, effort.runs)
+    if file is None or not file.exists():
+        return new
+    kept = Figures.load(file)
+    if not kept.is_like(new):
+        raise click.BadParameter(
+            "what it has was taken on another machine, with another interpreter or other runs", param_hint="--json"
+        )
+    return kept
 
 
 def _machine() -> Machine:

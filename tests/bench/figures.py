@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -105,19 +105,40 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """A whole run: when, where, with what effort, and what came of it.
+    """Works that were measured: where, with what effort, when, and what came of each.
 
-    ``date`` is ISO 8601 in UTC. ``interpreter`` is the benchmark's own, and that of gatepost. ``skipped`` says why, by
-    "work: row", where a row could not be measured.
+    ``interpreter`` is the benchmark's own, and that of gatepost. ``dates`` says when each work was begun, ISO 8601 in
+    UTC. ``skipped`` says why, by "work: row", where a row could not be measured.
     """
 
-    date: str
     machine: Machine
     interpreter: str
     quick: bool
     runs: int
-    figures: tuple[Figure, ...]
+    dates: Mapping[str, str] = field(default_factory=dict)
+    figures: tuple[Figure, ...] = ()
     skipped: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def date(self) -> str:
+        """When the last of the works was begun."""
+        return max(self.dates.values(), default="")
+
+    def is_like(self, other: Figures) -> bool:
+        """Whether both were taken alike, so that they may stand in one file."""
+        alike = ("machine", "interpreter", "quick", "runs")
+        return all(getattr(self, name) == getattr(other, name) for name in alike)
+
+    def with_work(self, name: str, date: str, found: Sequence[Figure], skipped: Mapping[str, str]) -> Figures:
+        """The same with what came of this work now, in place of what came of it before."""
+        others = tuple(figure for figure in self.figures if figure.work != name)
+        kept = {row: why for row, why in self.skipped.items() if not row.startswith(f"{name}: ")}
+        return dataclasses.replace(
+            self,
+            dates={**self.dates, name: date},
+            figures=(*others, *found),
+            skipped=kept | {f"{name}: {row}": why for row, why in skipped.items()},
+        )
 
     def find(self, work: str, row: str, name: str, at: int | None = None) -> Figure | None:
         """Give the figure of that measure's name, or None. Without ``at``: the one of the largest size."""

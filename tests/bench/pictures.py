@@ -122,6 +122,8 @@ def large(figures: Figures) -> Picture | None:
 def held(figures: Figures) -> Picture | None:
     """Memory of a server by how many clients wait for its greeting."""
     each = _medians(figures, "held", "memory")
+    for name, further in _medians(figures, "held", "memory, further").items():
+        each[name] = max(each[name], further)
     if not _comparable(each):
         return None
     lines = {row: _by_size(figures, "held", row, "memory in all") for row in each}

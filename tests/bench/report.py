@@ -10,6 +10,7 @@ from rich.table import Table
 
 from tests.bench.figures import Figure, Figures
 from tests.bench.targets import Verdict, verdicts
+from tests.bench.works import NAMES
 
 Column: TypeAlias = tuple[str, str]
 """A measure's name and unit; its size stands in the line."""
@@ -18,11 +19,11 @@ Column: TypeAlias = tuple[str, str]
 def show(figures: Figures, console: Console) -> None:
     """Print it all."""
     machine = figures.machine
-    console.print(f"{figures.date}, {machine.processor}, {machine.cores} cores, {machine.kernel}", highlight=False)
+    console.print(f"{machine.processor}, {machine.cores} cores, {machine.kernel}", highlight=False)
     console.print(f"Median of {figures.runs} runs (lowest – highest)" if figures.runs > 1 else "One run of each")
-    for work in dict.fromkeys(figure.work for figure in figures.figures):
+    for work in (name for name in NAMES if name in figures.dates):
         for alike in _alike([figure for figure in figures.figures if figure.work == work]):
-            console.print(_work_table(work, alike))
+            console.print(_work_table(f"{work}, {figures.dates[work]}", alike))
     for row, why in figures.skipped.items():
         console.print(f"Not measured: {row}: {why}", style="yellow", markup=False)
     for version in dict.fromkeys(figure.version for figure in figures.figures):
@@ -49,10 +50,10 @@ def _line(figure: Figure) -> str:
     return figure.row if figure.measure.at is None else f"{figure.row}, {figure.measure.at:,}"
 
 
-def _work_table(work: str, figures: Iterable[Figure]) -> Table:
+def _work_table(title: str, figures: Iterable[Figure]) -> Table:
     found = {(_line(figure), _column(figure)): figure for figure in figures}
     columns = list(dict.fromkeys(column for _, column in found))
-    table = _table(work, "", *("\n".join(column) for column in columns))
+    table = _table(title, "", *("\n".join(column) for column in columns))
     for line in dict.fromkeys(line for line, _ in found):
         table.add_row(line, *(_cell(found.get((line, column))) for column in columns))
     return table

@@ -54,11 +54,13 @@ class _Turn:
     def wants(self, effort: Effort) -> bool:
         """Whether there are too few good runs, and more may be tried."""
         good = sum(others <= DISTURBED for others, _ in self.taken)
-        return good < effort.runs and len(self.taken) < _most(effort)
+        wanted = self.row.runs(effort)
+        return good < wanted and len(self.taken) < _most(wanted, effort)
 
     def kept(self, effort: Effort) -> list[tuple[float, Sample]]:
         """The runs that were disturbed least, in the order they were taken."""
-        least = sorted(range(len(self.taken)), key=lambda number: self.taken[number][0])[: effort.runs]
+        least = sorted(range(len(self.taken)), key=lambda number: self.taken[number][0])
+        least = least[: self.row.runs(effort)]
         return [self.taken[number] for number in sorted(least)]
 
 
@@ -67,7 +69,7 @@ def measure(work: Work, effort: Effort, wanted: Callable[[Row], bool], tell: Tel
     result = Result()
     with ExitStack() as stack:
         turns = _made_ready(work, [row for row in work.rows(effort) if wanted(row)], effort, stack, result, tell)
-        for attempt in range(_most(effort)):
+        for attempt in range(_most(effort.runs, effort)):
             for turn in list(turns):
                 if not turn.wants(effort):
                     continue
@@ -79,8 +81,8 @@ def measure(work: Work, effort: Effort, wanted: Callable[[Row], bool], tell: Tel
     return result
 
 
-def _most(effort: Effort) -> int:
-    return effort.runs if effort.quick else ATTEMPTS * effort.runs
+def _most(wanted: int, effort: Effort) -> int:
+    return wanted if effort.quick else ATTEMPTS * wanted
 
 
 def _made_ready(

@@ -5,7 +5,7 @@ A target compares figures of one run only: peers and gatepost on the same machin
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -31,12 +31,12 @@ class Target:
     """One figure that must not be over a limit.
 
     ``row`` is ours, ``against`` the row it is compared with by ``reckoning``, and ``at`` the size of the work; without
-    it the largest that was measured counts.
+    it the largest that was measured counts. Of several measures the worst counts, so that no way of counting flatters.
     """
 
     says: str
     work: str
-    measure: str
+    measures: Sequence[str]
     row: str
     limit: float
     unit: str
@@ -46,13 +46,13 @@ class Target:
 
     def verdict(self, figures: Figures) -> Verdict:
         """Compare the medians of a run."""
-        ours = figures.find(self.work, self.row, self.measure, self.at)
-        if ours is None:
-            return Verdict(self, None)
-        if self.against is None:
-            return Verdict(self, ours.median)
-        theirs = figures.find(self.work, self.against, self.measure, self.at)
-        return Verdict(self, self.reckoning(ours.median, theirs.median) if theirs else None)
+        reached = [value for measure in self.measures if (value := self._reached(figures, measure)) is not None]
+        return Verdict(self, max(reached, default=None))
+
+    def _reached(self, figures: Figures, measure: str) -> float | None:
+        ours = figures.find(self.work, self.row, measure, self.at)
+        theirs = figures.find(self.work, self.against or self.row, measure, self.at)
+        return self.reckoning(ours.median, theirs.median) if ours and theirs else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +75,15 @@ class Verdict:
 
 def _of_haraka(work: str, part: Fraction, what: str = "CPU") -> Target:
     says = f"{work}: {what} at most {part} of Haraka's"
-    return Target(says, work, "CPU", "gatepost", float(part), "of Haraka's", _ratio, "haraka")
+    return Target(says, work, ("CPU",), "gatepost", float(part), "of Haraka's", _ratio, "haraka")
 
 
 def _plain(says: str, work: str, measure: str, limit: float, unit: str, row: str = "gatepost") -> Target:
-    return Target(f"{work}: {says}", work, measure, row, limit, unit)
+    return Target(f"{work}: {says}", work, (measure,), row, limit, unit)
+
+
+def _memory_of_each(work: str, limit: float) -> Target:
+    return Target(f"{work}: memory", work, ("memory", "memory, further"), "gatepost", limit, "KiB each")
 
 
 TARGETS = (
@@ -88,7 +92,7 @@ TARGETS = (
     Target(
         "pipelined: no slower than one by one",
         "pipelined",
-        "p50 alone",
+        ("p50 alone",),
         "gatepost",
         1.0,
         "of one by one",
@@ -106,29 +110,21 @@ TARGETS = (
         "gatepost, watched",
     ),
     _of_haraka("quit", Fraction(1, 2)),
-    _plain("memory", "held", "memory", 4, "KiB each"),
+    _memory_of_each("held", 4),
     _plain("CPU", "held", "CPU", 60, "µs each"),
-    _plain(
-        "a good client is served while they come",
-        "held",
-        "newcomer served while they come, longest",
-        50,
-        "ms",
-        "gatepost, newcomers",
-    ),
     _plain(
         "a good client is served while they are held",
         "held",
-        "newcomer served while they are held, longest",
+        "longest while they are held",
         50,
         "ms",
         "gatepost, newcomers",
     ),
-    _plain("memory", "idle", "memory", 7, "KiB each"),
+    _memory_of_each("idle", 7),
     Target(
         "plugins: ten that pass, a message",
         "plugins",
-        "CPU",
+        ("CPU",),
         "gatepost-10-plugins",
         60.0,
         "µs more",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ CPU = Measure("CPU", "µs a message")
 
 def figures(*found: Figure) -> Figures:
     machine = Machine("a processor", 2, "Linux")
-    return Figures("2026-11-22T12:00:00+00:00", machine, "CPython 3.11", False, 3, found, {"quit: haraka": "absent"})
+    dates = {"messages-new": "2026-11-22T12:00:00+00:00", "quit": "2026-11-22T12:05:00+00:00"}
+    return Figures(machine, "CPython 3.11", False, 3, dates, found, {"quit: haraka": "absent"})
 
 
 def cpu(row: str, *samples: float) -> Figure:
@@ -27,6 +29,37 @@ def test_figures_come_back_from_their_file(tmp_path: Path) -> None:
     taken = figures(cpu("gatepost", 200, 190, 230), cpu("haraka", 700, 710, 690))
     taken.save(tmp_path / "figures.json")
     assert Figures.load(tmp_path / "figures.json") == taken
+
+
+def test_a_work_that_is_measured_again_takes_the_place_of_what_was_kept_of_it() -> None:
+    kept = figures(cpu("gatepost", 200), cpu("haraka", 700))
+    later = "2026-11-23T08:00:00+00:00"
+    other = Figure("quit", "gatepost", "", CPU, (5.0,))
+    again = kept.with_work("quit", later, [other], {}).with_work("messages-new", later, [cpu("gatepost", 150)], {})
+    assert again.find("messages-new", "gatepost", "CPU") == cpu("gatepost", 150)
+    assert again.find("messages-new", "haraka", "CPU") is None
+    assert again.find("quit", "gatepost", "CPU") == other
+    assert again.skipped == {}
+    assert kept.with_work("quit", later, [], {"haraka": "gone"}).skipped == {"quit: haraka": "gone"}
+    assert (kept.date, again.date) == ("2026-11-22T12:05:00+00:00", later)
+
+
+def test_only_what_was_taken_alike_may_stand_in_one_file() -> None:
+    kept = figures(cpu("gatepost", 200))
+    assert kept.is_like(figures())
+    assert not kept.is_like(dataclasses.replace(kept, quick=True))
+
+
+def test_of_two_ways_to_count_the_worse_is_judged() -> None:
+    def memory(name: str, kib: float) -> Figure:
+        return Figure("idle", "gatepost", "", Measure(name, "KiB each", 10_000), (kib,))
+
+    def reached(*found: Figure) -> list[float | None]:
+        return [verdict.reached for verdict in verdicts(figures(*found)) if verdict.target.work == "idle"]
+
+    assert reached(memory("memory", 5), memory("memory, further", 6)) == [6]
+    assert reached(memory("memory", 8), memory("memory, further", 6)) == [8]
+    assert reached(memory("memory", 8)) == [8]
 
 
 def test_without_a_size_the_largest_counts() -> None:

@@ -25,7 +25,8 @@ def figures(*rows: str) -> Figures:
         found.append(Figure("held", row, "1.0", Measure("memory", "KiB", 5000), (3.3 * size,)))
         found += [Figure("held", row, "1.0", Measure("memory in all", "MiB", at), (at / 99,)) for at in (1000, 5000)]
         found += [Figure("latency", row, "1.0", Measure(name, "ms"), (1.5 * size,)) for name in ("p50", "p99")]
-    return Figures("2026-01-05T10:00:00Z", Machine("a processor", 2, "Linux"), "CPython", False, 5, tuple(found))
+    dates = {"messages-new": "2026-01-05T10:00:00Z"}
+    return Figures(Machine("a processor", 2, "Linux"), "CPython", False, 5, dates, tuple(found))
 
 
 def words(file: Path) -> str:

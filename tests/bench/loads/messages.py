@@ -102,6 +102,7 @@ def percentiles(times: list[float]) -> Iterator[tuple[str, float]]:
 @click.option("--pipelined", is_flag=True)
 @click.option("--introducing", is_flag=True, help="one message from each, repeating what is greylisted")
 @click.option("--rate", type=float, help="messages a second, whatever the server does")
+@click.option("--spinning", is_flag=True, help="never sleep")
 def program(
     port: int,
     count: int,
@@ -112,6 +113,7 @@ def program(
     pipelined: bool,
     introducing: bool,
     rate: float | None,
+    spinning: bool,
 ) -> None:
     """Send messages; print the seconds it took, and percentiles of a message's seconds."""
 
@@ -120,7 +122,7 @@ def program(
         took = await (load.at_rate(count, rate) if rate else load.as_fast_as_it_goes(count, sessions))
         return {"seconds": took} | dict(percentiles(load.times))
 
-    click.echo(orjson.dumps(main(send())))
+    click.echo(orjson.dumps(main(send(), spinning=spinning)))
 
 
 if __name__ == "__main__":

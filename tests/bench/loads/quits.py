@@ -27,10 +27,11 @@ async def leave(port: int, sources: list[str], sessions: int) -> float:
 @click.option("--clients", type=int, required=True, help="how many different ones there are")
 @click.option("--first", type=int, default=0, help="number of the client to begin with")
 @click.option("--sessions", type=int, required=True, help="at once")
-def program(port: int, count: int, clients: int, first: int, sessions: int) -> None:
+@click.option("--spinning", is_flag=True, help="never sleep")
+def program(port: int, count: int, clients: int, first: int, sessions: int, spinning: bool) -> None:
     """Connect and leave; print the seconds it took."""
     sources = [client(number % clients).address for number in range(first, first + count)]
-    click.echo(orjson.dumps({"seconds": main(leave(port, sources, sessions))}))
+    click.echo(orjson.dumps({"seconds": main(leave(port, sources, sessions), spinning=spinning)}))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -11,13 +10,14 @@ from tests.bench.figures import Measure, Sample
 from tests.bench.servers import SERVERS
 from tests.bench.servers.running import Server
 from tests.bench.works import Effort, Row, Run
-from tests.bench.works.traffic import REMEMBERING, Traffic, Trip
+from tests.bench.works.traffic import REMEMBERING, SPINNING, Traffic, Trip
 
 CPU = Measure("CPU", "µs a message")
 RATE = Measure("rate", "messages a second")
 
 QUICK_SERVERS = ("gatepost-bare", "gatepost", "smtp-sink", "aiosmtpd", "haraka")
-QUICK_TRIPLES = 400
+MAIN_SERVERS = ("gatepost-bare", "gatepost", "smtp-sink", "haraka")
+"""For works that take long, or say little of the others."""
 ALL_SERVERS = tuple(SERVERS)
 
 
@@ -30,17 +30,16 @@ def rows_of(names: Sequence[str], each: int) -> list[Row]:
 def ready(server: Server, each: int, effort: Effort) -> Iterator[Run]:
     """As fast as it goes, over twenty sessions at once."""
     with warm(server, effort) as traffic:
-        options = ("--each", each)
+        options = ("--each", each, SPINNING)
         count = traffic.enough("messages", *options, each=each)
         yield lambda: sample(traffic.bring("messages", count, *options), count)
 
 
 @contextmanager
 def warm(server: Server, effort: Effort) -> Iterator[Traffic]:
-    """Run the server; it knows its clients, if it remembers any. In a quick run there are few of them."""
-    clients = QUICK_TRIPLES if effort.quick else effort.triples
+    """Run the server; it knows its clients, if it remembers any."""
     with server.running() as running:
-        traffic = Traffic(running, dataclasses.replace(effort, triples=clients))
+        traffic = Traffic(running, effort)
         if server.name in REMEMBERING:
             traffic.introduce()
         yield traffic

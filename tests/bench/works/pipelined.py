@@ -14,7 +14,8 @@ from tests.bench.figures import Measure, Sample
 from tests.bench.servers import SERVERS
 from tests.bench.servers.running import Server
 from tests.bench.works import Effort, Row, Run, Work
-from tests.bench.works.messages import sample, warm
+from tests.bench.works.messages import MAIN_SERVERS, sample, warm
+from tests.bench.works.traffic import SPINNING
 
 ALONE = Measure("p50 alone", "ms a message")
 ON_ONE_CONNECTION = 20
@@ -25,12 +26,12 @@ ONE_BY_ONE = "one by one"
 def ready(server: Server, options: Sequence[object], effort: Effort) -> Iterator[Run]:
     """Twenty sessions as fast as it goes, then one that is alone."""
     options = ("--each", ON_ONE_CONNECTION, *options)
-    alone = ON_ONE_CONNECTION * (3 if effort.quick else 20)
+    alone = ON_ONE_CONNECTION * (3 if effort.quick else 5)
     with warm(server, effort) as traffic:
-        count = traffic.enough("messages", *options, each=ON_ONE_CONNECTION)
+        count = traffic.enough("messages", *options, SPINNING, each=ON_ONE_CONNECTION)
 
         def run() -> Sample:
-            together = sample(traffic.bring("messages", count, *options), count)
+            together = sample(traffic.bring("messages", count, *options, SPINNING), count)
             one = traffic.bring("messages", alone, "--sessions", 1, *options)
             return {**together, ALONE: one.printed["p50"] * 1e3}
 
@@ -38,8 +39,8 @@ def ready(server: Server, options: Sequence[object], effort: Effort) -> Iterator
 
 
 def rows(effort: Effort) -> Sequence[Row]:
-    """Two rows for each server that offers PIPELINING. In a quick run gatepost alone: Haraka stalls, and takes long."""
-    names = ("gatepost",) if effort.quick else ("gatepost-bare", "gatepost", "smtp-sink", "haraka", "postfix")
+    """Two rows for each server. In a quick run gatepost alone: Haraka stalls, and takes long."""
+    names = ("gatepost",) if effort.quick else MAIN_SERVERS
     both = (("", ("--pipelined",)), (f", {ONE_BY_ONE}", ()))
     return [
         Row(name + suffix, SERVERS[name], partial(ready, SERVERS[name], options))

@@ -11,6 +11,7 @@ from tests.bench.servers import SERVERS
 from tests.bench.servers.running import Server
 from tests.bench.works import Effort, Row, Run, Work
 from tests.bench.works.messages import ALL_SERVERS, QUICK_SERVERS, warm
+from tests.bench.works.traffic import SPINNING
 
 CPU = Measure("CPU", "µs a connection")
 RATE = Measure("rate", "connections a second")
@@ -20,10 +21,10 @@ RATE = Measure("rate", "connections a second")
 def ready(server: Server, effort: Effort) -> Iterator[Run]:
     """As fast as it goes."""
     with warm(server, effort) as traffic:
-        count = traffic.enough("quits")
+        count = traffic.enough("quits", SPINNING)
 
         def run() -> Sample:
-            trip = traffic.bring("quits", count)
+            trip = traffic.bring("quits", count, SPINNING)
             return {CPU: trip.cpu / count * 1e6, RATE: count / trip.seconds}
 
         yield run

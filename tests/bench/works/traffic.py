@@ -23,6 +23,10 @@ TAILS = 50
 
 SESSIONS = 20
 """At once, unless it is said otherwise."""
+NEW_SESSIONS = 500
+"""At once of clients that are new: each is held for a moment, which costs the server nothing."""
+SPINNING = "--spinning"
+"""The option of a load in a run whose figure is CPU time (``loads/session.py`` says why)."""
 FIRST_TRIAL = 400
 """How many messages or connections a server is tried with first."""
 
@@ -50,7 +54,7 @@ class Traffic:
 
     def introduce(self) -> None:
         """Let every client send its first message, as one that the server does not know."""
-        self._send("messages", self._effort.triples, "--sessions", 200, "--introducing")
+        self._send("messages", self._effort.triples, "--sessions", NEW_SESSIONS, "--introducing")
 
     def bring(self, load: str, count: int, *options: object) -> Trip:
         """Let the load do ``count`` of what it does. Raises LoadError if the server did not do its part."""
