@@ -132,7 +132,6 @@ class Session:
         "_ip",
         "_later",
         "_notes",
-        "_silence_ends",
         "_site",
         "_verified_name",
         "allowance",

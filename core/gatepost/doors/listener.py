@@ -7,6 +7,7 @@ RFC 5321 §4.5.4.2 allows to limit connections; ``wire.md`` of the design says w
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import ipaddress
 from typing import Any, Protocol
 
@@ -73,12 +74,14 @@ class Connected(Protocol):
 class Listener:
     """One ``[listen.NAME]``. ``gate`` is replaced by a reload; connections keep the one they began with."""
 
-    __slots__ = ("connected", "connections", "door", "gate", "loop", "name", "site", "stopping")
+    __slots__ = ("connected", "connections", "context", "door", "gate", "loop", "name", "site", "stopping")
 
     def __init__(self, name: str, gate: Gate, site: Site, connections: Connections) -> None:
         self.name = name
         self.loop = asyncio.get_running_loop()
         """Kept here, since to ask for it costs a call of the system before Python 3.12."""
+        self.context = contextvars.copy_context()
+        """One for the callbacks of all clients that wait: a copy of its own would be 56 octets for each."""
         self.gate = gate
         self.site = site
         self.connections = connections

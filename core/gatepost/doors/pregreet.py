@@ -79,7 +79,7 @@ class Pregreet(asyncio.Protocol):
         elif self.gate.chains["connect"]:
             asking = self.gate.ask("connect", (self.session,), self.session)
             self._task = listener.loop.create_task(asking, name="connect")
-            self._task.add_done_callback(self._ruled)
+            self._task.add_done_callback(self._ruled, context=listener.context)
         else:
             self._open(Ruling("connect"))
 
