@@ -105,7 +105,8 @@ class Greylist:
     async def rcpt(self, session: Session, envelope: Envelope, recipient: Address) -> Answer:
         name, client = await self._client(session)
         triple = _digest(name, str(envelope.sender), str(recipient))
-        wait = 0.0 if await self._is_allowed(client) else await self._wait(triple)
+        count = session.notes(self)["count"] = await self._count(client)
+        wait = 0.0 if self._is_enough(count) else await self._wait(triple)
         envelope.notes(self)[str(recipient)] = (triple, wait)
         return None if envelope.sender.is_null else _come_back(wait)
 
@@ -121,10 +122,12 @@ class Greylist:
             if self._is_due(-(await self.store.get(triple) or 0)):
                 await self._know(triple)
         _, client = await self._client(session)
-        count = await self.store.get(client) or 0
-        if count < self.options.auto_allow_after:
+        count = session.notes(self).pop("count", None) or await self._count(client)
+        if not self.options.auto_allow_after:
+            return
+        if not self._is_enough(count):
             await self.store.incr(client, ttl=self.options.remember)
-        elif self.options.auto_allow_after and self._is_due(count):
+        elif self._is_due(count):
             await self.store.put(client, self.clock.now(), self.options.remember)
 
     def _judged(self, envelope: Envelope) -> list[tuple[str, float]]:
@@ -155,13 +158,12 @@ class Greylist:
         """True when what was last renewed at that time is to be written anew."""
         return not 0 <= self.clock.now() - renewed < self.options.remember / RENEWALS
 
-    async def _is_allowed(self, client: str) -> bool:
-        """True for a client of which enough messages were queued.
+    async def _count(self, client: str) -> float:
+        """How many messages of the client were queued, and once there were enough, when that was last renewed."""
+        return (await self.store.get(client) or 0) if self.options.auto_allow_after else 0
 
-        What is kept is how many there were, and once there were enough, the time at which that was last renewed.
-        """
-        enough = self.options.auto_allow_after
-        return bool(enough) and (await self.store.get(client) or 0) >= enough
+    def _is_enough(self, count: float) -> bool:
+        return 0 < self.options.auto_allow_after <= count
 
     async def _client(self, session: Session) -> tuple[str, str]:
         """Under which name the client is known, and the key of what is kept of it: the same for the whole session."""
