@@ -50,7 +50,7 @@ is asked to come back (421 or 451, 4.3.0): to pass would let in whom you have re
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
 from itertools import chain
 from typing import Annotated, TypeAlias
@@ -189,6 +189,10 @@ def _by_phase(lists: Lists) -> ByPhase:
     return judged
 
 
+def _entries(places: Sequence[ByPhase], phase: str) -> list[tuple[str, Entry]]:
+    return [(kind, entry) for kind in ("allow", "deny") for lists in places for entry in lists[kind, phase]]
+
+
 def _read(text: str) -> ByPhase:
     """The lists of a file. Raises ``ValueError`` with a sentence."""
     try:
@@ -224,7 +228,7 @@ class Access:
         self.clock = clock
         self.log = log
         self._own = _by_phase(options)
-        self._own_phases = {phase for (_, phase), entries in self._own.items() if entries}
+        self._own_entries = {phase: _entries([self._own], phase) for phase in PHASE_OF.values()}
         self._files = options.files
         self._suffixes = PublicSuffixList()
         self._reported: set[Entry] = set()
@@ -262,16 +266,17 @@ class Access:
         recipient: Address | None = None,
     ) -> Answer:
         """Let the first entry that matches rule the phase: trust, or refuse."""
-        if phase not in self._own_phases and not self._files:
-            return None
-        for kind in ("allow", "deny"):
-            for entry in chain.from_iterable(lists[kind, phase] for lists in self._lists()):
-                if entry.fits(session, envelope, recipient) and await self._holds(entry, kind, session):
-                    if kind == "deny":
-                        return deny(entry.reason or "refused by our access list", 550, "5.7.1")
-                    trust(entry)
-                    return None
+        for kind, entry in self._entries(phase):
+            if entry.fits(session, envelope, recipient) and await self._holds(entry, kind, session):
+                if kind == "deny":
+                    return deny(entry.reason or "refused by our access list", 550, "5.7.1")
+                trust(entry)
+                return None
         return None
+
+    def _entries(self, phase: str) -> Sequence[tuple[str, Entry]]:
+        """The entries of a phase with their lists, allow before deny."""
+        return _entries(self._lists(), phase) if self._files else self._own_entries[phase]
 
     def _lists(self) -> list[ByPhase]:
         return [self._own, *(file.parsed(_read) for file in self._files)]
