@@ -25,16 +25,22 @@ SEARCHED = 1000
 
 def received(session: Session, envelope: Envelope, site: Site) -> str:
     """The value of our Received field. What the client said of itself keeps only harmless characters."""
-    helo = _UNSAFE.sub("?", session.helo)[:255] or "unknown"
+    helo = _harmless(session.helo) or "unknown"
     client = f"IPv6:{session.client}" if ":" in session.client else session.client
     protocol = ("UTF8SMTP" if envelope.smtputf8 else "ESMTP") if session.esmtp else "SMTP"
     only = f"\r\n\tfor <{envelope.recipients[0]}>" if len(envelope.recipients) == 1 else ""
-    name = _UNSAFE.sub("?", session.known_name)
+    name = _harmless(session.known_name)
     return (
         f"from {helo} ({name} [{client}])\r\n"
         f"\tby {site.hostname} (gatepost) with {protocol} id {envelope.id}{only};\r\n"
         f"\t{_date(int(site.clock.now()))}"
     )
+
+
+@lru_cache(maxsize=256)
+def _harmless(name: str) -> str:
+    """A name that a client gave itself, as it may stand in a header field."""
+    return _UNSAFE.sub("?", name)[:255]
 
 
 @lru_cache(maxsize=1)
