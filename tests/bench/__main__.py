@@ -19,7 +19,7 @@ from time import monotonic
 import click
 from rich.console import Console
 
-from tests.bench import report, runs, targets
+from tests.bench import page, report, runs, targets
 from tests.bench.figures import Figures, Machine
 from tests.bench.servers.running import interpreter
 from tests.bench.works import FULL, NAMES, NOT_QUICK, QUICK, Effort, Row, work
@@ -40,7 +40,11 @@ WIDTH = 120
     help="Write figures there, beside those of other works.",
 )
 @click.option("--read", "kept", type=click.Path(exists=True, path_type=Path), help="Measure nothing; show this file.")
-@click.option("--pictures", type=click.Path(file_okay=False, path_type=Path), help="Draw pictures into this folder.")
+@click.option(
+    "--pictures",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Draw pictures and write figures.md here.",
+)
 @click.option("--strict", is_flag=True, help="Exit with status 1 when a target is missed.")
 @click.option("--list", "listing", is_flag=True, help="Name the works and their servers, and measure nothing.")
 def main(
@@ -140,7 +144,7 @@ def _machine() -> Machine:
 def _draw(figures: Figures, folder: Path) -> None:
     from tests.bench.pictures import draw  # matplotlib is slow to import, and need not be installed for measuring
 
-    draw(figures, folder)
+    page.write(figures, draw(figures, folder), folder)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ def show(figures: Figures, console: Console) -> None:
     console.print(f"{machine.processor}, {machine.cores} cores, {machine.kernel}", highlight=False)
     console.print(f"Median of {figures.runs} runs (lowest – highest)" if figures.runs > 1 else "One run of each")
     for work in (name for name in NAMES if name in figures.dates):
-        for alike in _alike([figure for figure in figures.figures if figure.work == work]):
+        for alike in parts_alike([figure for figure in figures.figures if figure.work == work]):
             console.print(_work_table(f"{work}, {figures.dates[work]}", alike))
     for row, why in figures.skipped.items():
         console.print(f"Not measured: {row}: {why}", style="yellow", markup=False)
@@ -31,7 +31,7 @@ def show(figures: Figures, console: Console) -> None:
     console.print(_target_table(verdicts(figures)))
 
 
-def _alike(figures: Iterable[Figure]) -> list[list[Figure]]:
+def parts_alike(figures: Iterable[Figure]) -> list[list[Figure]]:
     """Part the rows by what is measured of them: each part makes one table without holes."""
     by_row: dict[str, list[Figure]] = {}
     for figure in figures:
@@ -51,12 +51,20 @@ def _line(figure: Figure) -> str:
 
 
 def _work_table(title: str, figures: Iterable[Figure]) -> Table:
+    headings, *lines = grid(figures)
+    table = _table(title, *headings)
+    for line in lines:
+        table.add_row(*line)
+    return table
+
+
+def grid(figures: Iterable[Figure]) -> Iterator[list[str]]:
+    """The lines of a table: its headings, then one for each row and size."""
     found = {(_line(figure), _column(figure)): figure for figure in figures}
     columns = list(dict.fromkeys(column for _, column in found))
-    table = _table(title, "", *("\n".join(column) for column in columns))
+    yield ["", *("\n".join(column) for column in columns)]
     for line in dict.fromkeys(line for line, _ in found):
-        table.add_row(line, *(_cell(found.get((line, column))) for column in columns))
-    return table
+        yield [line, *(_cell(found.get((line, column))) for column in columns)]
 
 
 def _table(title: str, *headings: str) -> Table:
@@ -82,11 +90,12 @@ def number(value: float) -> str:
 def _target_table(all_of_them: Iterable[Verdict]) -> Table:
     table = _table("Targets", "", "at most", "reached", "")
     for verdict in all_of_them:
-        table.add_row(verdict.target.says, *_judged(verdict))
+        table.add_row(verdict.target.says, *judged(verdict))
     return table
 
 
-def _judged(verdict: Verdict) -> Iterator[str]:
+def judged(verdict: Verdict) -> Iterator[str]:
+    """What was to be reached, what was, and what that means."""
     yield f"{number(verdict.target.limit)} {verdict.target.unit}"
     if verdict.reached is None or verdict.percent is None:
         yield from ("–", "not measured")
