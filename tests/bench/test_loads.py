@@ -82,6 +82,12 @@ def test_at_a_rate_all_are_sent_and_their_times_known(sink: Sink) -> None:
     assert 0 < printed["p50"] <= printed["p99"]
 
 
+@pytest.mark.parametrize(("load", "verb"), [("messages", b"."), ("quits", b"QUIT")])
+def test_a_load_that_spins_says_the_same(sink: Sink, load: str, verb: bytes) -> None:
+    send(sink, load, "--spinning")
+    assert sink.count(verb) == 30
+
+
 def test_clients_leave_after_the_greeting(sink: Sink) -> None:
     send(sink, "quits")
     assert sink.heard == [b"QUIT"] * 30

@@ -26,7 +26,13 @@ class Bench:
         self.left: list[str] = []
         self.others: list[float] = []
 
-    def row(self, name: str, answer: Callable[[int], float] = float, absent: str | None = None) -> Row:
+    def row(
+        self,
+        name: str,
+        answer: Callable[[int], float] = float,
+        absent: str | None = None,
+        most_runs: int | None = None,
+    ) -> Row:
         @contextmanager
         def ready(effort: Effort) -> Iterator[Run]:
             def run() -> Sample:
@@ -37,7 +43,7 @@ class Bench:
             self.left.append(name)
 
         server = dataclasses.replace(SERVERS["smtp-sink"], missing=lambda: absent, version=lambda: "1.0")
-        return Row(name, server, ready)
+        return Row(name, server, ready, most_runs)
 
     def measure(self, *rows: Row, wanted: Sequence[str] = ("A", "B", "C")) -> runs.Result:
         work = Work("a-work", "what it is", lambda effort: rows)
@@ -66,6 +72,13 @@ def test_rows_take_turns(bench: Bench) -> None:
     result = bench.measure(bench.row("A"), bench.row("B"))
     assert bench.turns == ["A", "B", "A", "B", "A", "B"]
     assert [(figure.row, figure.samples) for figure in result.figures] == [("A", (1, 2, 3)), ("B", (1, 2, 3))]
+
+
+def test_a_row_may_want_fewer_runs(bench: Bench) -> None:
+    bench.others = [0, 0.5]
+    _, few = bench.measure(bench.row("A", most_runs=9), bench.row("B", most_runs=1)).figures
+    assert bench.turns.count("A") == 4
+    assert few.samples == (1,)
 
 
 def test_a_disturbed_run_is_taken_again(bench: Bench) -> None:

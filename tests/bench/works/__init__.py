@@ -64,7 +64,7 @@ class Effort:
 
 
 QUICK = Effort(quick=True, runs=1, seconds=0.4, triples=500)
-FULL = Effort(quick=False, runs=5, seconds=3.0, triples=10_000)
+FULL = Effort(quick=False, runs=5, seconds=2.5, triples=10_000)
 
 Run = Callable[[], Sample]
 """Do the work once, measured."""

@@ -109,7 +109,7 @@ def grown(crowd: Crowd, tree: Tree, stages: Sequence[int], effort: Effort) -> Sa
             sample[Measure("memory, further", "KiB each", stage)] = (pss - first) / (stage - stages[0])
         sample[Measure("memory in all", "MiB", stage)] = pss / 1024
         before = (stage, cpu)
-    sample[Measure("holding", "CPU ms in 10 s", stages[-1])] = _rest(tree, 2 if effort.quick else 10) * 10_000
+    sample[Measure("holding", "CPU ms in 10 s", stages[-1])] = _rest(tree, 2 if effort.quick else 5) * 10_000
     crowd.grow(stages[-1])  # all are still there
     return sample
 

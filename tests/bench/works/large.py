@@ -19,6 +19,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 from tests.bench.clients import client
 from tests.bench.figures import Measure, Sample
@@ -29,7 +30,6 @@ from tests.bench.servers.running import Command, Place, Running, Server
 from tests.bench.tree import Tree
 from tests.bench.works import Effort, Row, Run, Work
 from tests.bench.works.crowds import Newcomers
-from tests.bench.works.messages import ALL_SERVERS, MAIN_SERVERS
 from tests.bench.works.policies import changed
 from tests.bench.works.traffic import REMEMBERING, Traffic, Trip
 
@@ -47,12 +47,14 @@ MANY, SOME = 20, 4
 OCTETS, QUICK_OCTETS = 25 * 2**20, 8 * 2**20
 NEWCOMERS_EVERY = 0.02
 SAMPLES_EVERY = 0.02
-QUICK_SERVERS = ("gatepost", "haraka")
+QUICK_ALONE, QUICK_TEN = ("gatepost", "haraka"), ("gatepost",)
+MANY_FROM = ("gatepost", "smtp-sink", "haraka")
+SOME_FROM = ("gatepost-bare", "gatepost-forward", "aiosmtpd", "qpsmtpd", "postfix")
 
 
 def rows(effort: Effort) -> Sequence[Row]:
     """Alone and ten at once."""
-    alone, ten = (QUICK_SERVERS, QUICK_SERVERS[:1]) if effort.quick else (ALL_SERVERS, MAIN_SERVERS)
+    alone, ten = (QUICK_ALONE, QUICK_TEN) if effort.quick else (MANY_FROM + SOME_FROM, MANY_FROM)
     gatepost = SERVERS["gatepost"]
     return [
         *(Row(name, SERVERS[name], partial(ready, SERVERS[name], ALONE)) for name in alone),
@@ -66,11 +68,11 @@ def ready(server: Server, sessions: int, effort: Effort) -> Iterator[Run]:
     """So many at once."""
 
     def run() -> Sample:
-        with _warm(server, effort) as (running, bring):
+        count = _count(effort, sessions) if server.name in MANY_FROM else SOME
+        with _warm(server, effort) as (running, traffic):
             tree = Tree(running.pid)
-            rise = _highest_resident(tree, lambda: bring(sessions, sessions))
-            count = _count(effort, sessions) if server.name in MAIN_SERVERS else sessions * SOME
-            return {MEMORY: rise, **_spent(tree, lambda: bring(count, sessions))}
+            rise = _highest_resident(tree, lambda: traffic.bring(*_arrivals(effort, sessions, sessions)))
+            return {MEMORY: rise, **_spent(tree, lambda: traffic.bring(*_arrivals(effort, count, sessions)))}
 
     yield run
 
@@ -80,11 +82,12 @@ def watched(server: Server, effort: Effort) -> Iterator[Run]:
     """Ten at once, watched from inside and from outside."""
 
     def run() -> Sample:
-        with _warm(server, effort) as (running, bring), Newcomers(running.port, NEWCOMERS_EVERY) as newcomers:
-            rise = _highest_pss(Tree(running.pid), lambda: bring(TEN, TEN))
+        # With newcomers a server is never idle, so nobody waits until it is.
+        with _warm(server, effort) as (running, traffic), Newcomers(running.port, NEWCOMERS_EVERY) as newcomers:
+            rise = _highest_pss(Tree(running.pid), lambda: traffic.send(*_arrivals(effort, TEN, TEN)))
             newcomers.forget()
             _longest_standstill(running)
-            bring(_count(effort, TEN), TEN)
+            traffic.send(*_arrivals(effort, _count(effort, TEN), TEN))
             standstill = _longest_standstill(running)
             return {SAMPLED: rise, STANDSTILL: standstill, LONGEST: newcomers.seen()["longest"] * 1000}
 
@@ -92,16 +95,20 @@ def watched(server: Server, effort: Effort) -> Iterator[Run]:
 
 
 @contextmanager
-def _warm(server: Server, effort: Effort) -> Iterator[tuple[Running, Callable[[int, int], Trip]]]:
-    """A server that has had small messages, and what brings it large ones: how many, and how many at once."""
+def _warm(server: Server, effort: Effort) -> Iterator[tuple[Running, Traffic]]:
+    """A server that has had small messages, and its clients."""
     few = dataclasses.replace(effort, triples=100)
-    octets = QUICK_OCTETS if effort.quick else OCTETS
     with server.running() as running:
         traffic = Traffic(running, few)
         if server.name in REMEMBERING:
             traffic.introduce()
         traffic.bring("large", 100, "--octets", 2048)
-        yield running, lambda count, sessions: traffic.bring("large", count, "--sessions", sessions, "--octets", octets)
+        yield running, traffic
+
+
+def _arrivals(effort: Effort, count: int, sessions: int) -> tuple[Any, ...]:
+    """What traffic is told, for so many large messages, so many at once."""
+    return "large", count, "--sessions", sessions, "--octets", QUICK_OCTETS if effort.quick else OCTETS
 
 
 def _count(effort: Effort, sessions: int) -> int:

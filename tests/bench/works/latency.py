@@ -26,10 +26,10 @@ def ready(server: Server, effort: Effort) -> Iterator[Run]:
     """Find the highest rate, and send at half of it."""
     with warm(server, effort) as traffic:
         count = traffic.enough("messages")
-        half = count / traffic.bring("messages", count).seconds / 2
+        half = count / traffic.send("messages", count)["seconds"] / 2
 
         def run() -> Sample:
-            printed = traffic.bring("messages", count, "--rate", half).printed
+            printed = traffic.send("messages", count, "--rate", half)
             return {RATE: half, MEDIAN: printed["p50"] * 1e3, WORST: printed["p99"] * 1e3}
 
         yield run

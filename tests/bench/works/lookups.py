@@ -26,10 +26,10 @@ def ready(server: Server, effort: Effort) -> Iterator[Run]:
     """A few clients at a time."""
     count = 20 if effort.quick else 200
     with warm(server, effort) as traffic:
-        traffic.bring("messages", SESSIONS)
+        traffic.send("messages", SESSIONS)
 
         def run() -> Sample:
-            printed = traffic.bring("messages", count, "--sessions", SESSIONS).printed
+            printed = traffic.send("messages", count, "--sessions", SESSIONS)
             return {MEDIAN: printed["p50"] * 1e3, WORST: printed["p99"] * 1e3}
 
         yield run

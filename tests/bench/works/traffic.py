@@ -54,13 +54,20 @@ class Traffic:
 
     def introduce(self) -> None:
         """Let every client send its first message, as one that the server does not know."""
-        self._send("messages", self._effort.triples, "--sessions", NEW_SESSIONS, "--introducing")
+        self.send("messages", self._effort.triples, "--sessions", NEW_SESSIONS, "--introducing")
 
     def bring(self, load: str, count: int, *options: object) -> Trip:
         """Let the load do ``count`` of what it does. Raises LoadError if the server did not do its part."""
         before = self._tree.cpu()
-        printed = self._send(load, count, *options)
+        printed = self.send(load, count, *options)
         return Trip(self._idle() - before, printed["seconds"], printed)
+
+    def send(self, load: str, count: int, *options: object) -> dict[str, Any]:
+        """The same where CPU does not count: it does not wait until the server is idle. Gives what the load printed."""
+        place = ("--port", self._port, "--clients", self._effort.triples, "--first", self._first)
+        sessions = () if "--sessions" in options else ("--sessions", SESSIONS)
+        self._first += count
+        return loads.run(load, *place, "--count", count, *sessions, *options)
 
     def enough(self, load: str, *options: object, each: int = 1) -> int:
         """Find the count that lasts as long as a run shall; the server has been warmed up by it.
@@ -71,16 +78,10 @@ class Traffic:
         rounds, seconds = max(1, FIRST_TRIAL // step), 0.0
         trial = self._effort.seconds / 3
         while seconds < trial:
-            seconds = self._send(load, rounds * step, *options)["seconds"]
+            seconds = self.send(load, rounds * step, *options)["seconds"]
             wanted = self._effort.seconds if seconds >= trial else trial * 1.3
             rounds = math.ceil(rounds * min(wanted / seconds, 20))
         return rounds * step
-
-    def _send(self, load: str, count: int, *options: object) -> dict[str, Any]:
-        place = ("--port", self._port, "--clients", self._effort.triples, "--first", self._first)
-        sessions = () if "--sessions" in options else ("--sessions", SESSIONS)
-        self._first += count
-        return loads.run(load, *place, "--count", count, *sessions, *options)
 
     def _idle(self) -> float:
         """The server's CPU seconds, when it has come to rest."""
