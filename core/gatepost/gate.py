@@ -105,7 +105,6 @@ class Gate:
         Raises ``CancelledError`` when the client leaves meanwhile, and nothing else.
         """
         asking = _Asking(self, phase, arguments, session, envelope, recipient)
-        trace = asking.ruling.trace
         began = perf_counter()
         error: str | None
         try:
@@ -116,8 +115,7 @@ class Gate:
                 if asking.decided:
                     break
                 asking.asked += 1
-                failures = hook.instance.circuit.failures
-                if (failures or hook.guarded) and asking.skips(hook):
+                if (hook.guarded or hook.instance.circuit.failures) and asking.skips(hook):
                     continue
                 error = answer = None
                 try:
@@ -132,9 +130,9 @@ class Gate:
                     error = asking.failure(caught, hook)
                 now = perf_counter()
                 seconds, start = now - start, now
-                did = session.did or (envelope is not None and envelope.did)
-                if answer is None and error is None and hook.direct and not (failures or did or seconds > STALL):
-                    trace.append((hook.name, seconds))
+                usual = answer is None and error is None and hook.direct and seconds < STALL
+                if usual and not (session.did or hook.instance.circuit.failures or (envelope and envelope.did)):
+                    asking.ruling.trace.append((hook.name, seconds))
                 else:
                     asking.take(hook, answer, error, seconds)
         finally:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import socket
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 IPAddress = IPv4Address | IPv6Address
 
 
+@lru_cache(maxsize=4096)
 def ip_of(text: str) -> IPAddress:
-    """The address that ``text`` is. Raises ``ValueError`` when it is none."""
+    """The address that ``text`` is. Raises ``ValueError`` when it is none.
+
+    The last ones are kept here, for who asks about a client asks again, and not with each of the clients that wait.
+    """
     try:
         return IPv4Address(socket.inet_pton(socket.AF_INET, text))
     except (OSError, ValueError):  # IPv6, a zone, a NUL, or nothing that could be read

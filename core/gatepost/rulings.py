@@ -25,9 +25,19 @@ _salt = random.SystemRandom().getrandbits(_RANDOM_BITS)
 
 def new_id() -> str:
     """Ten characters of base 32 (Crockford's alphabet) that sort by time and are unique in this process."""
+    return id_of(new_number())
+
+
+def new_number() -> int:
+    """What ``id_of`` makes an id of: half as large, for those of which thousands wait."""
     global _last
     number = ((time.time_ns() // 1_000_000 - _EPOCH) << _RANDOM_BITS) | _salt
     _last = number = number if number > _last else _last + 1
+    return number
+
+
+def id_of(number: int) -> str:
+    """The id that ``number`` stands for."""
     return (
         _PAIRS[number >> 40]
         + _PAIRS[number >> 30 & 1023]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from gatepost.address import Address
 from gatepost.errors import PluginError
 from gatepost.ip import IPAddress, ip_of
-from gatepost.rulings import Ruling, new_id
+from gatepost.rulings import Ruling, id_of, new_id, new_number
 
 if TYPE_CHECKING:
     from gatepost.deadlines import Watch
@@ -129,9 +129,9 @@ class Session:
 
     __slots__ = (
         "_door",
-        "_ip",
         "_later",
         "_notes",
+        "_number",
         "_site",
         "_verified_name",
         "allowance",
@@ -143,7 +143,6 @@ class Session:
         "esmtp",
         "helo",
         "helo_points",
-        "id",
         "listener",
         "local",
         "may_relay",
@@ -159,7 +158,7 @@ class Session:
     def __init__(
         self, client: str, *, site: Site, door: Door, port: int = 0, local: str = "", listener: str = "smtp"
     ) -> None:
-        self.id = new_id()
+        self._number = new_number()
         self.client = client
         self.port = port
         self.local = local
@@ -185,17 +184,19 @@ class Session:
         self.delayed: tuple[Ruling, ...] = ()
         self._site = site
         self._door = door
-        self._ip: IPAddress | None = None
         self._notes: dict[int, dict[str, Any]] | None = None
         self._later: list[Later[Any]] | None = None
         self._verified_name: str | EllipsisType | None = ...
 
     @property
+    def id(self) -> str:
+        """Under which log and journal know this session."""
+        return id_of(self._number)
+
+    @property
     def ip(self) -> IPAddress:
         """The client's address as an object of ``ipaddress``."""
-        if self._ip is None:
-            self._ip = ip_of(self.client)
-        return self._ip
+        return ip_of(self.client)
 
     def notes(self, plugin: object) -> dict[str, Any]:
         """``plugin``'s own dict in this session: ``session.notes(self)``."""

@@ -87,7 +87,7 @@ def test_a_port_that_somebody_has_is_a_sentence() -> None:
 
 def test_ipv4_and_ipv6_can_have_the_same_port() -> None:
     with socket.socket() as other:  # a port that nobody has on either family
-        other.bind(("127.0.0.1", 0))
+        other.bind(("0.0.0.0", 0))
         port = other.getsockname()[1]
     with listen(SocketAddress("::", port)) as first, listen(SocketAddress("0.0.0.0", port)) as second:
         assert first.family == socket.AF_INET6 and second.family == socket.AF_INET
