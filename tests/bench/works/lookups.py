@@ -24,7 +24,7 @@ SESSIONS = 4
 @contextmanager
 def ready(server: Server, effort: Effort) -> Iterator[Run]:
     """A few clients at a time."""
-    count = 20 if effort.quick else 200
+    count = 20 if effort.quick else 100
     with warm(server, effort) as traffic:
         traffic.send("messages", SESSIONS)
 
