@@ -1,8 +1,8 @@
 """Clients that have said EHLO and nothing since: 10,000 that the server knows, each from an address of its own.
 
 What a server keeps of clients that are gone, such as the answers of DNS, is there before they come. It has also memory
-free from them, which the first of the crowd take: ``grown`` counts both ways. All but the default chain take one run: crowds
-take long to come, and memory differs little from run to run.
+free from them, which the first of the crowd take: ``grown`` counts both ways. All but the default chain take one run:
+crowds take long to come, and memory differs little from run to run.
 """
 
 from __future__ import annotations
