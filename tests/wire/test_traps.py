@@ -212,6 +212,22 @@ class TestEofAndReset:
             assert holding.ends == ["queued", "disconnect"]
             assert [record.event for record in policy.events.records] == ["accepted", "disconnected"]
 
+    async def test_leaving_after_the_hand_over_without_reading_the_reply(self) -> None:
+        policy = Policy(vouching(), holding := Holding("queue"))
+        async with live(policy) as door:
+            wire = await door.connect()
+            await wire.to_data()
+            wire.send(MESSAGE + b".\r\n")
+            await holding.asked.wait()
+            assert isinstance(door.client, SMTP)
+            door.client.pause_writing()  # as the transport does when the client reads nothing
+            holding.release.set()
+            await until(lambda: policy.events.records)
+            assert holding.ends == []
+            wire.reset()
+            await door.left()
+            assert holding.ends == ["queued", "disconnect"]
+
     async def test_leaving_in_data_hands_nothing_over(self) -> None:
         policy = Policy(vouching(), keeping := Keeping())
         async with live(policy) as door:

@@ -136,6 +136,7 @@ class SMTP(aiosmtpd.smtp.SMTP):
         self._full = False
         if not self.conversation.delivering:
             abandon(self._dialogue)
+        self._wake()
         self._lost()
 
     # Called by the server.
