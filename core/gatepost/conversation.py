@@ -10,8 +10,10 @@ RFC 5321 §3, §4.1 (commands), §4.1.4 (order), §4.5.3 (limits); RFC 1870 (SIZ
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from gatepost import decisions
 from gatepost.address import Address, parse_parameters, parse_path
@@ -430,7 +432,8 @@ class Conversation:
             reply = self.failed(error)
         self.intake, self._judged = None, intake
         if self._receipt is None:  # nothing has to wait for the reply to be written
-            await self.settled()
+            with suppress(asyncio.CancelledError):  # a plugin's doing: the client gets its answer all the same
+                await self.settled()
         return reply
 
     async def settled(self) -> None:
