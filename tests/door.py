@@ -194,7 +194,9 @@ class LiveDoor:
 
     async def left(self) -> None:
         """Wait until all sessions have ended, wholly."""
-        await until(lambda: not (self.listener.connected or self.listener.connections.total or self.policy.site.is_busy))
+        await until(
+            lambda: not (self.listener.connected or self.listener.connections.total or self.policy.site.is_busy)
+        )
 
     async def close(self) -> None:
         """End all connections and wait until the door has noticed."""
