@@ -209,6 +209,8 @@ class Session:
 
         Only before the greeting: ``await session.silence(6)`` in the connect phase. Bytes that came with the connection
         count. The time does not count against the plugin's ``time_limit``.
+
+        Raises ``PluginError`` when that phase is over.
         """
         if self.watch is not None:
             self.watch.deadline += seconds

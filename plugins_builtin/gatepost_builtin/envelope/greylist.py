@@ -2,7 +2,7 @@
 
 **What it does.** The first time a client sends from this sender to this recipient, the recipient is answered 451. A
 mail server keeps the message and tries again; after `delay` it is let in, and is remembered for `remember`, renewed
-with every message that it sends. What comes back too early is told how long it still has to wait, and its time runs on;
+as it goes on sending. What comes back too early is told how long it still has to wait, and its time runs on;
 what comes back after `retry_window` is new again.
 
 **Why it works.** A real mail server has a queue. Much of what sends spam has none: to keep state for each message and
