@@ -345,15 +345,17 @@ class SMTP(aiosmtpd.smtp.SMTP):
             self._timer.cancel()
         self.listener.connected.pop(self, None)
         self.listener.connections.leave(self.conversation.session.client)
-        if self._dialogue.done() and not self.conversation.has_to_tell:
-            self.conversation.ended(self._last_words)
-        else:
+        if not self._dialogue.done():
             self.listener.site.spawn(self._end())
+        elif self.conversation.has_to_tell:
+            self.listener.site.spawn(self.conversation.close(self._last_words))
+        else:
+            self.conversation.ended(self._last_words)
 
     async def _end(self) -> None:
         """End the session once the dialogue, and a hand-over it may have begun, are over."""
         patience = None if self.conversation.delivering else PATIENCE
-        if not self._dialogue.done() and not (await asyncio.wait((self._dialogue,), timeout=patience))[0]:
+        if not (await asyncio.wait((self._dialogue,), timeout=patience))[0]:
             session = self.conversation.session
             self.listener.site.recorder.event(
                 "ignores_cancellation", "error", session=session.id, client=session.client
