@@ -152,7 +152,6 @@ class _Asking:
         "envelope",
         "gate",
         "left",
-        "recipient",
         "ruling",
         "session",
         "waited_for",
@@ -172,7 +171,6 @@ class _Asking:
         self.arguments = arguments
         self.session = session
         self.envelope = envelope
-        self.recipient = recipient
         self.ruling = Ruling(phase, recipient=recipient)
         self.decided = False
         self.asked = 0
@@ -200,7 +198,7 @@ class _Asking:
         session, envelope = self.session, self.envelope
         if session.trusted or session.may_relay:
             return True
-        return envelope is not None and envelope.exempt(self.recipient)
+        return envelope is not None and envelope.exempt(self.ruling.recipient)
 
     def skips(self, hook: Hook) -> bool:
         """True when ``hook`` is not asked: the client is trusted, or its circuit is open, which counts as an error."""

@@ -92,7 +92,7 @@ class Pregreet(asyncio.Protocol):
         if self._heard:
             silent.set_result(False)
         elif seconds > 0:
-            self._timer = self._listener.site.clock.call_later(seconds, self._stayed_silent)
+            self._timer = self._listener.site.clock.call_later(seconds, self)
         elif self._has_unread():
             self.session.early_talk |= {"connect"}
             silent.set_result(False)
@@ -105,7 +105,8 @@ class Pregreet(asyncio.Protocol):
         descriptor = self._transport.get_extra_info("socket").fileno()
         return descriptor >= 0 and fcntl.ioctl(descriptor, termios.FIONREAD, _NO_OCTETS) != _NO_OCTETS
 
-    def _stayed_silent(self) -> None:
+    def __call__(self) -> None:
+        """The clock's: it has stayed silent. Not a method, which would be an object more for each client that waits."""
         if self._silent is not None and not self._silent.done():
             self._silent.set_result(True)
 
