@@ -21,7 +21,7 @@ version = release = installed_version("gatepost")
 extensions = ["myst_parser"]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
-exclude_patterns = ["examples"]
+exclude_patterns = ["performance/figures.md", "examples"]
 # What is to be typed is copied from here: two hyphens and straight quotation marks stay what they are.
 smartquotes = False
 
