@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import re
 import socket
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import Any
 import aiosmtpd.smtp
 import pytest
 
-from gatepost import Decision, Envelope, accept, deny, hookimpl
+from gatepost import Decision, Envelope, Session, accept, deny, hookimpl
 from gatepost.doors.closing import DRAIN
 from gatepost.doors.smtp import BATCH, LINE_BUFFER, READ_AHEAD, SMTP
 from gatepost.intake import Intake
@@ -242,6 +243,27 @@ class TestEofAndReset:
                 await door.left()
             assert not keeping.contents
             assert policy.site.spool.in_memory == 0
+
+
+class TestMemory:
+    async def test_a_session_leaves_no_circle_for_the_garbage_collector(self) -> None:
+        policy = Policy(vouching(), Keeping())
+        async with live(policy) as door:
+            for last in (b"QUIT", b"GET / HTTP/1.1"):
+                gc.collect()
+                gc.disable()
+                try:
+                    before = sum(type(each) is Session for each in gc.get_objects())
+                    wire = await door.hello()
+                    await wire.envelope()
+                    assert (await wire.message()).startswith(b"250 ")
+                    await wire.say(last)
+                    await wire.close()
+                    await door.left()
+                    policy.events.records.clear()
+                    assert sum(type(each) is Session for each in gc.get_objects()) == before
+                finally:
+                    gc.enable()
 
 
 class TestWrites:
