@@ -131,8 +131,8 @@ class Entries(Protocol):
     def moment(self) -> float:
         """The present, on the clock by which entries expire."""
 
-    def find(self, key: Key) -> Entry | None:
-        """The entry of ``key`` if it lives."""
+    def find(self, key: Key) -> bytes | None:
+        """The value of ``key``, as JSON, if its entry lives."""
 
     def keep(self, key: Key, entry: Entry) -> None:
         """Put ``entry`` under ``key``."""
@@ -159,8 +159,8 @@ class NamespacedStore:
         self._name = name
 
     async def get(self, key: str) -> Any:
-        entry = self._entries.find(self._key(key))
-        return None if entry is None else decode(entry.value)
+        value = self._entries.find(self._key(key))
+        return None if value is None else decode(value)
 
     async def put(self, key: str, value: Value, ttl: float, *, durable: bool = False) -> None:
         entry = self._entry(value, ttl)
@@ -252,10 +252,10 @@ class MemoryBackend:
         """The store of the plugin instance ``name``."""
         return NamespacedStore(self, name)
 
-    def find(self, key: Key) -> Entry | None:
-        """The entry of ``key`` if it lives."""
-        entry = self._entries.get(key)
-        return entry if entry is not None and self.moment() < entry.expires else None
+    def find(self, key: Key) -> bytes | None:
+        """The value of ``key``, as JSON, if its entry lives."""
+        entry = self._living(key)
+        return None if entry is None else entry.value
 
     def keep(self, key: Key, entry: Entry) -> None:
         """Put ``entry`` under ``key``, then sweep a little."""
@@ -276,10 +276,14 @@ class MemoryBackend:
 
     async def change(self, key: Key, change: Change, *, durable: bool = False) -> Entry | None:
         """Keep what ``change`` makes of the living entry. Nothing here outlives the process, durable or not."""
-        entry = change(self.find(key))
+        entry = change(self._living(key))
         if entry is not None:
             self.keep(key, entry)
         return entry
+
+    def _living(self, key: Key) -> Entry | None:
+        entry = self._entries.get(key)
+        return entry if entry is not None and self.moment() < entry.expires else None
 
     def _sweep(self) -> None:
         for _ in range(self.SWEEP):

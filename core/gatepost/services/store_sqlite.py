@@ -65,7 +65,7 @@ CREATE TABLE IF NOT EXISTS entries (
 CREATE INDEX IF NOT EXISTS entries_expires ON entries (expires);
 COMMIT;
 """
-FIND = "SELECT value, expires FROM entries WHERE namespace = ? AND key = ?"
+FIND = "SELECT value, expires FROM entries WHERE namespace = ? AND key = ? AND expires > ? AND expires <= ?"
 KEEP = "INSERT OR REPLACE INTO entries (namespace, key, value, expires) VALUES (?, ?, ?, ?)"
 DROP = "DELETE FROM entries WHERE namespace = ? AND key = ?"
 SWEEP = """DELETE FROM entries WHERE (namespace, key) IN
@@ -78,15 +78,6 @@ Batch: TypeAlias = dict[Key, Entry]
 T = TypeVar("T")
 
 log = structlog.get_logger("gatepost.store")
-
-
-def _living(entry: Entry | None, now: float) -> Entry | None:
-    return entry if entry is not None and now < entry.expires <= now + FARTHEST else None
-
-
-def _read(connection: sqlite3.Connection, key: Key) -> Entry | None:
-    row = connection.execute(FIND, key).fetchone()
-    return None if row is None else Entry(*row)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -106,19 +97,21 @@ class _Reader:
 
     def __init__(self, connection: sqlite3.Connection, clock: Clock) -> None:
         self._connection = connection
+        self._cursor = connection.cursor()
         self._clock = clock
         self._timer: Timer | None = None
 
-    def read(self, key: Key) -> Entry | None:
-        """The entry of ``key``, living or not."""
+    def read(self, key: Key, now: float) -> bytes | None:
+        """The value of ``key`` if its entry lives at ``now``."""
         if self._timer is None:
             self._timer = self._clock.call_later(SNAPSHOT, self.refresh)
             self._connection.execute("BEGIN")
         try:
-            return _read(self._connection, key)
+            row = self._cursor.execute(FIND, (*key, now, now + FARTHEST)).fetchone()
         except sqlite3.Error:
             self.refresh()
             raise
+        return None if row is None else row[0]
 
     def refresh(self) -> None:
         """Let the next read see what has been written meanwhile."""
@@ -198,7 +191,9 @@ class _Writer:
         self._connection.executemany(DROP, dropped)
 
     def _change(self, key: Key, change: Change) -> Entry | None:
-        entry = change(_living(_read(self._connection, key), self._clock.now()))
+        now = self._clock.now()
+        row = self._connection.execute(FIND, (*key, now, now + FARTHEST)).fetchone()
+        entry = change(None if row is None else Entry(*row))
         if entry is not None:
             self._connection.execute(KEEP, (*key, entry.value, entry.expires))
         return entry
@@ -269,16 +264,17 @@ class SqliteBackend:
         """The store of the plugin instance ``name``."""
         return NamespacedStore(self, name)
 
-    def find(self, key: Key) -> Entry | None:
-        """The entry of ``key`` if it lives, written or not."""
+    def find(self, key: Key) -> bytes | None:
+        """The value of ``key``, as JSON, if its entry lives, written or not."""
         reader = self._opened()
+        now = self._clock.now()
         entry = self._unwritten.get(key)
-        if entry is None:
-            try:
-                entry = reader.read(key)
-            except sqlite3.Error as error:
-                raise _unusable(self._path, error) from error
-        return _living(entry, self._clock.now())
+        if entry is not None:
+            return entry.value if now < entry.expires <= now + FARTHEST else None
+        try:
+            return reader.read(key, now)
+        except sqlite3.Error as error:
+            raise _unusable(self._path, error) from error
 
     def keep(self, key: Key, entry: Entry) -> None:
         """Put ``entry`` under ``key`` with the next batch."""

@@ -32,8 +32,8 @@ class MemoryStore(MemoryBackend):
             if name == plugin and self.moment() < entry.expires
         }
 
-    def find(self, key: Key) -> Entry | None:
-        """The entry of ``key`` if it lives."""
+    def find(self, key: Key) -> bytes | None:
+        """The value of ``key``, as JSON, if its entry lives."""
         self._check(key)
         return super().find(key)
 
