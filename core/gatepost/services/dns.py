@@ -63,6 +63,10 @@ class Resolver(Protocol):
         """
         ...
 
+    def known(self, name: str, kind: str) -> tuple[str, ...] | None:
+        """Return what ``query`` would give at once and without asking anybody, or None when it would have to ask."""
+        return None
+
     async def reverse(self, address: str) -> tuple[str, ...]:
         """Return the names that the PTR records of an IPv4 or IPv6 ``address`` give. Raises as ``query`` does."""
         return await self.query(reverse_pointer(_address(address)), "PTR")
@@ -76,7 +80,7 @@ class Resolver(Protocol):
         wanted = _address(address)
         kind = "A" if wanted.version == 4 else "AAAA"
         unknown: DNSTemporaryError | None = None
-        for name in (await self.reverse(address))[:MAX_NAMES]:
+        for name in (await self.query(reverse_pointer(wanted), "PTR"))[:MAX_NAMES]:
             try:
                 if wanted in map(_parse, await self.query(name, kind)):
                     return name
@@ -147,18 +151,25 @@ class DNS(Resolver):
 
     async def query(self, name: str, kind: str, *, timeout: float | None = None) -> tuple[str, ...]:
         """As ``Resolver.query`` says. Who asks what is being asked already waits for that answer, in its own time."""
-        # The case of a letter outside ASCII may fold into ASCII; such a name must not meet another's answer.
-        asked = (name.lower() if name.isascii() else name, kind)
-        kept = self._cache.get(asked)
-        if kept is not None and self._clock.monotonic() < kept[0]:
-            self._cache.move_to_end(asked)
-            return kept[1]
+        kept = self.known(name, kind)
+        if kept is not None:
+            return kept
+        asked = _asked(name, kind)
         limit = self._timeout if timeout is None else timeout
         flight = self._flights.get(asked) or self._depart(asked, max(limit, self._timeout))
         try:
             return (await within(self._clock, limit, asyncio.shield(flight))).texts
         except TimeoutError:
             raise DNSTemporaryError(f"{name!r} {kind}: no answer within {limit:g} s") from None
+
+    def known(self, name: str, kind: str) -> tuple[str, ...] | None:
+        """As ``Resolver.known`` says: what the cache holds."""
+        asked = _asked(name, kind)
+        kept = self._cache.get(asked)
+        if kept is None or self._clock.monotonic() >= kept[0]:
+            return None
+        self._cache.move_to_end(asked)
+        return kept[1]
 
     async def close(self) -> None:
         """Drop what is being asked and what is kept. Who still waits, or asks from now on, gets DNSTemporaryError."""
@@ -199,7 +210,7 @@ class DNS(Resolver):
                 if server in failed or share <= 0:
                     continue
                 try:
-                    answer = await within(self._clock, share, _exchange(server, question))
+                    answer = await _exchange(self._clock, share, server, question)
                 except DNSTemporaryError as error:
                     trouble[server] = str(error)
                     failed.add(server)
@@ -221,6 +232,11 @@ class DNS(Resolver):
             self._servers = [server, *(other for other in self._servers if other is not server)]
 
 
+def _asked(name: str, kind: str) -> tuple[str, str]:
+    """Under which a question is known. A letter outside ASCII may fold into ASCII, and would meet another's answer."""
+    return (name.lower() if name.isascii() else name, kind)
+
+
 async def within(clock: Clock, seconds: float, awaitable: Awaitable[T]) -> T:
     """Return what ``awaitable`` gives, or cancel it and raise TimeoutError after ``seconds`` of ``clock``."""
     future = asyncio.ensure_future(awaitable)
@@ -236,11 +252,12 @@ async def within(clock: Clock, seconds: float, awaitable: Awaitable[T]) -> T:
         timer.cancel()
 
 
-async def _exchange(server: Server, question: Question) -> Answer:
+async def _exchange(clock: Clock, seconds: float, server: Server, question: Question) -> Answer:
     number = secrets.randbelow(1 << 16)
-    octets = await _by_datagram(server, question, number)
+    deadline = clock.monotonic() + seconds
+    octets = await _by_datagram(clock, seconds, server, question, number)
     if is_truncated(octets):
-        octets = await _by_stream(server, question, number)
+        octets = await within(clock, deadline - clock.monotonic(), _by_stream(server, question, number))
     return read(question, octets)
 
 
@@ -261,14 +278,14 @@ class _Reply(asyncio.DatagramProtocol):
             self.octets.set_exception(exc)
 
 
-async def _by_datagram(server: Server, question: Question, number: int) -> bytes:
+async def _by_datagram(clock: Clock, seconds: float, server: Server, question: Question, number: int) -> bytes:
     loop = asyncio.get_running_loop()
     transport, reply = await loop.create_datagram_endpoint(
         lambda: _Reply(question, number), remote_addr=(server.host, server.port)
     )
     try:
         transport.sendto(question.asked(number))
-        return await reply.octets
+        return await within(clock, seconds, reply.octets)
     finally:
         transport.close()
 

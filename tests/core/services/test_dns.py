@@ -192,6 +192,20 @@ async def test_an_answer_is_kept_for_a_day_at_most(dns: DNS, server: DNSServer, 
     assert len(server.received) == 2
 
 
+@pytest.mark.parametrize("name", ["mx.example", "gone.example"])
+async def test_what_is_kept_is_known_without_asking(
+    dns: DNS, server: DNSServer, clock: VirtualClock, name: str
+) -> None:
+    assert dns.known(name, "A") is None
+    answer = await dns.query(name, "A")
+
+    assert dns.known(name.upper(), "A") == answer
+    assert dns.known(name, "AAAA") is None
+    assert len(server.received) == 1
+    await clock.advance(86_400)
+    assert dns.known(name, "A") is None
+
+
 async def test_a_negative_answer_without_an_soa_is_not_kept(dns: DNS, server: DNSServer) -> None:
     server.negative_ttl = None
 
