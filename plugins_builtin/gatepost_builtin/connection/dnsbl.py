@@ -265,13 +265,23 @@ class Dnsbl:
 
     @hookimpl
     def connect(self, session: Session) -> None:
-        if self._options.ask_private or not any(session.ip in network for network in NOT_PUBLIC):
-            session.notes(self)["findings"] = session.later(self._look_up(session.client, session.ip.version))
+        ip = session.ip
+        if not self._options.ask_private and any(ip in network for network in NOT_PUBLIC):
+            return
+        if not self._knows_nothing_against(session.client, ip.version):
+            session.notes(self)["findings"] = session.later(self._look_up(session.client, ip.version))
 
     @hookimpl
     async def rcpt(self, session: Session) -> Decision | None:
         findings = session.notes(self).get("findings")
         return self._rule(await findings, session.scored) if findings is not None else None
+
+    def _knows_nothing_against(self, client: str, family: int) -> bool:
+        """True when it needs no question to say that no list has `client`: so it is with most who have been here."""
+        reverse = reversed_address(client)
+        return all(
+            self._dns.known(f"{reverse}.{asked.name}", "A") == () and family not in asked.off for asked in self._lists
+        )
 
     async def _look_up(self, client: str, family: int) -> list[Finding]:
         """What all lists say of `client`, asked at once."""

@@ -30,6 +30,27 @@ async def test_an_unlisted_client_passes_without_a_word() -> None:
     assert await lists.said() == []
 
 
+async def test_nobody_is_asked_about_a_client_that_is_known_to_be_on_no_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    lists = Lists({BL: 1, OTHER: 1})
+    known = {f"{reversed_address(CLIENT)}.{zone}": () for zone in (BL, OTHER)}
+    monkeypatch.setattr(lists.policy.dns, "known", lambda name, kind: known.get(name))
+    assert (await lists.ask()).startswith("250 ")
+    assert lists.asked() == set()
+    del known[f"{reversed_address(CLIENT)}.{OTHER}"]
+    lists.list(zone=OTHER)
+    assert (await lists.ask()).startswith("550 ")
+
+
+async def test_a_list_that_is_switched_off_leaves_its_trace_also_where_its_answer_is_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lists = Lists()
+    lists.list(client="127.0.0.1")
+    await lists.start()
+    monkeypatch.setattr(lists.policy.dns, "known", lambda name, kind: ())
+    assert await lists.said() == [f"points +0: {BL}: switched off"]
+
+
 async def test_an_ipv6_client_is_asked_about_by_its_nibbles() -> None:
     lists = Lists()
     lists.list(client="2001:db8::7")
