@@ -50,7 +50,7 @@ is asked to come back (421 or 451, 4.3.0): to pass would let in whom you have re
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from itertools import chain
 from typing import Annotated, TypeAlias
@@ -241,42 +241,49 @@ class Access:
 
     @hookimpl
     async def connect(self, session: Session) -> Answer:
-        return await self._judge("connect", lambda entry: session.trust(entry.why, entry.until), session)
+        fitting = self._fitting("connect", session)
+        return await self._judge(fitting, session) if fitting else None
 
     @hookimpl
     async def helo(self, session: Session) -> Answer:
-        return await self._judge("helo", lambda entry: session.trust(entry.why, entry.until), session)
+        fitting = self._fitting("helo", session)
+        return await self._judge(fitting, session) if fitting else None
 
     @hookimpl
     async def mail(self, session: Session, envelope: Envelope) -> Answer:
-        return await self._judge("mail", lambda entry: envelope.trust(entry.why), session, envelope)
+        fitting = self._fitting("mail", session, envelope)
+        return await self._judge(fitting, session, envelope) if fitting else None
 
     @hookimpl
     async def rcpt(self, session: Session, envelope: Envelope, recipient: Address) -> Answer:
-        return await self._judge(
-            "rcpt", lambda entry: envelope.trust(entry.why, recipient), session, envelope, recipient
-        )
+        fitting = self._fitting("rcpt", session, envelope, recipient)
+        return await self._judge(fitting, session, envelope, recipient) if fitting else None
+
+    def _fitting(
+        self, phase: str, session: Session, envelope: Envelope | None = None, recipient: Address | None = None
+    ) -> Sequence[tuple[str, Entry]]:
+        """The entries of a phase that fit, as far as that is known without DNS, with their lists: allow before deny."""
+        entries = _entries(self._lists(), phase) if self._files else self._own_entries[phase]
+        return [(kind, entry) for kind, entry in entries if entry.fits(session, envelope, recipient)]
 
     async def _judge(
         self,
-        phase: str,
-        trust: Callable[[Entry], None],
+        fitting: Sequence[tuple[str, Entry]],
         session: Session,
         envelope: Envelope | None = None,
         recipient: Address | None = None,
     ) -> Answer:
         """Let the first entry that matches rule the phase: trust, or refuse."""
-        for kind, entry in self._entries(phase):
-            if entry.fits(session, envelope, recipient) and await self._holds(entry, kind, session):
+        for kind, entry in fitting:
+            if await self._holds(entry, kind, session):
                 if kind == "deny":
                     return deny(entry.reason or "refused by our access list", 550, "5.7.1")
-                trust(entry)
+                if envelope is None:
+                    session.trust(entry.why, entry.until)
+                else:
+                    envelope.trust(entry.why, recipient)
                 return None
         return None
-
-    def _entries(self, phase: str) -> Sequence[tuple[str, Entry]]:
-        """The entries of a phase with their lists, allow before deny."""
-        return _entries(self._lists(), phase) if self._files else self._own_entries[phase]
 
     def _lists(self) -> list[ByPhase]:
         return [self._own, *(file.parsed(_read) for file in self._files)]

@@ -260,7 +260,7 @@ async def test_a_temporary_fault_of_dns_neither_trusts_nor_refuses_and_is_logged
 async def test_a_fault_of_access_itself_opens_nothing() -> None:
     policy = policy_of(denied=[{"network": "192.0.2.0/24"}])
     await policy.start()
-    plugin_of(policy)._entries = lambda phase: 1 / 0
+    plugin_of(policy)._fitting = lambda *about: 1 / 0
     client = await policy.connect("198.51.100.1")
     assert (client.banner.code, client.banner.status) == (421, "4.3.0")
 
