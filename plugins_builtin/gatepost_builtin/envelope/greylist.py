@@ -30,6 +30,7 @@ asked. If the memory cannot be read, mail passes. Addresses are kept as digests,
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from hashlib import blake2b
 from math import ceil
 from typing import Annotated
@@ -87,6 +88,18 @@ class GreylistOptions(Options):
         return self
 
 
+@dataclass(slots=True)
+class Sender:
+    """What is known of a client, the same for its whole session."""
+
+    name: str
+    """Under which it is known: its organisation's domain, or its network."""
+    key: str
+    """Under which its messages are counted."""
+    count: float = 0.0
+    """How many of them were queued, and once there were enough, when that was last renewed."""
+
+
 class Greylist:
     """Knows triples of client, sender and recipient, and counts the messages of each client."""
 
@@ -99,15 +112,16 @@ class Greylist:
         self.options = options
         self.store = store
         self.clock = clock
+        self._renewed_after = options.remember / RENEWALS
         self._suffixes = PublicSuffixList()
 
     @hookimpl
     async def rcpt(self, session: Session, envelope: Envelope, recipient: Address) -> Answer:
-        name, client = await self._client(session)
-        triple = _digest(name, str(envelope.sender), str(recipient))
-        count = session.notes(self)["count"] = await self._count(client)
-        wait = 0.0 if self._is_enough(count) else await self._wait(triple)
-        envelope.notes(self)[str(recipient)] = (triple, wait)
+        client = session.notes(self).get("client") or await self._client(session)
+        wanted = str(recipient)
+        triple = _digest(client.name, str(envelope.sender), wanted)
+        wait = 0.0 if await self._is_allowed(client) else await self._wait(triple)
+        envelope.notes(self)[wanted] = (triple, wait)
         return None if envelope.sender.is_null else _come_back(wait)
 
     @hookimpl
@@ -121,14 +135,16 @@ class Greylist:
         for triple, _ in self._judged(envelope):
             if self._is_due(-(await self.store.get(triple) or 0)):
                 await self._know(triple)
-        _, client = await self._client(session)
-        count = session.notes(self).pop("count", None) or await self._count(client)
-        if not self.options.auto_allow_after:
-            return
-        if not self._is_enough(count):
-            await self.store.incr(client, ttl=self.options.remember)
-        elif self._is_due(count):
-            await self.store.put(client, self.clock.now(), self.options.remember)
+        if self.options.auto_allow_after:
+            await self._counted(session.notes(self).get("client") or await self._client(session))
+
+    async def _counted(self, client: Sender) -> None:
+        """One more message of the client was queued."""
+        if not await self._is_allowed(client):
+            await self.store.incr(client.key, ttl=self.options.remember)
+        elif self._is_due(client.count):
+            client.count = self.clock.now()
+            await self.store.put(client.key, client.count, self.options.remember)
 
     def _judged(self, envelope: Envelope) -> list[tuple[str, float]]:
         """The triple and the wait of each recipient, but for those that are trusted and so were not judged here."""
@@ -156,22 +172,19 @@ class Greylist:
 
     def _is_due(self, renewed: float) -> bool:
         """True when what was last renewed at that time is to be written anew."""
-        return not 0 <= self.clock.now() - renewed < self.options.remember / RENEWALS
+        return not 0 <= self.clock.now() - renewed < self._renewed_after
 
-    async def _count(self, client: str) -> float:
-        """How many messages of the client were queued, and once there were enough, when that was last renewed."""
-        return (await self.store.get(client) or 0) if self.options.auto_allow_after else 0
+    async def _is_allowed(self, client: Sender) -> bool:
+        """True when enough messages of the client were queued. What is known of that holds until it is due."""
+        enough = self.options.auto_allow_after
+        if enough and self._is_due(client.count):
+            client.count = await self.store.get(client.key) or 0.0
+        return 0 < enough <= client.count
 
-    def _is_enough(self, count: float) -> bool:
-        return 0 < self.options.auto_allow_after <= count
-
-    async def _client(self, session: Session) -> tuple[str, str]:
-        """Under which name the client is known, and the key of what is kept of it: the same for the whole session."""
-        notes = session.notes(self)
-        if "client" not in notes:
-            name = await self._organisation(session) or self._network(session)
-            notes["client"] = (name, _digest(name))
-        client: tuple[str, str] = notes["client"]
+    async def _client(self, session: Session) -> Sender:
+        """Note who the client is, which stays so for the whole session."""
+        name = await self._organisation(session) or self._network(session)
+        client = session.notes(self)["client"] = Sender(name, _digest(name))
         return client
 
     async def _organisation(self, session: Session) -> str | None:
@@ -185,10 +198,9 @@ class Greylist:
         return self._suffixes.privatesuffix(name) if name else None
 
     def _network(self, session: Session) -> str:
-        prefix = self.options.ipv4_prefix if session.ip.version == 4 else self.options.ipv6_prefix
         address = session.ip
-        rest = address.max_prefixlen - prefix
-        return f"{type(address)(int(address) >> rest << rest)}/{prefix}"
+        prefix = self.options.ipv4_prefix if address.version == 4 else self.options.ipv6_prefix
+        return f"IPv{address.version} {int(address) >> address.max_prefixlen - prefix}/{prefix}"
 
 
 def _digest(*parts: str) -> str:
