@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from gatepost import Answers, Log, accept, hookimpl
 
+DISCARDED = accept("discarded")
+
 
 class Discard:
     """Takes everything, keeps nothing."""
@@ -31,4 +33,4 @@ class Discard:
 
     @hookimpl
     def queue(self) -> Answers:
-        return accept("discarded")
+        return DISCARDED

@@ -81,7 +81,8 @@ def _folded(address: Address) -> Address:
 class Directory:
     """What one place, the configuration or a file, says is ours."""
 
-    mailboxes: frozenset[Address]
+    mailboxes: frozenset[tuple[str, str]]
+    """Local part and domain of each, as they are compared."""
     listed: frozenset[str]
     """The domains of these mailboxes: they have no others."""
     domains: frozenset[str]
@@ -90,8 +91,8 @@ class Directory:
     @classmethod
     def of(cls, domains: Iterable[str], mailboxes: Iterable[Address]) -> Directory:
         """Make one from domains and mailboxes as they are compared."""
-        kept = frozenset(mailboxes)
-        listed = frozenset(mailbox.domain for mailbox in kept)
+        kept = frozenset((mailbox.local, mailbox.domain) for mailbox in mailboxes)
+        listed = frozenset(domain for _, domain in kept)
         return cls(kept, listed, listed.union(domains))
 
 
@@ -164,15 +165,17 @@ class Recipients:
 
     @hookimpl
     def rcpt(self, session: Session, recipient: Address) -> Decision | None:
-        places = [self._directory, *(file.parsed(read_directory) for file in self._files)]
-        domain = recipient.domain
-        known = _folded(recipient)
-        if any(known in place.mailboxes for place in places):
-            return OURS
-        if domain and not any(domain in place.domains for place in places):
+        local, domain = recipient.local.lower(), recipient.domain
+        is_ours = is_listed = False
+        for place in (self._directory, *[file.parsed(read_directory) for file in self._files]):
+            if (local, domain) in place.mailboxes:
+                return OURS
+            is_ours |= domain in place.domains
+            is_listed |= domain in place.listed
+        if domain and not is_ours:
             return None if session.may_relay else FOREIGN
-        if recipient.is_postmaster and self._postmaster:
+        if local == "postmaster" and self._postmaster:
             return OURS
-        if not _ORDERS_TO_SEND_ON.isdisjoint(recipient.local):
+        if not _ORDERS_TO_SEND_ON.isdisjoint(local):
             return TRICK
-        return UNKNOWN if not domain or any(domain in place.listed for place in places) else OURS
+        return UNKNOWN if is_listed or not domain else OURS
