@@ -12,14 +12,15 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import termios
+from collections.abc import Coroutine
 from sys import intern
-from typing import cast
+from typing import Any, cast
 
 from gatepost import decisions
 from gatepost.conversation import Conversation
-from gatepost.deadlines import abandon
 from gatepost.decisions import Reply
 from gatepost.doors.closing import Closing
+from gatepost.doors.dialogue import Dialogue
 from gatepost.doors.listener import Listener, client_address
 from gatepost.doors.smtp import SMTP
 from gatepost.errors import PluginError
@@ -39,11 +40,11 @@ class Pregreet(asyncio.Protocol):
 
     __slots__ = (
         "_at_eof",
+        "_dialogue",
         "_heard",
         "_is_over",
         "_listener",
         "_silent",
-        "_task",
         "_timer",
         "_transport",
         "gate",
@@ -60,7 +61,7 @@ class Pregreet(asyncio.Protocol):
         self._at_eof = self._is_over = False
         self._silent: asyncio.Future[bool] | None = None
         self._timer: Timer | None = None
-        self._task: asyncio.Task[Ruling] | None = None
+        self._dialogue: Dialogue | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Count the client and ask ``connect``."""
@@ -76,12 +77,10 @@ class Pregreet(asyncio.Protocol):
             self._turn_away(decisions.TOO_MANY_CONNECTIONS)
         elif listener.stopping:
             self._turn_away(decisions.STOPPING)
-        elif self.gate.chains["connect"]:
-            asking = self.gate.ask("connect", (self.session,), self.session)
-            self._task = listener.loop.create_task(asking, name="connect")
-            self._task.add_done_callback(self._ruled, context=listener.context)
         else:
-            self._open(Ruling("connect"))
+            asking = self.gate.ask("connect", (self.session,), self.session)
+            self._dialogue = Dialogue(listener.loop, asking, self)
+            self._dialogue.go_on()
 
     def silence(self, seconds: float) -> asyncio.Future[bool]:
         """True after ``seconds`` without an octet, False as soon as one is there, also one from before the call."""
@@ -127,41 +126,45 @@ class Pregreet(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has left while it was made to wait."""
         self._quiet()
-        if self._task is not None:
-            abandon(self._task)
+        if self._dialogue is not None:
+            self._dialogue.abandon()
         self._end(Conversation(self.gate, self._listener.site, self.session))
 
     def stop(self, now: bool) -> None:
         """The server stops: who waits is told to come back."""
-        if self._task is not None and not self._task.done():
-            abandon(self._task)
-            self._task = None
+        if self._dialogue is not None and not self._dialogue.over:
+            self._dialogue.abandon()
+            self._dialogue = None
             self._refuse(decisions.STOPPING)
 
-    def _ruled(self, task: asyncio.Task[Ruling]) -> None:
-        if self._task is None or self._transport.is_closing():
-            return
-        error = asyncio.CancelledError("by a plugin") if task.cancelled() else task.exception()
+    def ended(self, ruling: Ruling, error: BaseException | None) -> Coroutine[Any, Any, None] | None:
+        """The connect phase is over: greet the client, or close."""
+        dialogue, self._dialogue = self._dialogue, None
+        if dialogue is None or self._transport.is_closing():
+            return None
         if error is None:
-            self._open(task.result())
-        else:  # a fault of ours: never a permanent refusal, never an acceptance, and never no answer at all
-            identifier = new_id()
-            self._listener.site.recorder.event("internal_error", "error", id=identifier, error=repr(error))
-            self._refuse(decisions.internal_error(identifier, close=True))
+            return self._open(ruling, dialogue)
+        # A fault of ours: never a permanent refusal, never an acceptance, and never no answer at all.
+        identifier = new_id()
+        self._listener.site.recorder.event("internal_error", "error", id=identifier, error=repr(error))
+        self._refuse(decisions.internal_error(identifier, close=True))
+        return None
 
-    def _open(self, ruling: Ruling) -> None:
-        """Speak the refusal, or hand the connection to an SMTP object."""
+    def _open(self, ruling: Ruling, dialogue: Dialogue) -> Coroutine[Any, Any, None] | None:
+        """Speak the refusal, or hand the connection to an SMTP object, whose dialogue goes on."""
         self._quiet()
         conversation = Conversation(self.gate, self._listener.site, self.session)
         reply = conversation.opened(ruling)
         if reply is not None:
             self._refuse(reply, conversation)
-            return
+            return None
         self._listener.connected.pop(self, None)
         if len(self._heard) > EARLY_LIMIT:
             self._transport.resume_reading()
-        SMTP.of(self._listener)(self._listener, conversation).take_over(self._transport, self._heard, self._at_eof)
+        door = SMTP.of(self._listener)(self._listener, conversation, dialogue)
+        door.take_over(self._transport, self._heard, self._at_eof)
         self._let_go()
+        return door.dialogue()
 
     def _turn_away(self, reply: Reply) -> None:
         """Close before any plugin was asked, so that none is told of the end either.
@@ -186,7 +189,7 @@ class Pregreet(asyncio.Protocol):
     def _let_go(self) -> None:
         """It is over here. The session leads back to this object, and nobody is to search for such circles."""
         del self.session, self._transport
-        self._task = self._silent = None
+        self._dialogue = self._silent = None
         self._is_over = True
 
     def _end(self, conversation: Conversation) -> None:

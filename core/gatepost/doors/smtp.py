@@ -13,16 +13,16 @@ It knows no plugins. RFC 5321 §4.5.3 (limits, time-outs), RFC 2920 (pipelining)
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
-from typing import TYPE_CHECKING, TypeVar, cast
+from collections.abc import Awaitable, Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import aiosmtpd.smtp
 
 from gatepost import decisions
 from gatepost.conversation import Conversation
-from gatepost.deadlines import abandon
 from gatepost.decisions import Reply
 from gatepost.doors.closing import Closing
+from gatepost.doors.dialogue import Dialogue, client
 from gatepost.doors.listener import Listener
 from gatepost.gate import Gate
 from gatepost.services.clock import Timer
@@ -47,10 +47,12 @@ RATE_SECONDS = 60.0
 class SMTP(aiosmtpd.smtp.SMTP):
     """One greeted client."""
 
-    def __init__(self, listener: Listener, conversation: Conversation) -> None:
+    def __init__(self, listener: Listener, conversation: Conversation, dialogue: Dialogue) -> None:
         # Not calling super().__init__ is the point: see the module's docstring.
         self.listener = listener
         self.conversation = conversation
+        self._dialogue = dialogue
+        dialogue.owner = self
         self._buffer = bytearray()
         self._blocks: list[bytes] = []
         self._ahead = 0
@@ -59,7 +61,6 @@ class SMTP(aiosmtpd.smtp.SMTP):
         self._at_eof = False
         self._gone = False
         self._replies = b""
-        self._waiter: asyncio.Future[None] | None = None
         self._waiting_since: float | None = None
         self._full = False
         self._last_words: Reply | None = None
@@ -93,10 +94,9 @@ class SMTP(aiosmtpd.smtp.SMTP):
     # Called by the transport.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Start the dialogue."""
+        """Count its time."""
         self._channel = cast(asyncio.Transport, transport)
         self.listener.connected[self] = None
-        self._dialogue = self.listener.loop.create_task(self._handle_client(), name="dialogue")
         self._arm(self._limits.idle)
 
     def data_received(self, data: bytes) -> None:
@@ -110,15 +110,15 @@ class SMTP(aiosmtpd.smtp.SMTP):
         if self._ahead > (READ_AHEAD if self._receiving else LINE_BUFFER) and not self._paused_reading:
             self._paused_reading = True
             self._channel.pause_reading()
-        if self._waiter is None:
-            self.conversation.talks_early()
+        if self._dialogue.idle:
+            self._dialogue.go_on()
         else:
-            self._wake()
+            self.conversation.talks_early()
 
     def eof_received(self) -> bool:
         """The client has said all it will say. It still gets the replies."""
         self._at_eof = True
-        self._wake()
+        self._dialogue.go_on()
         return True
 
     def pause_writing(self) -> None:
@@ -128,15 +128,15 @@ class SMTP(aiosmtpd.smtp.SMTP):
     def resume_writing(self) -> None:
         """It reads again."""
         self._full = False
-        self._wake()
+        self._dialogue.go_on()
 
     def connection_lost(self, error: Exception | None) -> None:
         """The client is gone. What plugins do for it is cancelled, a hand-over is not."""
         self._gone = self._at_eof = True
         self._full = False
         if not self.conversation.delivering:
-            abandon(self._dialogue)
-        self._wake()
+            self._dialogue.abandon()
+        self._dialogue.go_on()
         self._lost()
 
     # Called by the server.
@@ -150,10 +150,19 @@ class SMTP(aiosmtpd.smtp.SMTP):
         if now:
             self._last_words = decisions.STOPPING
             if not self.conversation.delivering:
-                abandon(self._dialogue)
-        self._wake()
+                self._dialogue.abandon()
+        self._dialogue.go_on()
 
     # The dialogue.
+
+    def dialogue(self) -> Coroutine[Any, Any, None]:
+        """All that is said with the client, from the greeting on."""
+        return self._handle_client()
+
+    def ended(self, value: None, error: BaseException | None) -> None:
+        """It is over. An ``error`` is a fault of ours, and the client is not left without an answer."""
+        if error is not None and not self._gone:
+            self._close(self.conversation.failed(error))
 
     async def _handle_client(self) -> None:
         """Greet, then answer line by line until somebody has had enough."""
@@ -249,7 +258,7 @@ class SMTP(aiosmtpd.smtp.SMTP):
         except Exception as error:
             return self.conversation.failed(error)
 
-    def _more(self) -> asyncio.Future[None]:
+    def _more(self) -> Awaitable[None]:
         """To be awaited: until more octets have come, the client has ended, or a limit was met."""
         if self._paused_reading:
             self._paused_reading = False
@@ -275,18 +284,11 @@ class SMTP(aiosmtpd.smtp.SMTP):
             await self._wait()
         self._waiting_since = None
 
-    def _wait(self) -> asyncio.Future[None]:
+    def _wait(self) -> Awaitable[None]:
         """To be awaited: the client. Its time runs until it has done what it is waited for, not only a part of it."""
         if self._waiting_since is None:
             self._waiting_since = self.listener.site.clock.monotonic()
-        waiter: asyncio.Future[None] = self.loop.create_future()
-        self._waiter = waiter
-        return waiter
-
-    def _wake(self) -> None:
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        return client
 
     # Limits of time.
 
@@ -311,7 +313,7 @@ class SMTP(aiosmtpd.smtp.SMTP):
             left = self._limits.session - (now - self.conversation.session.started)
             if left <= 0:
                 self._farewell = self._farewell or decisions.SESSION_TOO_LONG
-                self._wake()
+                self._dialogue.go_on()
                 left = self._limits.idle
             self._arm(max(0.1, min(self._limits.idle - waited, left)))
 
@@ -328,7 +330,7 @@ class SMTP(aiosmtpd.smtp.SMTP):
 
     def _limit(self, reply: Reply) -> None:
         self._last_words = reply
-        self._wake()
+        self._dialogue.go_on()
 
     # The end.
 
@@ -345,17 +347,17 @@ class SMTP(aiosmtpd.smtp.SMTP):
             self._timer.cancel()
         self.listener.connected.pop(self, None)
         self.listener.connections.leave(self.conversation.session.client)
-        if not self._dialogue.done():
-            self.listener.site.spawn(self._end())
+        if not self._dialogue.over:
+            self.listener.site.spawn(self._end(self._dialogue.task))
         elif self.conversation.has_to_tell:
             self.listener.site.spawn(self.conversation.close(self._last_words))
         else:
             self.conversation.ended(self._last_words)
 
-    async def _end(self) -> None:
+    async def _end(self, dialogue: asyncio.Task[None]) -> None:
         """End the session once the dialogue, and a hand-over it may have begun, are over."""
         patience = None if self.conversation.delivering else PATIENCE
-        if not (await asyncio.wait((self._dialogue,), timeout=patience))[0]:
+        if not (await asyncio.wait((dialogue,), timeout=patience))[0]:
             session = self.conversation.session
             self.listener.site.recorder.event(
                 "ignores_cancellation", "error", session=session.id, client=session.client

@@ -1,0 +1,143 @@
+"""The dialogue with a client: a coroutine whose steps are taken at once, where its octets come in.
+
+Most of what a client says is answered without waiting for anybody. To wake a task for each line would cost a future and
+a turn of the loop, so whoever hears of the client takes the next step himself, in the name of the dialogue's task. That
+task takes over where a plugin waits for something, and a plugin always finds itself in it: ``asyncio.timeout`` and
+cancelling work as in any other task.
+
+It knows neither octets nor phases. PEP 492 says what a coroutine is, asyncio's chapter on extending it how a task is
+entered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from asyncio.tasks import _enter_task, _leave_task
+from collections.abc import Coroutine, Generator
+from typing import Any, Protocol
+
+from gatepost.deadlines import abandon
+
+_CLIENT = object()
+_TURN = None
+"""What a coroutine gives that waits for a turn of the loop, as ``asyncio.sleep(0)`` does."""
+
+
+class _Client:
+    """To be awaited in a dialogue."""
+
+    def __await__(self) -> Generator[Any, None, None]:
+        yield _CLIENT
+
+
+client = _Client()
+"""``await client``: until the client has done something and ``go_on`` is called."""
+
+
+class Owner(Protocol):
+    """Whose dialogue it is."""
+
+    def ended(self, value: Any, error: BaseException | None) -> Coroutine[Any, Any, Any] | None:
+        """The coroutine has ended. What follows it in the same dialogue; None: nothing."""
+
+
+class Dialogue(Coroutine[Any, None, None]):
+    """Runs ``coroutine``, and what its owner lets follow, from the first ``go_on`` on. It is what ``task`` runs."""
+
+    __slots__ = ("_context", "_coroutine", "_loop", "_parked", "_waits_for", "idle", "owner", "task")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], owner: Owner) -> None:
+        self._loop = loop
+        self._coroutine: Coroutine[Any, Any, Any] | None = coroutine
+        self.owner: Owner | None = owner
+        self.idle = True
+        """True while it waits for its client, and not for somebody else."""
+        self._waits_for: asyncio.Future[Any] | None = None
+        self._parked: asyncio.Future[None] | None = None
+        self._context = contextvars.copy_context()
+        self.task = loop.create_task(self, name="dialogue", context=self._context)
+
+    @property
+    def over(self) -> bool:
+        """True when it has ended, and nothing follows."""
+        return self._coroutine is None
+
+    def go_on(self) -> None:
+        """The client has done something: take the steps that this allows. Nothing if it is not waited for."""
+        if not self.idle:
+            return
+        self.idle = False
+        if asyncio.current_task(self._loop) is None:
+            _enter_task(self._loop, self.task)
+            try:
+                self._waits_for = self._context.run(self._step)
+            finally:
+                _leave_task(self._loop, self.task)
+            if self.idle:
+                return
+        if self._parked is not None and not self._parked.done():
+            self._parked.set_result(None)
+
+    def abandon(self) -> None:
+        """The client has gone: cancel what is done for it."""
+        if not self.over:
+            abandon(self.task)
+
+    def _step(self, error: BaseException | None = None) -> Any:
+        """Take a step. What it waits for now; ``_TURN`` also when it waits for the client, or is over."""
+        while self._coroutine is not None:
+            try:
+                waits_for = self._coroutine.send(None) if error is None else self._coroutine.throw(error)
+            except StopIteration as end:
+                self._follow(end.value, None)
+            except (Exception, asyncio.CancelledError) as failure:
+                self._follow(None, failure)
+            else:
+                self.idle = waits_for is _CLIENT
+                return _TURN if self.idle else waits_for
+            error = None
+        return _TURN
+
+    def _follow(self, value: Any, error: BaseException | None) -> None:
+        self._coroutine = None
+        assert self.owner is not None
+        self._coroutine = self.owner.ended(value, error)
+        if self._coroutine is None:
+            self.owner = None  # it leads back here, and nobody is to search for such circles
+
+    # What the task calls.
+
+    def send(self, value: None, /) -> Any:
+        """The task's own step: to wait for what was waited for, or go on where nobody else did."""
+        waits_for, self._waits_for = self._waits_for, None
+        if waits_for is None and not self.idle:
+            waits_for = self._step()
+        return self._wait(waits_for)
+
+    def throw(self, error: Any, value: Any = None, traceback: Any = None, /) -> Any:
+        """Raise ``error`` where the dialogue waits."""
+        waits_for, self._waits_for = self._waits_for, None
+        if waits_for is not None and waits_for.cancel():  # as the task would have done, had it waited already
+            return waits_for
+        self.idle = False
+        return self._wait(self._step(error))
+
+    def _wait(self, waits_for: Any) -> Any:
+        """What the task is to wait for."""
+        if self._coroutine is None:
+            del self.task  # it leads back here too
+            raise StopIteration
+        if not self.idle:
+            return waits_for
+        self._parked = self._loop.create_future()
+        self._parked._asyncio_future_blocking = True
+        return self._parked
+
+    def close(self) -> None:
+        """The loop is closed."""
+        if self._coroutine is not None:
+            self._coroutine.close()
+
+    def __await__(self) -> Generator[Any, None, None]:
+        raise TypeError("a dialogue is run by its task")
