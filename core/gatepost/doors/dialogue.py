@@ -45,18 +45,20 @@ class Owner(Protocol):
 class Dialogue(Coroutine[Any, None, None]):
     """Runs ``coroutine``, and what its owner lets follow, from the first ``go_on`` on. It is what ``task`` runs."""
 
-    __slots__ = ("_context", "_coroutine", "_loop", "_parked", "_waits_for", "idle", "owner", "task")
+    __slots__ = ("_context", "_coroutine", "_parked", "_waits_for", "owner", "task")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], owner: Owner) -> None:
-        self._loop = loop
         self._coroutine: Coroutine[Any, Any, Any] | None = coroutine
         self.owner: Owner | None = owner
-        self.idle = True
-        """True while it waits for its client, and not for somebody else."""
-        self._waits_for: asyncio.Future[Any] | None = None
+        self._waits_for: object = _CLIENT  # or what the task is still to wait for
         self._parked: asyncio.Future[None] | None = None
         self._context = contextvars.copy_context()
         self.task = loop.create_task(self, name="dialogue", context=self._context)
+
+    @property
+    def idle(self) -> bool:
+        """True while it waits for its client, and not for somebody else."""
+        return self._waits_for is _CLIENT
 
     @property
     def over(self) -> bool:
@@ -65,16 +67,17 @@ class Dialogue(Coroutine[Any, None, None]):
 
     def go_on(self) -> None:
         """The client has done something: take the steps that this allows. Nothing if it is not waited for."""
-        if not self.idle:
+        if self._waits_for is not _CLIENT:
             return
-        self.idle = False
-        if asyncio.current_task(self._loop) is None:
-            _enter_task(self._loop, self.task)
+        self._waits_for = _TURN
+        loop = self.task.get_loop()
+        if asyncio.current_task(loop) is None:
+            _enter_task(loop, self.task)
             try:
                 self._waits_for = self._context.run(self._step)
             finally:
-                _leave_task(self._loop, self.task)
-            if self.idle:
+                _leave_task(loop, self.task)
+            if self._waits_for is _CLIENT:
                 return
         if self._parked is not None and not self._parked.done():
             self._parked.set_result(None)
@@ -85,17 +88,14 @@ class Dialogue(Coroutine[Any, None, None]):
             abandon(self.task)
 
     def _step(self, error: BaseException | None = None) -> Any:
-        """Take a step. What it waits for now; ``_TURN`` also when it waits for the client, or is over."""
+        """Take a step. What it waits for now; ``_TURN`` also when it is over."""
         while self._coroutine is not None:
             try:
-                waits_for = self._coroutine.send(None) if error is None else self._coroutine.throw(error)
+                return self._coroutine.send(None) if error is None else self._coroutine.throw(error)
             except StopIteration as end:
                 self._follow(end.value, None)
             except (Exception, asyncio.CancelledError) as failure:
                 self._follow(None, failure)
-            else:
-                self.idle = waits_for is _CLIENT
-                return _TURN if self.idle else waits_for
             error = None
         return _TURN
 
@@ -110,17 +110,14 @@ class Dialogue(Coroutine[Any, None, None]):
 
     def send(self, value: None, /) -> Any:
         """The task's own step: to wait for what was waited for, or go on where nobody else did."""
-        waits_for, self._waits_for = self._waits_for, None
-        if waits_for is None and not self.idle:
-            waits_for = self._step()
-        return self._wait(waits_for)
+        waits_for, self._waits_for = self._waits_for, _TURN
+        return self._wait(self._step() if waits_for is _TURN else waits_for)
 
     def throw(self, error: Any, value: Any = None, traceback: Any = None, /) -> Any:
         """Raise ``error`` where the dialogue waits."""
-        waits_for, self._waits_for = self._waits_for, None
-        if waits_for is not None and waits_for.cancel():  # as the task would have done, had it waited already
+        waits_for, self._waits_for = self._waits_for, _TURN
+        if asyncio.isfuture(waits_for) and waits_for.cancel():  # as the task would, had it waited already
             return waits_for
-        self.idle = False
         return self._wait(self._step(error))
 
     def _wait(self, waits_for: Any) -> Any:
@@ -128,9 +125,10 @@ class Dialogue(Coroutine[Any, None, None]):
         if self._coroutine is None:
             del self.task  # it leads back here too
             raise StopIteration
-        if not self.idle:
+        if waits_for is not _CLIENT:
             return waits_for
-        self._parked = self._loop.create_future()
+        self._waits_for = _CLIENT
+        self._parked = self.task.get_loop().create_future()
         self._parked._asyncio_future_blocking = True
         return self._parked
 
