@@ -11,12 +11,12 @@ RFC 5321 §3, §4.1 (commands), §4.1.4 (order), §4.5.3 (limits); RFC 1870 (SIZ
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from gatepost import decisions
 from gatepost.address import Address, parse_parameters, parse_path
+from gatepost.commands import MUST_WAIT, NOISE, has_controls, is_http, line_limit, take_parameters, unreadable
 from gatepost.composition import rule_score
 from gatepost.decisions import Reply, identified
 from gatepost.delivery import hand_over
@@ -28,16 +28,9 @@ from gatepost.proceedings import Proceedings
 from gatepost.rulings import Receipt, Ruling, new_id
 from gatepost.session import Envelope, Session
 from gatepost.site import Site
-from gatepost.tracing import forget_forged_results, received
+from gatepost.tracing import add_received, forget_forged_results
 
 Handler = Callable[["Conversation", str], Awaitable[Reply]]
-
-_CONTROLS = re.compile(rb"[\x00-\x1f\x7f]")
-_HTTP = frozenset({b"GET", b"POST", b"PUT", b"HEAD", b"DELETE", b"OPTIONS", b"CONNECT", b"PATCH", b"TRACE"})
-_HTTP_FIELDS = (b"HOST:", b"USER-AGENT:", b"ACCEPT:", b"CONNECTION:", b"REFERER:", b"CONTENT-LENGTH:")
-_MUST_WAIT = {b"HELO": "helo", b"EHLO": "helo", b"DATA": "data", b"QUIT": "quit"}
-"""Commands after which a client must wait for the reply (RFC 2920 §3.1), with their phases."""
-_NOISE = frozenset({b"NOOP", b"RSET", b"HELO", b"EHLO", b"VRFY"})
 
 
 class Conversation:
@@ -142,19 +135,25 @@ class Conversation:
     async def _reply_to(self, line: bytes, behind: bool) -> Reply:
         verb, _, rest = line.partition(b" ")
         verb = verb.upper()
-        if (reply := self._check_line(verb, line)) is not None:
-            return reply
         handler = _HANDLERS.get(verb)
         if handler is None:
-            return await self._unknown(line)
-        self._unknown_in_row = 0
-        if (phase := _MUST_WAIT.get(verb)) is not None:
-            self._note_early_talk(phase, behind)
+            return await self._unknown(verb, line)
+        if verb in NOISE:
+            self._noise += 1
+            if self._noise > self.site.limits.noise_commands:
+                return decisions.TOO_MUCH_NOISE
         try:
-            argument = rest.decode().strip()
+            argument = rest.decode()
         except UnicodeDecodeError:
+            argument = None
+        if (argument is None or not argument.isprintable()) and has_controls(rest):
+            return decisions.BAD_OCTETS
+        self._unknown_in_row = 0
+        if verb in MUST_WAIT:
+            self._note_early_talk(MUST_WAIT[verb], behind)
+        if argument is None:
             return decisions.NEEDS_SMTPUTF8 if verb in {b"MAIL", b"RCPT"} else decisions.BAD_OCTETS
-        reply = await handler(self, argument)
+        reply = await handler(self, argument.strip())
         self._waits = None
         return reply
 
@@ -177,18 +176,6 @@ class Conversation:
         """True from the final dot until the message is settled: that is never broken off."""
         return self in self.site.delivering
 
-    def _check_line(self, verb: bytes, line: bytes) -> Reply | None:
-        """What is wrong with a line before anybody looks at what it says."""
-        if verb not in _HANDLERS and (verb in _HTTP or verb.startswith(_HTTP_FIELDS)):
-            return decisions.NOT_SMTP
-        if verb in _NOISE:
-            self._noise += 1
-            if self._noise > self.site.limits.noise_commands:
-                return decisions.TOO_MUCH_NOISE
-        if line.isascii() and line.decode().isprintable():  # quicker than to search
-            return None
-        return decisions.BAD_OCTETS if _CONTROLS.search(line) else None
-
     def _counted(self, reply: Reply) -> Reply:
         """Count permanent refusals: who collects too many without ever sending mail is harvesting addresses."""
         if reply.code >= 500:
@@ -204,10 +191,14 @@ class Conversation:
         return reply
 
     def line_limit(self, verb: bytes) -> int:
-        """Octets a line may have, CRLF included (RFC 5321 §4.5.3.1.4). MAIL grows with what its extensions add."""
-        return _LINE_LIMITS.get(verb.upper(), 512)
+        """Octets a line may have, CRLF included."""
+        return line_limit(verb)
 
-    async def _unknown(self, line: bytes) -> Reply:
+    async def _unknown(self, verb: bytes, line: bytes) -> Reply:
+        if is_http(verb):
+            return decisions.NOT_SMTP
+        if has_controls(line):
+            return decisions.BAD_OCTETS
         self._unknown_in_row += 1
         if self.gate.chains["unknown_command"]:
             text = line.decode("utf-8", "replace")
@@ -258,10 +249,12 @@ class Conversation:
             sender, rest = parse_path(argument[5:], forward=False)
             parameters = parse_parameters(rest)
         except AddressError as error:
-            return _unreadable(argument, error, smtputf8=" SMTPUTF8" in argument.upper())
+            return unreadable(argument, error, smtputf8=" SMTPUTF8" in argument.upper())
         envelope = Envelope(sender, parameters)
-        if (reply := self._check_parameters(envelope)) is not None:
+        if parameters and (reply := take_parameters(envelope, self.site.limits.max_size)) is not None:
             return reply
+        if sender.smtputf8 and not envelope.smtputf8:
+            return decisions.NEEDS_SMTPUTF8
         session = self.session
         if session.delayed:
             session.delayed = tuple(ruling for ruling in session.delayed if ruling.phase != "mail")
@@ -273,25 +266,6 @@ class Conversation:
         session.envelope = envelope
         return decisions.SENDER_OK
 
-    def _check_parameters(self, envelope: Envelope) -> Reply | None:
-        """What is wrong with the ESMTP parameters of MAIL."""
-        parameters = envelope.parameters
-        if not parameters.keys() <= {"SIZE", "BODY", "SMTPUTF8", "AUTH"}:
-            return decisions.UNKNOWN_PARAMETER
-        if "SIZE" in parameters:
-            size = parameters["SIZE"] or ""
-            if not (size.isascii() and size.isdigit() and len(size) <= 20):  # RFC 1870 §3: at most 20 digits
-                return decisions.BAD_SIZE
-            envelope.size = int(size)
-            if envelope.size > self.site.limits.max_size:
-                return decisions.TOO_BIG
-        envelope.body = (parameters.get("BODY") or "7BIT").upper()
-        if ("BODY" in parameters and not parameters["BODY"]) or envelope.body not in {"7BIT", "8BITMIME"}:
-            return decisions.BAD_BODY
-        if parameters.get("SMTPUTF8") is not None:
-            return decisions.syntax_error("SMTPUTF8 takes no value")
-        return decisions.NEEDS_SMTPUTF8 if envelope.sender.smtputf8 and not envelope.smtputf8 else None
-
     async def _rcpt(self, argument: str) -> Reply:
         envelope = self.session.envelope
         if envelope is None:
@@ -302,7 +276,7 @@ class Conversation:
             recipient, rest = parse_path(argument[3:], forward=True)
             parameters = parse_parameters(rest)
         except AddressError as error:
-            return _unreadable(argument, error, smtputf8=envelope.smtputf8)
+            return unreadable(argument, error, smtputf8=envelope.smtputf8)
         if parameters:
             return decisions.UNKNOWN_PARAMETER
         if recipient.smtputf8 and not envelope.smtputf8:
@@ -474,7 +448,7 @@ class Conversation:
             rule_score(ruling, self.gate.score, session, envelope, scored)
         if ruling.refuses:
             return self._proceedings.speak(ruling)
-        message.prepend("Received", received(session, envelope, self.site))
+        add_received(message, session, envelope, self.site)
         ruling, reply = await hand_over(self.gate, self.site, session, envelope, message)
         self._proceedings.keep(ruling, envelope)
         if reply.code >= 400:
@@ -501,14 +475,6 @@ class Conversation:
         if envelope.message is not None:
             envelope.message.close()
 
-
-def _unreadable(argument: str, error: AddressError, smtputf8: bool) -> Reply:
-    """A path or parameters that cannot be read; with octets beyond ASCII, because nobody announced them."""
-    return decisions.syntax_error(str(error)) if smtputf8 or argument.isascii() else decisions.NEEDS_SMTPUTF8
-
-
-# SIZE adds 26 octets (RFC 1870 §3), BODY 17 (RFC 6152 §2), SMTPUTF8 10 (RFC 6531 §3.4), AUTH 500 (RFC 4954 §3).
-_LINE_LIMITS = {b"MAIL": 512 + 26 + 17 + 10 + 500, b"AUTH": 12288}
 
 _HANDLERS: dict[bytes, Handler] = {
     b"HELO": Conversation._helo,

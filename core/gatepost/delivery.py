@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 
 REMEMBER = 7 * 86400.0
 """Seconds a taken recipient is remembered: longer than clients keep trying (RFC 5321 §4.5.4.1: 4 to 5 days)."""
+ANY = "any"
+"""The mark that stands for all others. No other key is without a line end."""
+LOOK_EVERY = 0.01
+"""Seconds for which a look that found no marks holds. What another process writes meanwhile is seen that much later:
+less than a client mostly takes to come back, and less than a store in a file may lag behind."""
 ALREADY_TAKEN = "taken before"
 """Stands for the plugin of a recipient that was taken when the client came the first time."""
 
@@ -41,7 +46,8 @@ async def hand_over(
     ruling = Ruling("queue")
     marks = Marks(site, envelope, message)
     try:
-        await marks.recall()
+        if site.clock.monotonic() >= site.look_for_marks_at:
+            await marks.recall()
         if envelope.pending and gate.chains["queue"]:
             ruling = await gate.ask("queue", (session, envelope, message), session, envelope)
         settle(ruling, envelope)
@@ -50,7 +56,7 @@ async def hand_over(
     except (SpoolError, StoreError) as error:
         site.recorder.event("hand_over_failed", "error", error=str(error), session=session.id)
         ruling.decide(defer("local error, try again later"), "gatepost", fault=True)
-    if not ruling.refuses:
+    if marks.recalled and not ruling.refuses:
         await marks.forget()
     return ruling, _reply(ruling, envelope)
 
@@ -62,9 +68,8 @@ def settle(ruling: Ruling, envelope: Envelope) -> None:
     answers: Delivered = envelope.answers
     refused = {recipient: said for recipient, said in answers.items() if said[1].refuses}
     pending = envelope.pending
-    if not refused and not pending and answers:
-        decisions = dict.fromkeys([decision for _, decision in answers.values()])
-        ruling.decide(_together(tuple(decisions)), _first_plugin(answers))
+    if answers and not refused and not pending:
+        ruling.decide(*_together(list(answers.values())))
         return
     later = {recipient: said for recipient, said in refused.items() if not said[1].permanent}
     if not later and (pending or not answers):
@@ -76,16 +81,15 @@ def settle(ruling: Ruling, envelope: Envelope) -> None:
     ruling.decide(decision if alone else _mixed(decision, chosen), plugin)
 
 
-def _together(accepted: tuple[Decision, ...]) -> Decision:
-    """One acceptance of several, with the text of each."""
-    if len(accepted) == 1:
-        return accepted[0]
-    texts = dict.fromkeys(decision.text for decision in accepted if decision.text)
-    return Decision(Action.ACCEPT, "; ".join(texts))
-
-
-def _first_plugin(answers: Delivered) -> str:
-    return next((plugin for plugin, _ in answers.values() if plugin != ALREADY_TAKEN), ALREADY_TAKEN)
+def _together(accepted: list[tuple[str, Decision]]) -> tuple[Decision, str]:
+    """One acceptance of several, with the text of each, and the plugin that was the first to take a recipient."""
+    plugin, decision = accepted[0]
+    if len(accepted) > 1:
+        plugin = next((plugin for plugin, _ in accepted if plugin != ALREADY_TAKEN), ALREADY_TAKEN)
+        if any(other != decision for _, other in accepted):
+            texts = dict.fromkeys(other.text for _, other in accepted if other.text)
+            decision = Decision(Action.ACCEPT, "; ".join(texts))
+    return decision, plugin
 
 
 def _mixed(decision: Decision, refused: Delivered) -> Decision:
@@ -110,9 +114,12 @@ class Marks:
     """What the store remembers of recipients that were taken when others of the same message were not.
 
     A mark stands for content, sender and recipient. A second one, for sender and recipient alone, says whether there is
-    any, so that the content is hashed only when there is something to remember or to recall. No mark holds a list: two
+    any, so that the content is hashed only when there is something to remember or to recall. A third, for all, says
+    whether there are any marks at all: mostly there are none, and nothing else is read. No mark holds a list: two
     messages of one sender may be handed over at the same time.
     """
+
+    __slots__ = ("_envelope", "_hash", "_message", "_site", "_store", "recalled")
 
     def __init__(self, site: Site, envelope: Envelope, message: Message) -> None:
         self._site = site
@@ -120,14 +127,19 @@ class Marks:
         self._envelope = envelope
         self._message = message
         self._hash = ""
-        self._recalled: list[Address] = []
+        self.recalled: tuple[Address, ...] = ()
+        """The recipients that were taken before."""
 
     async def recall(self) -> None:
         """Answer for the recipients that were taken before."""
+        now = self._site.clock.monotonic()
+        if not await self._store.get(ANY):
+            self._site.look_for_marks_at = now + LOOK_EVERY
+            return
         for recipient in self._envelope.recipients:
             if await self._store.get(self._key(recipient)) and await self._store.get(await self._mark(recipient)):
                 self._envelope.answers[recipient] = (ALREADY_TAKEN, Decision(Action.ACCEPT))
-                self._recalled.append(recipient)
+                self.recalled += (recipient,)
 
     async def remember(self) -> None:
         """Write down, durably, who was taken although others were not."""
@@ -135,12 +147,14 @@ class Marks:
         for recipient, (plugin, decision) in self._envelope.answers.items():
             if not decision.refuses and plugin != ALREADY_TAKEN:
                 keys += (await self._mark(recipient), self._key(recipient))
-        await asyncio.gather(*(self._store.put(key, True, REMEMBER, durable=True) for key in keys))
+        if keys:
+            await asyncio.gather(*(self._store.put(key, True, REMEMBER, durable=True) for key in (*keys, ANY)))
+            self._site.look_for_marks_at = 0.0
 
     async def forget(self) -> None:
         """All are taken: the same content, should it come again, is a new message."""
         try:
-            for recipient in self._recalled:
+            for recipient in self.recalled:
                 await self._store.delete(await self._mark(recipient))
         except StoreError as error:  # they are taken all the same
             self._site.recorder.event("store_failed", "warning", error=str(error))

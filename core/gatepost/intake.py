@@ -80,23 +80,24 @@ class Intake:
         # Most blocks of large messages hold no dot. The expression takes half the time that ``in`` takes.
         dot_line = _DOT_LINE.search(data) if b"." in data else None
         end = data.find(_END, dot_line.start()) if dot_line else -1
-        if end >= 0:
-            lines, rest = data[: end + 2], data[end + len(_END) :]
-        else:
-            whole = len(data) - _unfinished(data)
-            lines, rest, self._carry = data[:whole], None, data[whole:]
-        self._take(lines.replace(b"\r\n.", b"\r\n") if dot_line else lines)
-        if rest is not None:
+        whole = end + 2 if end >= 0 else len(data) - _unfinished(data)
+        lines = data[:whole]
+        if dot_line and dot_line.start() != end:
+            lines = lines.replace(b"\r\n.", b"\r\n")
+        if lines:
+            self._take(lines)
+        if end < 0:
+            self._carry = data[whole:]
+            return None
+        if not self.headers_done:
             self._finish()
-        return rest
+        return data[end + len(_END) :]
 
     def _take(self, data: bytes) -> None:
         """Make ``data``, which ends at no half line end and has no dot-stuffing, canonical and keep it."""
-        if not data:
-            return
         if not self.started:
-            data = data[2:]
             self.started = True
+            data = data[2:]
             if data.startswith((b" ", b"\t")):  # it would be folded into the field that we put in front of it
                 data = b"\r\n" + data
         data = self._canonical(data)
@@ -116,7 +117,8 @@ class Intake:
     def _canonical(self, data: bytes) -> bytes:
         """``data`` with CRLF for every line end; remembers what may not pass (wire.md, line ends), and 8-bit octets."""
         text = data.decode("latin-1")
-        self.eight_bit = self.eight_bit or not text.isascii()  # text, unlike octets, knows it without a look
+        if not text.isascii():  # text, unlike octets, knows it without a look
+            self.eight_bit = True
         if _is_canonical(text):
             return data
         if self._reject:
@@ -132,9 +134,8 @@ class Intake:
             self._check_headers(data)
         if self._line + len(data) > limits.line_length:
             self._check_lines(data)
-        else:
-            last = data.rfind(b"\n")
-            self._line = self._line + len(data) if last < 0 else len(data) - last - 1
+        last = data.rfind(b"\n")
+        self._line = self._line + len(data) if last < 0 else len(data) - last - 1
 
     def _check_lines(self, data: bytes) -> None:
         """Refuse a text line over the limit, CRLF included, stepping from line end to line end."""
@@ -146,19 +147,17 @@ class Intake:
                 self.refuse(TEXT_LINE_TOO_LONG)
                 return
             start = end + 1
-        last = data.rfind(b"\n")
-        self._line = self._line + len(data) if last < 0 else len(data) - last - 1
 
     def _check_headers(self, data: bytes) -> None:
         """Find the end of the header block, which may stand across two blocks; count its octets, fields and hops."""
         before = self._content.size
-        seen = min(before, len(END_OF_HEADERS) - 1)
-        end = (self._content.read(before - seen, seen) + data).find(END_OF_HEADERS)
+        seen = self._content.read(max(0, before - len(END_OF_HEADERS) + 1), before) if before else b""
+        end = (seen + data).find(END_OF_HEADERS)
         if before == 0 and data.startswith(b"\r\n"):
             self.header_size, self.headers_done = 0, True
         else:
             self.headers_done = end >= 0
-            self.header_size = before - seen + end + 2 if self.headers_done else before + len(data)
+            self.header_size = before - len(seen) + end + 2 if self.headers_done else before + len(data)
         if self.header_size > self._limits.header_size:
             self.refuse(HEADERS_TOO_BIG)
         if self.headers_done or self.reply is not None:
@@ -166,17 +165,19 @@ class Intake:
 
     def _count_fields(self, data: bytes = b"") -> None:
         """Count in what is kept and in ``data``, which is about to be: the spool alone holds a header block."""
-        head = (self._content.read(0, self.header_size) + data)[: self.header_size]
+        kept = self._content.read(0, self.header_size) if self._content.size else b""
+        head = (kept + data)[: self.header_size]
         self.headers_done = True
         # There are no more fields than lines, and no more hops than their name: mostly that is all there is to know.
-        if head.count(b"\n") >= self._limits.header_fields and len(FIELD.findall(head)) > self._limits.header_fields:
+        limits = self._limits
+        if head.count(b"\n") >= limits.header_fields and len(FIELD.findall(head)) > limits.header_fields:
             self.refuse(HEADERS_TOO_BIG)
-        if head.lower().count(b"received") > self._limits.received < len(_RECEIVED.findall(head)):
+        if head.lower().count(b"received") > limits.received < len(_RECEIVED.findall(head)):
             self.refuse(MAIL_LOOP)
 
     def _finish(self) -> None:
         """A message without an empty line is all header."""
-        if self.headers_done or self.reply is not None:
+        if self.reply is not None:
             return
         try:
             self._count_fields()

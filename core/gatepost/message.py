@@ -85,7 +85,7 @@ class Message:
         self._content = content
         self._header_size = _header_size(content) if header_size is None else header_size
         self._headers: Headers | None = None
-        self._prepended: list[bytes] = []
+        self._prepended = b""
         self._removed: set[tuple[bytes, int | None]] = set()
         self.eight_bit = eight_bit
 
@@ -119,7 +119,7 @@ class Message:
             raise ValueError(f"{name!r} is no name of a header field")
         lines = [printable_utf8(line) for line in _FOLD.split(value)]
         if may_write(f"message.prepend({name!r})"):
-            self._prepended.insert(0, f"{name}: ".encode() + "\r\n\t".join(lines).encode() + b"\r\n")
+            put_first(self, f"{name}: ".encode() + "\r\n\t".join(lines).encode() + b"\r\n")
 
     def remove(self, name: str, index: int | None = None) -> None:
         """Leave out the fields called ``name`` as the message leaves; only the ``index``-th (from 0) if it is given."""
@@ -132,7 +132,7 @@ class Message:
         It is not dot-stuffed: who sends it by SMTP does that. Borders of blocks mean nothing.
         """
         if self._prepended:
-            yield b"".join(self._prepended)
+            yield self._prepended
         start = 0
         if self._removed:
             yield self._kept_headers()
@@ -145,7 +145,7 @@ class Message:
     def size_out(self) -> int:
         """Octets of the message as it leaves."""
         kept = len(self._kept_headers()) - self._header_size if self._removed else 0
-        return self.size + sum(map(len, self._prepended)) + kept
+        return self.size + len(self._prepended) + kept
 
     def _kept_headers(self) -> bytes:
         """The header block without the fields that were removed."""
@@ -162,6 +162,11 @@ class Message:
     def close(self) -> None:
         """Give the spool's memory and disk back."""
         self._content.close()
+
+
+def put_first(message: Message, field: bytes) -> None:
+    """Put ``field``, written as it is to leave and with its CRLF, in front of the others as ``message`` leaves."""
+    message._prepended = field + message._prepended
 
 
 def printable_utf8(text: str) -> str:

@@ -40,6 +40,10 @@ class Hush:
     def error(self, event: str, **facts: object) -> None:
         """Forget it."""
 
+    def keeps(self, event: str) -> bool:
+        """Nothing is kept."""
+        return False
+
     def record(self, record: Record) -> None:
         """Forget it."""
 

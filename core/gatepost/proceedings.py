@@ -118,38 +118,45 @@ class Proceedings:
         """Record a refusal: of ``recipient`` alone, or of ``sender``, who have no place in the envelope."""
         if ruling not in self._to_tell:
             self._to_tell.append(ruling)
-        record = self._record("refused", ruling.id, ruling.phase, ruling.plugin, reply, ruling, recipient)
-        if sender is not None:
-            record.sender = sender
-        record.seconds = ruling.seconds
-        self._write(record)
+        if self._keeps("refused"):
+            record = self._record("refused", ruling.id, ruling.phase, ruling.plugin, reply, ruling, recipient)
+            if sender is not None:
+                record.sender = sender
+            record.seconds = ruling.seconds
+            self._site.recorder.record(record)
 
     def refused_data(self, reply: Reply, identifier: str, size: int) -> None:
         """Record that a message of ``size`` octets broke a rule of the wire."""
-        record = self._record("refused", identifier, "data", "gatepost", reply)
-        record.size = size
-        self._write(record)
+        if self._keeps("refused"):
+            record = self._record("refused", identifier, "data", "gatepost", reply)
+            record.size = size
+            self._site.recorder.record(record)
 
     def refused_by_rule(self, reply: Reply, line: bytes) -> None:
         """Record that a command broke a rule of the wire, or met a limit, and no plugin was asked for it."""
-        verb = line.partition(b" ")[0][:20].decode("ascii", "replace").lower()
-        record = self._record("refused", new_id(), verb if verb in PHASES else "unknown_command", "gatepost", reply)
-        record.seconds = 0.0
-        self._write(record)
+        if self._keeps("refused"):
+            verb = line.partition(b" ")[0][:20].decode("ascii", "replace").lower()
+            phase = verb if verb in PHASES else "unknown_command"
+            record = self._record("refused", new_id(), phase, "gatepost", reply)
+            record.seconds = 0.0
+            self._site.recorder.record(record)
 
     def accepted(self, ruling: Ruling, reply: Reply, identifier: str, size: int) -> None:
         """Record that a message of ``size`` octets is in durable hands."""
-        record = self._record("accepted", identifier, "queue", ruling.plugin, reply, ruling)
-        record.size, record.seconds = size, ruling.seconds
-        self._write(record)
+        if self._keeps("accepted"):
+            record = self._record("accepted", identifier, "queue", ruling.plugin, reply, ruling)
+            record.size, record.seconds = size, ruling.seconds
+            self._site.recorder.record(record)
 
     def disconnected(self, last_reply: Reply | None) -> None:
         """Record that the session has ended, with what the door said if it ended it."""
-        self._write(self._record("disconnected", self._session.id, "disconnect", "", last_reply))
+        if self._keeps("disconnected"):
+            self._site.recorder.record(self._record("disconnected", self._session.id, "disconnect", "", last_reply))
 
-    def _write(self, record: Record) -> None:
+    def _keeps(self, event: str) -> bool:
+        """Count an outcome. False when nobody keeps a record of it, so that none need be made."""
         self.recorded += 1
-        self._site.recorder.record(record)
+        return self._site.recorder.keeps(event)
 
     def _record(
         self,

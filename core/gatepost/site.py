@@ -24,6 +24,9 @@ T = TypeVar("T")
 class Recorder(Protocol):
     """Where records and other events go: the log and the journal in a server, a list in tests."""
 
+    def keeps(self, event: str) -> bool:
+        """False when records of ``event`` would be thrown away, so that they need not be made."""
+
     def record(self, record: Record) -> None:
         """Keep one record. Never blocks, never raises."""
 
@@ -66,6 +69,8 @@ class Site:
     limits: Limits
     recorder: Recorder
     line_ends: str = "normalize"
+    look_for_marks_at: float = 0.0
+    """Until then, by the monotonic clock, there are no ``marks``: somebody has looked a moment ago."""
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     """Tasks of the process, not of a connection. Stopping waits for them."""
     delivering: set[object] = field(default_factory=set)

@@ -11,7 +11,7 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from gatepost.message import Message
+from gatepost.message import Message, printable_utf8, put_first
 from gatepost.session import Envelope, Session
 
 if TYPE_CHECKING:
@@ -23,18 +23,20 @@ SEARCHED = 1000
 """Characters in which those who wrote results must have said who they are."""
 
 
-def received(session: Session, envelope: Envelope, site: Site) -> str:
-    """The value of our Received field. What the client said of itself keeps only harmless characters."""
+def add_received(message: Message, session: Session, envelope: Envelope, site: Site) -> None:
+    """Put our Received field in front. What the client said of itself keeps only harmless characters."""
     helo = _harmless(session.helo) or "unknown"
     client = f"IPv6:{session.client}" if ":" in session.client else session.client
     protocol = ("UTF8SMTP" if envelope.smtputf8 else "ESMTP") if session.esmtp else "SMTP"
-    only = f"\r\n\tfor <{envelope.recipients[0]}>" if len(envelope.recipients) == 1 else ""
+    recipients = envelope.recipients
+    only = f"\r\n\tfor <{printable_utf8(str(recipients[0]))}>" if len(recipients) == 1 else ""
     name = _harmless(session.known_name)
-    return (
-        f"from {helo} ({name} [{client}])\r\n"
+    field = (
+        f"Received: from {helo} ({name} [{client}])\r\n"
         f"\tby {site.hostname} (gatepost) with {protocol} id {envelope.id}{only};\r\n"
-        f"\t{_date(int(site.clock.now()))}"
+        f"\t{_date(int(site.clock.now()))}\r\n"
     )
+    put_first(message, field.encode())
 
 
 @lru_cache(maxsize=256)

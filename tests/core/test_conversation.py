@@ -849,6 +849,15 @@ async def test_the_record_of_a_message_names_it_all() -> None:
     assert [ruling.phase for ruling in record.rulings] == ["connect", "mail", "rcpt", "queue"]
 
 
+async def test_without_anybody_who_keeps_records_the_same_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = await connected(saying("mail", deny("no")))
+    monkeypatch.setattr(client.policy.events, "keeps", lambda event: False)
+    assert (await client.transaction()).wire.startswith(b"550 5.7.1 no [")
+    assert await dialogue(client, "NONSENSE") == [500]
+    await client.close()
+    assert client.policy.events.records == []
+
+
 async def test_rulings_of_one_transaction_do_not_show_in_the_record_of_the_next() -> None:
     client = await connected()
     await client.transaction()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gatepost import Address, Decision, Receipt, StoreError, accept, defer, deny, hookimpl
 from gatepost.decisions import Reply
-from gatepost.delivery import REMEMBER
+from gatepost.delivery import ANY, LOOK_EVERY, REMEMBER
 from tests.policy import MESSAGE, Client, Policy, delivering, instance, saying, vouching
 
 TAKEN, LATER, NEVER = accept("taken"), defer("mailbox busy"), deny("no such mailbox", code=550, status="5.1.1")
@@ -201,11 +201,12 @@ async def test_a_mark_lasts_longer_than_clients_keep_trying_and_not_for_ever() -
 
 
 class Watched:
-    """A store that yields before each call, writes down what is put, and fails where it is told to."""
+    """A store that yields before each call, writes down what is read and put, and fails where it is told to."""
 
     def __init__(self, store: Any) -> None:
         self.store = store
         self.durable: list[bool] = []
+        self.read: list[str] = []
         self.fails = ""
 
     async def before(self, call: str) -> None:
@@ -215,6 +216,7 @@ class Watched:
 
     async def get(self, key: str) -> Any:
         await self.before("get")
+        self.read.append(key)
         return await self.store.get(key)
 
     async def put(self, key: str, value: Any, ttl: float, *, durable: bool = False) -> None:
@@ -237,7 +239,7 @@ async def test_marks_are_durable_before_the_reply() -> None:
     policy = policy_of(Scripted({"one": TAKEN, "two": LATER}))
     store = watched(policy)
     await send(policy, "one", "two")
-    assert store.durable == [True, True]
+    assert store.durable == [True, True, True]
 
 
 async def test_a_message_that_all_take_costs_the_store_no_write() -> None:
@@ -245,6 +247,28 @@ async def test_a_message_that_all_take_costs_the_store_no_write() -> None:
     store = watched(policy)
     await send(policy, "one")
     assert store.durable == []
+
+
+async def test_while_there_are_no_marks_the_store_is_read_once_in_a_while_and_not_for_each_recipient() -> None:
+    policy = policy_of(Scripted({"one": TAKEN, "two": TAKEN}))
+    store = watched(policy)
+    for _ in range(3):
+        await send(policy, "one", "two")
+    assert store.read == [ANY]
+    await policy.clock.advance(LOOK_EVERY)
+    await send(policy, "one", "two")
+    assert store.read == [ANY, ANY]
+
+
+async def test_a_mark_that_another_process_writes_is_soon_seen() -> None:
+    here, there = Scripted({"one": TAKEN, "two": LATER}), Scripted({"one": TAKEN, "two": TAKEN})
+    policy, other = policy_of(here), policy_of(there)
+    other.site.marks = policy.site.marks
+    assert (await send(other, "one", "two", content=b"another\r\n")).code == 250
+    assert (await send(policy, "one", "two")).code == 451
+    await other.clock.advance(LOOK_EVERY)
+    assert (await send(other, "one", "two")).code == 250
+    assert there.asked[-1] == ["two"]
 
 
 @pytest.mark.parametrize(

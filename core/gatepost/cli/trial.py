@@ -40,6 +40,10 @@ class _Recorder:
     def __init__(self, trial: Trial) -> None:
         self._trial = trial
 
+    def keeps(self, event: str) -> bool:
+        """All are kept."""
+        return True
+
     def record(self, record: Record) -> None:
         """Keep it."""
         self._trial.records.append(record)

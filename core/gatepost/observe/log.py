@@ -51,7 +51,8 @@ class EventLog:
             lambda lines: write(b"".join(lines)), name="gatepost-log", bound=BOUND, pause=PAUSE
         )
         self._unsaid = 0
-        self._says_info = logging.getLevelName(level.upper()) <= logging.INFO
+        self.says_info = logging.getLevelName(level.upper()) <= logging.INFO
+        """True when records are written, whose lines are of that level."""
         self._settings: dict[str, Any] = {
             "processors": _human_lines(colours) if human else _json_lines(),
             "wrapper_class": structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
@@ -69,7 +70,7 @@ class EventLog:
 
     def record(self, record: Record) -> None:
         """Write the line of a refusal, a message or a session's end. Never blocks, never raises."""
-        if self._says_info:
+        if self.says_info:
             self.event(record.event, "info", **line_of(record))
 
     def plugin(self, name: str) -> PluginLog:

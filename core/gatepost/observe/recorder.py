@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gatepost.config import Config
-from gatepost.observe.journal import Journal
+from gatepost.observe.journal import KEPT, Journal
 from gatepost.observe.log import EventLog, open_log
 from gatepost.rulings import Record
 from gatepost.site import Log
@@ -22,6 +22,10 @@ class ServerRecorder:
         """Open the journal. Raises ``StoreError`` with a sentence for the administrator."""
         if self._journal is not None:
             self._journal.open()
+
+    def keeps(self, event: str) -> bool:
+        """True when log or journal keep records of ``event``."""
+        return self.log.says_info or (self._journal is not None and event in KEPT)
 
     def record(self, record: Record) -> None:
         """Keep one record. Never blocks, never raises."""

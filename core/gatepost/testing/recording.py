@@ -50,6 +50,10 @@ class GateEvents(Events):
         super().__init__()
         self.records: list[Record] = []
 
+    def keeps(self, event: str) -> bool:
+        """All are kept."""
+        return True
+
     def record(self, record: Record) -> None:
         """Keep it."""
         self.records.append(record)

@@ -63,3 +63,20 @@ def test_lost_records_are_said_once_and_counted_at_the_end(tmp_path: Path) -> No
     recorder.close()
     said = [json.loads(line) for line in b"".join(lines).splitlines()]
     assert [line.get("error") or line.get("number") for line in said] == [None, "no such table: records", 1]
+
+
+@pytest.mark.parametrize(
+    ("level", "journal", "kept"),
+    [
+        ("info", True, ["refused", "accepted", "disconnected"]),
+        ("info", False, ["refused", "accepted", "disconnected"]),
+        ("error", True, ["refused", "accepted"]),
+        ("error", False, []),
+    ],
+)
+def test_records_that_nobody_keeps_need_not_be_made(tmp_path: Path, level: str, journal: bool, kept: list[str]) -> None:
+    recorder = ServerRecorder(
+        config(tmp_path, enabled=journal), EventLog(lambda octets: None, human=False, level=level)
+    )
+    assert [event for event in ("refused", "accepted", "disconnected") if recorder.keeps(event)] == kept
+    recorder.close()

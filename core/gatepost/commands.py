@@ -1,0 +1,72 @@
+"""What a command line may look like, before anybody is asked about what it says.
+
+Lines that are no SMTP, octets that no command holds, how long a line may be, and the parameters of MAIL. It knows no
+session and no order of commands: see ``conversation``.
+
+RFC 5321 §4.1.2 (syntax), §4.5.3.1.4 (length of a line); RFC 1870 (SIZE), RFC 6152 (8BITMIME), RFC 6531 (SMTPUTF8),
+RFC 2920 §3.1 (who may pipeline what).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from gatepost import decisions
+from gatepost.decisions import Reply
+from gatepost.errors import AddressError
+
+if TYPE_CHECKING:
+    from gatepost.session import Envelope
+
+MUST_WAIT = {b"HELO": "helo", b"EHLO": "helo", b"DATA": "data", b"QUIT": "quit"}
+"""Commands after which a client must wait for the reply (RFC 2920 §3.1), with their phases."""
+NOISE = frozenset({b"NOOP", b"RSET", b"HELO", b"EHLO", b"VRFY"})
+"""Commands that bring no mail."""
+
+_CONTROLS = re.compile(rb"[\x00-\x1f\x7f]")
+_HTTP = frozenset({b"GET", b"POST", b"PUT", b"HEAD", b"DELETE", b"OPTIONS", b"CONNECT", b"PATCH", b"TRACE"})
+_HTTP_FIELDS = (b"HOST:", b"USER-AGENT:", b"ACCEPT:", b"CONNECTION:", b"REFERER:", b"CONTENT-LENGTH:")
+_PARAMETERS = frozenset({"SIZE", "BODY", "SMTPUTF8", "AUTH"})
+# SIZE adds 26 octets (RFC 1870 §3), BODY 17 (RFC 6152 §2), SMTPUTF8 10 (RFC 6531 §3.4), AUTH 500 (RFC 4954 §3).
+_LINE_LIMITS = {b"MAIL": 512 + 26 + 17 + 10 + 500, b"AUTH": 12288}
+
+
+def is_http(verb: bytes) -> bool:
+    """True when a browser, or whoever is led by one, speaks to us. ``verb`` is in upper case."""
+    return verb in _HTTP or verb.startswith(_HTTP_FIELDS)
+
+
+def has_controls(line: bytes) -> bool:
+    """True when there are control characters in ``line``, which no command holds."""
+    return _CONTROLS.search(line) is not None
+
+
+def line_limit(verb: bytes) -> int:
+    """Octets a line may have, CRLF included (RFC 5321 §4.5.3.1.4). MAIL grows with what its extensions add."""
+    return _LINE_LIMITS.get(verb.upper(), 512)
+
+
+def unreadable(argument: str, error: AddressError, smtputf8: bool) -> Reply:
+    """A path or parameters that cannot be read; with octets beyond ASCII, because nobody announced them."""
+    return decisions.syntax_error(str(error)) if smtputf8 or argument.isascii() else decisions.NEEDS_SMTPUTF8
+
+
+def take_parameters(envelope: Envelope, max_size: int) -> Reply | None:
+    """Take what the ESMTP parameters of MAIL say into the envelope; the reply when something is wrong with them."""
+    parameters = envelope.parameters
+    if not parameters.keys() <= _PARAMETERS:
+        return decisions.UNKNOWN_PARAMETER
+    if "SIZE" in parameters:
+        size = parameters["SIZE"] or ""
+        if not (size.isascii() and size.isdigit() and len(size) <= 20):  # RFC 1870 §3: at most 20 digits
+            return decisions.BAD_SIZE
+        envelope.size = int(size)
+        if envelope.size > max_size:
+            return decisions.TOO_BIG
+    envelope.body = (parameters.get("BODY") or "7BIT").upper()
+    if ("BODY" in parameters and not parameters["BODY"]) or envelope.body not in {"7BIT", "8BITMIME"}:
+        return decisions.BAD_BODY
+    if parameters.get("SMTPUTF8") is not None:
+        return decisions.syntax_error("SMTPUTF8 takes no value")
+    return None
