@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Protocol, Self, TypeVar
 
 from gatepost.errors import DNSError, DNSTemporaryError
-from gatepost.ip import IPAddress, ip_of, reverse_pointer
+from gatepost.ip import IPAddress, ip_of, reverse_labels, reverse_pointer
 from gatepost.services.clock import Clock
 from gatepost.services.dns_message import Answer, Question, is_truncated, read
 
@@ -99,7 +99,7 @@ def reversed_address(address: str) -> str:
     An IPv4 address inside IPv6 (``::ffff:127.0.0.2``) stays IPv6, as the test entries of lists are (RFC 5782 §2.1,
     §2.4, §5). Raises DNSError when ``address`` is none.
     """
-    return reverse_pointer(_parse(address)).rsplit(".", 2)[0]
+    return reverse_labels(_parse(address))
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,7 +317,7 @@ def system_servers() -> tuple[Server, ...]:
 
 def _parse(address: str) -> IPAddress:
     try:
-        return ip_of(address.partition("%")[0])
+        return ip_of(address.partition("%")[0] if "%" in address else address)
     except ValueError as error:
         raise DNSError(f"{address!r} is not an IP address") from error
 
@@ -325,4 +325,4 @@ def _parse(address: str) -> IPAddress:
 def _address(address: str) -> IPAddress:
     """Return the address to look up; a client that came over a socket for both families is an IPv4 client."""
     parsed = _parse(address)
-    return getattr(parsed, "ipv4_mapped", None) or parsed
+    return parsed if parsed.version == 4 else parsed.ipv4_mapped or parsed

@@ -264,7 +264,7 @@ class Access:
     ) -> Sequence[tuple[str, Entry]]:
         """The entries of a phase that fit, as far as that is known without DNS, with their lists: allow before deny."""
         entries = _entries(self._lists(), phase) if self._files else self._own_entries[phase]
-        return [(kind, entry) for kind, entry in entries if entry.fits(session, envelope, recipient)]
+        return [each for each in entries if each[1].fits(session, envelope, recipient)] if entries else ()
 
     async def _judge(
         self,

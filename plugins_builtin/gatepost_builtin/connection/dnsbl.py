@@ -279,9 +279,10 @@ class Dnsbl:
     def _knows_nothing_against(self, client: str, family: int) -> bool:
         """True when it needs no question to say that no list has `client`: so it is with most who have been here."""
         reverse = reversed_address(client)
-        return all(
-            self._dns.known(f"{reverse}.{asked.name}", "A") == () and family not in asked.off for asked in self._lists
-        )
+        for each in self._lists:
+            if family in each.off or self._dns.known(f"{reverse}.{each.name}", "A") != ():
+                return False
+        return True
 
     async def _look_up(self, client: str, family: int) -> list[Finding]:
         """What all lists say of `client`, asked at once."""

@@ -135,21 +135,22 @@ class Greylist:
         for triple, _ in self._judged(envelope):
             if self._is_due(-(await self.store.get(triple) or 0)):
                 await self._know(triple)
-        if self.options.auto_allow_after:
-            await self._counted(session.notes(self).get("client") or await self._client(session))
+        client = session.notes(self).get("client") or await self._client(session)
+        if self.options.auto_allow_after and self._is_due(client.count):
+            await self._count(client)
 
-    async def _counted(self, client: Sender) -> None:
-        """One more message of the client was queued."""
-        if not await self._is_allowed(client):
-            await self.store.incr(client.key, ttl=self.options.remember)
-        elif self._is_due(client.count):
+    async def _count(self, client: Sender) -> None:
+        """Count one more message of the client, or renew what is known of it once there were enough."""
+        if await self._is_allowed(client):
             client.count = self.clock.now()
             await self.store.put(client.key, client.count, self.options.remember)
+        else:
+            await self.store.incr(client.key, ttl=self.options.remember)
 
     def _judged(self, envelope: Envelope) -> list[tuple[str, float]]:
         """The triple and the wait of each recipient, but for those that are trusted and so were not judged here."""
         notes = envelope.notes(self)
-        return [notes[str(recipient)] for recipient in envelope.recipients if str(recipient) in notes]
+        return [notes[recipient] for recipient in map(str, envelope.recipients) if recipient in notes]
 
     async def _wait(self, triple: str) -> float:
         """How many seconds the triple still has to wait. Notes it when it is new, and when its time is over.
