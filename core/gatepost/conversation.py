@@ -79,7 +79,7 @@ class Conversation:
         """The banner."""
         text = f"{self.site.hostname} ESMTP"
         if self.gate.chains["greeting"]:
-            ruling = await self._proceedings.ask("greeting", self.session)
+            ruling = await self._proceedings.ask("greeting", (self.session,))
             text = ruling.decision.text if ruling.decision else text
         return decisions.greeting(text)
 
@@ -106,7 +106,7 @@ class Conversation:
         self.replied()
         await self.settled()
         await self._reset()
-        await self._proceedings.tell_all("disconnect", self.session)
+        await self._proceedings.tell_all("disconnect", (self.session,))
         self.ended(last_reply)
 
     def ended(self, last_reply: Reply | None = None) -> None:
@@ -202,7 +202,7 @@ class Conversation:
         self._unknown_in_row += 1
         if self.gate.chains["unknown_command"]:
             text = line.decode("utf-8", "replace")
-            ruling = await self._proceedings.ask("unknown_command", self.session, text)
+            ruling = await self._proceedings.ask("unknown_command", (self.session, text))
             if ruling.decision is not None:
                 return self._answered(ruling, 250)
         if self._unknown_in_row >= self.site.limits.unknown_commands:
@@ -223,7 +223,7 @@ class Conversation:
         session.helo, session.esmtp = hostname.split()[0], esmtp
         session.helo_points = None
         session.delayed = tuple(ruling for ruling in session.delayed if ruling.phase != "helo")
-        ruling = await self._proceedings.ask("helo", session, session.helo)
+        ruling = await self._proceedings.ask("helo", (session, session.helo))
         reply = (self._proceedings.speak_or_delay(ruling) if ruling.refuses else None) or self._proceedings.speak_due(
             "helo"
         )
@@ -235,7 +235,7 @@ class Conversation:
     async def _keywords(self) -> tuple[str, ...]:
         keywords = ["PIPELINING", f"SIZE {self.site.limits.max_size}", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES"]
         if self.gate.chains["capabilities"]:
-            await self._proceedings.ask("capabilities", self.session, keywords)
+            await self._proceedings.ask("capabilities", (self.session, keywords))
         return tuple(keywords)
 
     async def _mail(self, argument: str) -> Reply:
@@ -258,10 +258,10 @@ class Conversation:
         session = self.session
         if session.delayed:
             session.delayed = tuple(ruling for ruling in session.delayed if ruling.phase != "mail")
-        ruling = await self._proceedings.ask("mail", session, envelope, sender, envelope.parameters, envelope=envelope)
+        ruling = await self._proceedings.ask("mail", (session, envelope, sender, envelope.parameters), envelope)
         if ruling.refuses and (reply := self._proceedings.speak_or_delay(ruling, sender=str(sender))) is not None:
             return reply
-        if (reply := self._proceedings.speak_due("mail", sender=str(sender))) is not None:
+        if session.delayed and (reply := self._proceedings.speak_due("mail", sender=str(sender))) is not None:
             return reply
         session.envelope = envelope
         return decisions.SENDER_OK
@@ -288,17 +288,17 @@ class Conversation:
     async def _judge_recipient(
         self, envelope: Envelope, recipient: Address, parameters: dict[str, str | None]
     ) -> Reply:
-        session = self.session
-        pardoned = recipient.is_postmaster
-        if not pardoned and (reply := self._proceedings.speak_due("rcpt", recipient)) is not None:
-            return reply
-        ruling = await self._proceedings.ask(
-            "rcpt", session, envelope, recipient, parameters, envelope=envelope, recipient=recipient
-        )
-        if not ruling.refuses and not ruling.vouched:
+        session, score = self.session, self.gate.score
+        if session.delayed and not recipient.is_postmaster:
+            reply = self._proceedings.speak_due("rcpt", recipient)
+            if reply is not None:
+                return reply
+        arguments = (session, envelope, recipient, parameters)
+        ruling = await self._proceedings.ask("rcpt", arguments, envelope, recipient)
+        if not ruling.vouched and not ruling.refuses:
             ruling.decide(decisions.NOT_VOUCHED, "gatepost")
-        if self.gate.score is not None and not pardoned:
-            rule_score(ruling, self.gate.score, session, envelope, (recipient,))
+        if score is not None and not recipient.is_postmaster:
+            rule_score(ruling, score, session, envelope, (recipient,))
         if ruling.refuses:
             return self._proceedings.speak(ruling, recipient)
         if recipient not in envelope.recipients:
@@ -306,27 +306,27 @@ class Conversation:
         return decisions.RECIPIENT_OK
 
     async def _data(self, argument: str) -> Reply:
-        reply = await self._begin_data(argument)
-        return reply if self.intake is not None else self._body_behind(reply)
-
-    async def _begin_data(self, argument: str) -> Reply:
-        envelope = self.session.envelope
-        if argument:
-            return decisions.NO_ARGUMENT
-        if envelope is None:
-            return decisions.NEED_MAIL
-        if not envelope.recipients:
-            return decisions.NEED_RCPT
-        if not self.site.spool.has_room():
-            return decisions.NO_ROOM
-        ruling = await self._proceedings.ask("data", self.session, envelope, envelope=envelope)
-        if ruling.refuses:
+        reply = self._check_data(argument)
+        if reply is None:
+            envelope = self.session.envelope
+            ruling = await self._proceedings.ask("data", (self.session, envelope), envelope)
+            if not ruling.refuses:
+                content, reject = self.site.spool.content(), self.site.line_ends == "reject"
+                self.intake = Intake(content, self.site.limits, reject=reject)
+                return decisions.START_DATA
             reply = self._proceedings.speak(ruling)
             await self._reset()
-            return reply
-        limits = self.site.limits
-        self.intake = Intake(self.site.spool.content(), limits, reject=self.site.line_ends == "reject")
-        return decisions.START_DATA
+        return self._body_behind(reply)
+
+    def _check_data(self, argument: str) -> Reply | None:
+        """Why there can be no message now."""
+        if argument:
+            return decisions.NO_ARGUMENT
+        if self.session.envelope is None:
+            return decisions.NEED_MAIL
+        if not self.session.envelope.recipients:
+            return decisions.NEED_RCPT
+        return None if self.site.spool.has_room() else decisions.NO_ROOM
 
     def _body_behind(self, reply: Reply) -> Reply:
         """Close after a refused DATA when its body is already on the way: it would run as commands."""
@@ -357,14 +357,14 @@ class Conversation:
     async def _quit(self, argument: str) -> Reply:
         if argument:
             return decisions.NO_ARGUMENT
-        await self._proceedings.tell_all("quit", self.session)
+        await self._proceedings.tell_all("quit", (self.session,))
         return decisions.BYE
 
     async def _simple(self, phase: str, argument: str, code: int, reply: Reply) -> Reply:
         """A command that plugins may answer and that changes no state."""
         if not self.gate.chains[phase]:
             return reply
-        ruling = await self._proceedings.ask(phase, self.session, argument)
+        ruling = await self._proceedings.ask(phase, (self.session, argument))
         return self._answered(ruling, code) if ruling.decision is not None else reply
 
     def _answered(self, ruling: Ruling, code: int) -> Reply:
@@ -384,7 +384,7 @@ class Conversation:
         self._message = envelope.message = intake.message()
         if not self.gate.chains["headers"]:
             return
-        ruling = await self._proceedings.ask("headers", self.session, envelope, self._message, envelope=envelope)
+        ruling = await self._proceedings.ask("headers", (self.session, envelope, self._message), envelope)
         if ruling.refuses:
             self._headers_ruling = ruling
             intake.discard()
@@ -418,9 +418,8 @@ class Conversation:
         try:
             if self._receipt is not None:
                 envelope = self.session.envelope
-                await self._proceedings.tell_all(
-                    "queued", self.session, envelope, self._message, self._receipt, envelope=envelope
-                )
+                arguments = (self.session, envelope, self._message, self._receipt)
+                await self._proceedings.tell_all("queued", arguments, envelope)
             await self._reset()
         finally:
             judged.discard()
@@ -442,20 +441,27 @@ class Conversation:
     async def _judge_message(self, envelope: Envelope, message: Message) -> Reply:
         session = self.session
         forget_forged_results(message, self.site.hostname)
-        ruling = await self._proceedings.ask("message", session, envelope, message, envelope=envelope)
-        if self.gate.score is not None:
-            scored = [recipient for recipient in envelope.recipients if not recipient.is_postmaster]
-            rule_score(ruling, self.gate.score, session, envelope, scored)
-        if ruling.refuses:
-            return self._proceedings.speak(ruling)
+        if self.gate.chains["message"] or self.gate.score is not None:
+            ruling = await self._rule_message(envelope, message)
+            if ruling.refuses:
+                return self._proceedings.speak(ruling)
         add_received(message, session, envelope, self.site)
         ruling, reply = await hand_over(self.gate, self.site, session, envelope, message)
         self._proceedings.keep(ruling, envelope)
         if reply.code >= 400:
             self._proceedings.refused(ruling, reply)
-            return reply
-        self._accepted(ruling, envelope, message, reply)
+        else:
+            self._accepted(ruling, envelope, message, reply)
         return reply
+
+    async def _rule_message(self, envelope: Envelope, message: Message) -> Ruling:
+        """What the plugins and then the score say of the whole message."""
+        session = self.session
+        ruling = await self._proceedings.ask("message", (session, envelope, message), envelope)
+        if self.gate.score is not None:
+            scored = [recipient for recipient in envelope.recipients if not recipient.is_postmaster]
+            rule_score(ruling, self.gate.score, session, envelope, scored)
+        return ruling
 
     def _accepted(self, ruling: Ruling, envelope: Envelope, message: Message, reply: Reply) -> None:
         self._noise = self._refusals = 0
@@ -470,7 +476,7 @@ class Conversation:
         self._message = self._headers_ruling = self._receipt = None
         if envelope is None:
             return
-        await self._proceedings.tell_all("reset", self.session, envelope, envelope=envelope)
+        await self._proceedings.tell_all("reset", (self.session, envelope), envelope)
         self.session.envelope = None
         if envelope.message is not None:
             envelope.message.close()

@@ -124,11 +124,12 @@ def points(number: float, reason: str) -> Decision:
     return Decision(Action.POINTS, reason, number=number)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Reply:
     """One SMTP reply: a code, its lines, and whether the connection is closed after it.
 
-    ``wire`` holds its octets. A text too long for one line becomes several.
+    ``wire`` holds its octets. A text too long for one line becomes several. It is never changed once it is made (not
+    frozen, which would make it twice as slow to make).
     """
 
     code: int
@@ -140,12 +141,12 @@ class Reply:
     def __post_init__(self) -> None:
         prefix = f"{self.status} " if self.status else ""
         if isinstance(self.text, str) and len(self.text) < _SURELY_ONE_LINE:
-            object.__setattr__(self, "wire", f"{self.code} {prefix}{printable(self.text)}\r\n".encode("ascii"))
+            self.wire = f"{self.code} {prefix}{printable(self.text)}\r\n".encode("ascii")
             return
         lines = self.lines(LINE_LIMIT - len("250-\r\n") - len(prefix))
         separators = ["-"] * (len(lines) - 1) + [" "]
         text = "".join(f"{self.code}{mark}{prefix}{line}\r\n" for mark, line in zip(separators, lines, strict=True))
-        object.__setattr__(self, "wire", text.encode("ascii"))
+        self.wire = text.encode("ascii")
 
     def lines(self, width: int = LINE_LIMIT) -> list[str]:
         """The text, cut into lines of at most ``width`` characters."""

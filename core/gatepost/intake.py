@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _END = b"\r\n.\r\n"
 _DOT_LINE = re.compile(rb"\r\n\.")
+_LINE_ENDS = IncrementalNewlineDecoder(None, translate=False)
 _RECEIVED = re.compile(rb"^received[ \t]*:", re.MULTILINE | re.IGNORECASE)
 
 
@@ -208,9 +209,9 @@ def _is_canonical(text: str) -> bool:
     The decoder notes which line ends it meets, and looks at each character once. To count CRLF, CR and LF takes five
     times as long.
     """
-    line_ends = IncrementalNewlineDecoder(None, translate=False)
-    line_ends.decode(text, final=True)
-    return line_ends.newlines in (None, "\r\n")
+    _LINE_ENDS.reset()
+    _LINE_ENDS.decode(text, True)
+    return _LINE_ENDS.newlines in (None, "\r\n")
 
 
 def _unfinished(data: bytes) -> int:

@@ -46,7 +46,11 @@ class Proceedings:
                 self._gate.tell("ruled", (self._session, ruling))
 
     async def ask(
-        self, phase: str, *arguments: Any, envelope: Envelope | None = None, recipient: Address | None = None
+        self,
+        phase: str,
+        arguments: tuple[Any, ...],
+        envelope: Envelope | None = None,
+        recipient: Address | None = None,
     ) -> Ruling:
         """Ask a phase and keep its ruling. A phase that nobody implements costs nothing."""
         if not self._gate.chains[phase]:
@@ -55,7 +59,7 @@ class Proceedings:
         self.keep(ruling, envelope)
         return ruling
 
-    async def tell_all(self, phase: str, *arguments: Any, envelope: Envelope | None = None) -> None:
+    async def tell_all(self, phase: str, arguments: tuple[Any, ...], envelope: Envelope | None = None) -> None:
         """Run a phase in which all run and nobody decides."""
         if self._gate.chains[phase]:
             await self._gate.ask(phase, arguments, self._session, envelope)
