@@ -436,11 +436,12 @@ class Conversation:
             return reply
         assert self._message is not None
         self._message.eight_bit = intake.eight_bit
+        if intake.names_results:
+            forget_forged_results(self._message, self.site.hostname)
         return await self._judge_message(envelope, self._message)
 
     async def _judge_message(self, envelope: Envelope, message: Message) -> Reply:
         session = self.session
-        forget_forged_results(message, self.site.hostname)
         if self.gate.chains["message"] or self.gate.score is not None:
             ruling = await self._rule_message(envelope, message)
             if ruling.refuses:

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from gatepost.config import Limits
 
 _END = b"\r\n.\r\n"
-_DOT_LINE = re.compile(rb"\r\n\.")
+_DOT_LINE = b"\r\n."
+_RESULTS = b"authentication-results"
 _LINE_ENDS = IncrementalNewlineDecoder(None, translate=False)
 _RECEIVED = re.compile(rb"^received[ \t]*:", re.MULTILINE | re.IGNORECASE)
 
@@ -41,7 +42,8 @@ class Intake:
 
     After ``feed`` returned something else than None the data is over: the octets behind it are the answer, ``reply``
     is the refusal to speak (None when all is well), and ``message`` the message. A refused message is read to its true
-    end and thrown away. ``headers_done`` turns True when the header block is here.
+    end and thrown away. ``headers_done`` turns True when the header block is here; ``names_results`` then says whether
+    ``Authentication-Results`` stands anywhere in it.
     """
 
     __slots__ = (
@@ -54,6 +56,7 @@ class Intake:
         "eight_bit",
         "header_size",
         "headers_done",
+        "names_results",
         "reply",
         "size",
         "started",
@@ -68,7 +71,7 @@ class Intake:
         self.started = False
         self._line = 0
         self._discarding = False
-        self.headers_done = False
+        self.headers_done = self.names_results = False
         self.header_size = 0
         self.eight_bit = False
         self.size = 0
@@ -78,13 +81,13 @@ class Intake:
         """Take a block. Returns None while data goes on, else the octets that follow the end of data."""
         self.size += len(block)
         data = self._carry + block
-        # Most blocks of large messages hold no dot. The expression takes half the time that ``in`` takes.
-        dot_line = _DOT_LINE.search(data) if b"." in data else None
-        end = data.find(_END, dot_line.start()) if dot_line else -1
+        # Most blocks of large messages hold no dot, and to look for one octet is quickest.
+        dot_line = data.find(_DOT_LINE) if b"." in data else -1
+        end = data.find(_END, dot_line) if dot_line >= 0 else -1
         whole = end + 2 if end >= 0 else len(data) - _unfinished(data)
         lines = data[:whole]
-        if dot_line and dot_line.start() != end:
-            lines = lines.replace(b"\r\n.", b"\r\n")
+        if dot_line != end:
+            lines = lines.replace(_DOT_LINE, b"\r\n")
         if lines:
             self._take(lines)
         if end < 0:
@@ -173,7 +176,9 @@ class Intake:
         limits = self._limits
         if head.count(b"\n") >= limits.header_fields and len(FIELD.findall(head)) > limits.header_fields:
             self.refuse(HEADERS_TOO_BIG)
-        if head.lower().count(b"received") > limits.received < len(_RECEIVED.findall(head)):
+        lower = head.lower()
+        self.names_results = _RESULTS in lower
+        if lower.count(b"received") > limits.received < len(_RECEIVED.findall(head)):
             self.refuse(MAIL_LOOP)
 
     def _finish(self) -> None:

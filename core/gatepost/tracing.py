@@ -53,8 +53,6 @@ def _date(second: int) -> str:
 
 def forget_forged_results(message: Message, hostname: str) -> None:
     """Remove the Authentication-Results that bear our name: they were not written by us (RFC 8601 §5)."""
-    if not message.may_hold(RESULTS):
-        return
     for index, value in enumerate(message.headers.get_all(RESULTS)):
         name = _authserv_id(value)
         if name is None or name.rstrip(".").lower() == hostname.lower():  # who hides who he is may be anybody
