@@ -21,10 +21,10 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import secrets
+import socket
 from collections import OrderedDict
 from collections.abc import Awaitable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Protocol, Self, TypeVar
 
@@ -40,6 +40,8 @@ ROUNDS = 2
 
 MAX_SOCKETS = 1000
 """Questions on the wire at once. Further ones wait for a place, within their own time."""
+
+MAX_DATAGRAM = 65_535
 
 MAX_NAMES = 5
 """Names of an address that are looked at; whoever owns the reverse zone may list thousands."""
@@ -127,6 +129,14 @@ class Server:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+@dataclass(frozen=True, slots=True)
+class _Flight:
+    """A question under way, and who waits for its answer. It goes on when they have left: others may ask again."""
+
+    task: asyncio.Task[None]
+    waiters: list[asyncio.Future[Answer | Exception]]
+
+
 class DNS(Resolver):
     """The resolver of a running gate.
 
@@ -145,7 +155,7 @@ class DNS(Resolver):
         self._clock = clock
         self._cache_size = cache_size
         self._cache: OrderedDict[tuple[str, str], tuple[float, tuple[str, ...]]] = OrderedDict()
-        self._flights: dict[tuple[str, str], asyncio.Task[Answer]] = {}
+        self._flights: dict[tuple[str, str], _Flight] = {}
         self._places = asyncio.Semaphore(MAX_SOCKETS)
         self._closed = False
 
@@ -157,10 +167,15 @@ class DNS(Resolver):
         asked = _asked(name, kind)
         limit = self._timeout if timeout is None else timeout
         flight = self._flights.get(asked) or self._depart(asked, max(limit, self._timeout))
+        waiter: asyncio.Future[Answer | Exception] = asyncio.get_running_loop().create_future()
+        flight.waiters.append(waiter)
         try:
-            return (await within(self._clock, limit, asyncio.shield(flight))).texts
+            outcome = await within(self._clock, limit, waiter)
         except TimeoutError:
             raise DNSTemporaryError(f"{name!r} {kind}: no answer within {limit:g} s") from None
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome.texts
 
     def known(self, name: str, kind: str) -> tuple[str, ...] | None:
         """As ``Resolver.known`` says: what the cache holds."""
@@ -174,27 +189,43 @@ class DNS(Resolver):
     async def close(self) -> None:
         """Drop what is being asked and what is kept. Who still waits, or asks from now on, gets DNSTemporaryError."""
         self._closed = True
-        flights = list(self._flights.values())
-        for flight in flights:
-            flight.cancel()
-        await asyncio.gather(*flights, return_exceptions=True)
+        tasks = [flight.task for flight in self._flights.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for asked in tuple(self._flights):
+            self._land(asked, DNSTemporaryError("DNS is closed"))  # it had not even begun
         self._cache.clear()
 
-    def _depart(self, asked: tuple[str, str], limit: float) -> asyncio.Task[Answer]:
+    def _depart(self, asked: tuple[str, str], limit: float) -> _Flight:
         if self._closed:
             raise DNSTemporaryError("DNS is closed")
         question = Question.parse(*asked)
-        flight = asyncio.create_task(self._resolve(question, self._clock.monotonic() + limit))
-        self._flights[asked] = flight
-        flight.add_done_callback(partial(self._land, asked))
+        task = asyncio.get_running_loop().create_task(self._fly(asked, question, self._clock.monotonic() + limit))
+        flight = self._flights[asked] = _Flight(task, [])
         return flight
 
-    def _land(self, asked: tuple[str, str], flight: asyncio.Task[Answer]) -> None:
-        del self._flights[asked]
-        # To look at the exception also tells asyncio that a flight whose askers have all gone is no loss.
-        if flight.cancelled() or flight.exception() is not None or not flight.result().ttl:
+    async def _fly(self, asked: tuple[str, str], question: Question, deadline: float) -> None:
+        """Find the answer and give it to all who wait for it: in one turn of the loop, not through tasks' callbacks."""
+        outcome: Answer | Exception
+        try:
+            outcome = await self._resolve(question, deadline)
+        except asyncio.CancelledError:
+            outcome = DNSTemporaryError("DNS is closed")
+        except Exception as error:
+            outcome = error
+        else:
+            self._keep(asked, outcome)
+        self._land(asked, outcome)
+
+    def _land(self, asked: tuple[str, str], outcome: Answer | Exception) -> None:
+        for waiter in self._flights.pop(asked).waiters:
+            if not waiter.done():
+                waiter.set_result(outcome)
+
+    def _keep(self, asked: tuple[str, str], answer: Answer) -> None:
+        if not answer.ttl:
             return
-        answer = flight.result()
         self._cache[asked] = (self._clock.monotonic() + answer.ttl, answer.texts)
         self._cache.move_to_end(asked)
         if len(self._cache) > self._cache_size:
@@ -261,33 +292,32 @@ async def _exchange(clock: Clock, seconds: float, server: Server, question: Ques
     return read(question, octets)
 
 
-class _Reply(asyncio.DatagramProtocol):
-    """Waits for the answer and leaves anything else that arrives unheard (RFC 5452 §9.1)."""
-
-    def __init__(self, question: Question, number: int) -> None:
-        self._question = question
-        self._number = number
-        self.octets: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-
-    def datagram_received(self, data: bytes, _addr: tuple[object, ...]) -> None:
-        if not self.octets.done() and self._question.is_answered(self._number, data):
-            self.octets.set_result(data)
-
-    def error_received(self, exc: Exception) -> None:
-        if not self.octets.done():
-            self.octets.set_exception(exc)
-
-
 async def _by_datagram(clock: Clock, seconds: float, server: Server, question: Question, number: int) -> bytes:
+    """Ask over UDP, by a socket of our own: asyncio's transport would take another turn of the loop to begin."""
     loop = asyncio.get_running_loop()
-    transport, reply = await loop.create_datagram_endpoint(
-        lambda: _Reply(question, number), remote_addr=(server.host, server.port)
-    )
+    reply: asyncio.Future[bytes] = loop.create_future()
+    with socket.socket(socket.AF_INET6 if ":" in server.host else socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        asking.setblocking(False)
+        asking.connect((server.host, server.port))
+        asking.send(question.asked(number))
+        loop.add_reader(asking, _hear, asking, question, number, reply)
+        try:
+            return await within(clock, seconds, reply)
+        finally:
+            loop.remove_reader(asking)
+
+
+def _hear(asking: socket.socket, question: Question, number: int, reply: asyncio.Future[bytes]) -> None:
+    """Take the answer, or the error, and leave anything else that arrives unheard (RFC 5452 §9.1)."""
     try:
-        transport.sendto(question.asked(number))
-        return await within(clock, seconds, reply.octets)
-    finally:
-        transport.close()
+        octets = asking.recv(MAX_DATAGRAM)
+        if not reply.done() and question.is_answered(number, octets):
+            reply.set_result(octets)
+    except BlockingIOError:  # the system threw away a datagram that was damaged
+        return
+    except OSError as error:
+        if not reply.done():
+            reply.set_exception(error)
 
 
 async def _by_stream(server: Server, question: Question, number: int) -> bytes:

@@ -406,6 +406,18 @@ async def test_closing_ends_all_questions(dns: DNS, server: DNSServer) -> None:
         await dns.query("www.example", "A")
 
 
+async def test_who_has_just_asked_when_it_is_closed_gets_a_temporary_error(
+    server: DNSServer, clock: VirtualClock
+) -> None:
+    dns = DNS([server.address], clock=clock)
+    asking = asyncio.ensure_future(dns.query("mx.example", "A"))
+    await asyncio.sleep(0)  # it has asked, and what is to find the answer has not begun
+    await dns.close()
+
+    with pytest.raises(DNSTemporaryError, match="closed"):
+        await asking
+
+
 # Several servers
 
 
