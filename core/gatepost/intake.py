@@ -34,6 +34,7 @@ _END = b"\r\n.\r\n"
 _DOT_LINE = b"\r\n."
 _RESULTS = b"authentication-results"
 _LINE_ENDS = IncrementalNewlineDecoder(None, translate=False)
+"""Notes which line ends it meets, and looks at each character once. To count CRLF, CR and LF takes thrice as long."""
 _RECEIVED = re.compile(rb"^received[ \t]*:", re.MULTILINE | re.IGNORECASE)
 
 
@@ -123,7 +124,9 @@ class Intake:
         text = data.decode("latin-1")
         if not text.isascii():  # text, unlike octets, knows it without a look
             self.eight_bit = True
-        if _is_canonical(text):
+        _LINE_ENDS.reset()
+        _LINE_ENDS.decode(text, True)
+        if _LINE_ENDS.newlines in (None, "\r\n"):
             return data
         if self._reject:
             self.refuse(BARE_LINE_END)
@@ -206,17 +209,6 @@ class Intake:
         """Give the spool back what was kept, and throw the rest away as it comes."""
         self._discarding = True
         self._content.close()
-
-
-def _is_canonical(text: str) -> bool:
-    """True when ``text`` has no line end but CRLF.
-
-    The decoder notes which line ends it meets, and looks at each character once. To count CRLF, CR and LF takes five
-    times as long.
-    """
-    _LINE_ENDS.reset()
-    _LINE_ENDS.decode(text, True)
-    return _LINE_ENDS.newlines in (None, "\r\n")
 
 
 def _unfinished(data: bytes) -> int:

@@ -81,17 +81,16 @@ class Content:
 
     def write(self, block: bytes) -> None:
         """Append ``block``. Raises ``SpoolError`` when the disk does not take it."""
-        self.size += len(block)
+        more = len(block)
+        self.size += more
+        spool = self._spool
         if self._file is None:
-            if self._spool.folder is None or self._fits_in_memory(len(block)):
+            if spool.folder is None or (self.size <= spool.memory and spool.in_memory + more <= spool.budget):
                 self._buffer += block
-                self._spool.in_memory += len(block)
+                spool.in_memory += more
                 return
             self._move_to_file()
         self._to_file(block)
-
-    def _fits_in_memory(self, more: int) -> bool:
-        return self.size <= self._spool.memory and self._spool.in_memory + more <= self._spool.budget
 
     def _move_to_file(self) -> None:
         try:

@@ -79,7 +79,22 @@ def test_any_cut_of_the_octets_gives_the_same_message_and_the_same_rest(
     assert read(whole.message()) == read(parts.message())
     assert whole.header_size == parts.header_size
     assert whole.eight_bit == parts.eight_bit
+    assert whole.names_results == parts.names_results
     assert whole.message().headers.get_all("a") == parts.message().headers.get_all("a")
+
+
+@pytest.mark.parametrize("cuts", [[], [10], range(200)])
+def test_the_intake_notes_whether_the_headers_name_results_of_authentication(cuts: list[int]) -> None:
+    field = b"X: y\r\nAUTHENTICATION-Results : mx.example.org; spf=pass\r\n"
+    for content, names in [
+        (HEADER + field + b"\r\nhello\r\n", True),
+        (HEADER + field, True),
+        (HEADER + b"\r\n" + field, False),
+        (b"\r\n" + field, False),
+    ]:
+        intake = intake_of()
+        assert feed(intake, sent(content), list(cuts)) == b""
+        assert intake.names_results is names
 
 
 @given(WILD, CUTS)
