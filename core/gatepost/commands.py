@@ -10,6 +10,7 @@ RFC 2920 §3.1 (who may pipeline what).
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from gatepost import decisions
@@ -30,6 +31,12 @@ _HTTP_FIELDS = (b"HOST:", b"USER-AGENT:", b"ACCEPT:", b"CONNECTION:", b"REFERER:
 _PARAMETERS = frozenset({"SIZE", "BODY", "SMTPUTF8", "AUTH"})
 # SIZE adds 26 octets (RFC 1870 §3), BODY 17 (RFC 6152 §2), SMTPUTF8 10 (RFC 6531 §3.4), AUTH 500 (RFC 4954 §3).
 _LINE_LIMITS = {b"MAIL": 512 + 26 + 17 + 10 + 500, b"AUTH": 12288}
+
+
+@lru_cache(maxsize=8)
+def keywords(max_size: int) -> tuple[str, ...]:
+    """The EHLO keywords of what the core itself can do."""
+    return ("PIPELINING", f"SIZE {max_size}", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES")
 
 
 def is_http(verb: bytes) -> bool:

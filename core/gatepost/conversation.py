@@ -14,9 +14,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-from gatepost import decisions
+from gatepost import commands, decisions
 from gatepost.address import Address, parse_parameters, parse_path
-from gatepost.commands import MUST_WAIT, NOISE, has_controls, is_http, line_limit, take_parameters, unreadable
+from gatepost.commands import MUST_WAIT, NOISE
 from gatepost.composition import rule_score
 from gatepost.decisions import Reply, identified
 from gatepost.delivery import hand_over
@@ -146,7 +146,7 @@ class Conversation:
             argument = rest.decode()
         except UnicodeDecodeError:
             argument = None
-        if (argument is None or not argument.isprintable()) and has_controls(rest):
+        if (argument is None or not argument.isprintable()) and commands.has_controls(rest):
             return decisions.BAD_OCTETS
         self._unknown_in_row = 0
         if verb in MUST_WAIT:
@@ -192,12 +192,12 @@ class Conversation:
 
     def line_limit(self, verb: bytes) -> int:
         """Octets a line may have, CRLF included."""
-        return line_limit(verb)
+        return commands.line_limit(verb)
 
     async def _unknown(self, verb: bytes, line: bytes) -> Reply:
-        if is_http(verb):
+        if commands.is_http(verb):
             return decisions.NOT_SMTP
-        if has_controls(line):
+        if commands.has_controls(line):
             return decisions.BAD_OCTETS
         self._unknown_in_row += 1
         if self.gate.chains["unknown_command"]:
@@ -222,21 +222,24 @@ class Conversation:
         await self._reset()
         session.helo, session.esmtp = hostname.split()[0], esmtp
         session.helo_points = None
-        session.delayed = tuple(ruling for ruling in session.delayed if ruling.phase != "helo")
+        if session.delayed:
+            session.delayed = tuple(ruling for ruling in session.delayed if ruling.phase != "helo")
         ruling = await self._proceedings.ask("helo", (session, session.helo))
-        reply = (self._proceedings.speak_or_delay(ruling) if ruling.refuses else None) or self._proceedings.speak_due(
-            "helo"
-        )
+        reply = self._proceedings.speak_or_delay(ruling) if ruling.refuses else None
+        if reply is None and session.delayed:
+            reply = self._proceedings.speak_due("helo")
         self._helo_done = reply is None
         if reply is not None:
             return reply
         return decisions.hello(self.site.hostname, await self._keywords() if esmtp else ())
 
     async def _keywords(self) -> tuple[str, ...]:
-        keywords = ["PIPELINING", f"SIZE {self.site.limits.max_size}", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES"]
-        if self.gate.chains["capabilities"]:
-            await self._proceedings.ask("capabilities", (self.session, keywords))
-        return tuple(keywords)
+        own = commands.keywords(self.site.limits.max_size)
+        if not self.gate.chains["capabilities"]:
+            return own
+        changed = list(own)
+        await self._proceedings.ask("capabilities", (self.session, changed))
+        return tuple(changed)
 
     async def _mail(self, argument: str) -> Reply:
         if not self._helo_done:
@@ -249,9 +252,9 @@ class Conversation:
             sender, rest = parse_path(argument[5:], forward=False)
             parameters = parse_parameters(rest)
         except AddressError as error:
-            return unreadable(argument, error, smtputf8=" SMTPUTF8" in argument.upper())
+            return commands.unreadable(argument, error, smtputf8=" SMTPUTF8" in argument.upper())
         envelope = Envelope(sender, parameters)
-        if parameters and (reply := take_parameters(envelope, self.site.limits.max_size)) is not None:
+        if parameters and (reply := commands.take_parameters(envelope, self.site.limits.max_size)) is not None:
             return reply
         if sender.smtputf8 and not envelope.smtputf8:
             return decisions.NEEDS_SMTPUTF8
@@ -274,27 +277,23 @@ class Conversation:
             return decisions.syntax_error("expected RCPT TO:<address>")
         try:
             recipient, rest = parse_path(argument[3:], forward=True)
-            parameters = parse_parameters(rest)
+            if parse_parameters(rest):
+                return decisions.UNKNOWN_PARAMETER
         except AddressError as error:
-            return unreadable(argument, error, smtputf8=envelope.smtputf8)
-        if parameters:
-            return decisions.UNKNOWN_PARAMETER
+            return commands.unreadable(argument, error, smtputf8=envelope.smtputf8)
         if recipient.smtputf8 and not envelope.smtputf8:
             return decisions.NEEDS_SMTPUTF8
         if len(envelope.recipients) >= self.site.limits.recipients:
             return decisions.TOO_MANY_RECIPIENTS
-        return await self._judge_recipient(envelope, recipient, parameters)
+        return await self._judge_recipient(envelope, recipient)
 
-    async def _judge_recipient(
-        self, envelope: Envelope, recipient: Address, parameters: dict[str, str | None]
-    ) -> Reply:
+    async def _judge_recipient(self, envelope: Envelope, recipient: Address) -> Reply:
         session, score = self.session, self.gate.score
         if session.delayed and not recipient.is_postmaster:
             reply = self._proceedings.speak_due("rcpt", recipient)
             if reply is not None:
                 return reply
-        arguments = (session, envelope, recipient, parameters)
-        ruling = await self._proceedings.ask("rcpt", arguments, envelope, recipient)
+        ruling = await self._proceedings.ask("rcpt", (session, envelope, recipient, {}), envelope, recipient)
         if not ruling.vouched and not ruling.refuses:
             ruling.decide(decisions.NOT_VOUCHED, "gatepost")
         if score is not None and not recipient.is_postmaster:
