@@ -317,6 +317,8 @@ class Envelope:
         """In the queue phase: the recipients that nobody has answered for yet."""
         if not self.answers:
             return self.recipients
+        if len(self.answers) == len(self.recipients):  # nobody else is answered for
+            return ()
         return tuple([recipient for recipient in self.recipients if recipient not in self.answers])
 
     def notes(self, plugin: object) -> dict[str, Any]:

@@ -266,7 +266,7 @@ class SqliteBackend:
 
     def find(self, key: Key) -> bytes | None:
         """The value of ``key``, as JSON, if its entry lives, written or not."""
-        reader = self._opened()
+        reader = self._reader or self._opened()
         now = self._clock.now()
         entry = self._unwritten.get(key)
         if entry is not None:
