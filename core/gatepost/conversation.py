@@ -467,8 +467,8 @@ class Conversation:
         self._noise = self._refusals = 0
         self._proceedings.accepted(ruling, reply, envelope.id, message.size)
         if self.gate.chains["queued"]:
-            plugins = tuple(dict.fromkeys(name for name, _ in envelope.answers.values()))
-            self._receipt = Receipt(envelope.id, reply.lines()[0], plugins)
+            plugins = {name: None for name, _ in envelope.answers.values()}
+            self._receipt = Receipt(envelope.id, reply.lines()[0], tuple(plugins))
 
     async def _reset(self) -> None:
         """End the transaction, if there is one."""
@@ -476,7 +476,8 @@ class Conversation:
         self._message = self._headers_ruling = self._receipt = None
         if envelope is None:
             return
-        await self._proceedings.tell_all("reset", (self.session, envelope), envelope)
+        if self.gate.chains["reset"]:
+            await self._proceedings.tell_all("reset", (self.session, envelope), envelope)
         self.session.envelope = None
         if envelope.message is not None:
             envelope.message.close()
