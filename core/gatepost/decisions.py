@@ -37,7 +37,8 @@ class Action(Enum):
     POINTS = "points"
 
 
-_CLASSES = {Action.DENY: 5, Action.DEFER: 4}
+_DENY, _DEFER = Action.DENY, Action.DEFER  # asked for several times a message: an enum finds its members slowly
+_CLASSES = {_DENY: 5, _DEFER: 4}
 
 
 def printable(text: str) -> str:
@@ -74,7 +75,7 @@ class Decision:
     @property
     def refuses(self) -> bool:
         """True for deny and defer."""
-        return self.action is Action.DENY or self.action is Action.DEFER
+        return self.action is _DENY or self.action is _DEFER
 
     @property
     def permanent(self) -> bool:
