@@ -14,8 +14,9 @@ name cannot be known at the moment, the network stands in.
 
 **What it costs.** The first message between two people waits as long as the sender's queue makes it: mostly five to
 thirty minutes. Those who wait for a code to log in notice. A client whose messages were delivered `auto_allow_after`
-times is never asked to wait again, as long as it sends something within `remember`. All customers of a provider may
-share one name or network, so a bot among them profits from what its neighbours sent.
+times is never asked to wait again, as long as it sends something within `remember`; to whom it sends is then not noted
+any more. All customers of a provider may share one name or network, so a bot among them profits from what its
+neighbours sent.
 
 **The null reverse-path.** Many servers check a sender by starting a bounce to it and leaving after RCPT. So for `<>` no
 recipient is refused; all are noted, and the answer 451 comes at DATA if one of them is new.
@@ -118,9 +119,11 @@ class Greylist:
     @hookimpl
     async def rcpt(self, session: Session, envelope: Envelope, recipient: Address) -> Answer:
         client = session.notes(self).get("client") or await self._client(session)
+        if await self._is_allowed(client):
+            return None
         wanted = str(recipient)
         triple = _digest(client.name, str(envelope.sender), wanted)
-        wait = 0.0 if await self._is_allowed(client) else await self._wait(triple)
+        wait = await self._wait(triple)
         envelope.notes(self)[wanted] = (triple, wait)
         return None if envelope.sender.is_null else _come_back(wait)
 
@@ -148,9 +151,9 @@ class Greylist:
             await self.store.incr(client.key, ttl=self.options.remember)
 
     def _judged(self, envelope: Envelope) -> list[tuple[str, float]]:
-        """The triple and the wait of each recipient, but for those that are trusted and so were not judged here."""
+        """The triple and the wait of each recipient, but for those of allowed clients and trusted ones."""
         notes = envelope.notes(self)
-        return [notes[recipient] for recipient in map(str, envelope.recipients) if recipient in notes]
+        return [] if not notes else [notes[recipient] for recipient in map(str, envelope.recipients) if recipient in notes]
 
     async def _wait(self, triple: str) -> float:
         """How many seconds the triple still has to wait. Notes it when it is new, and when its time is over.
