@@ -1,13 +1,14 @@
-"""The plugins of a policy, ready to be asked: ``Instance`` (one configured plugin) and ``Hook`` (one of its phases).
+"""The plugins of a policy, ready to be asked: ``Instance`` (one configured plugin), ``Hook`` (one of its phases), and
+``Chain`` (all hooks of one phase, in order).
 
-Both are made once, when a policy is loaded, so that asking costs nothing that could be known before. This module knows
+They are made once, when a policy is loaded, so that asking costs nothing that could be known before. This module knows
 no session and asks nobody.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from operator import itemgetter
@@ -20,6 +21,13 @@ FAILURES_TO_OPEN = 5
 """Failures in a row after which a plugin's circuit opens."""
 OPEN_SECONDS = 30.0
 """How long it stays open before a trial call."""
+
+BUDGETS = {"message": 120.0, "queue": float("inf")}
+"""Seconds a phase as a whole may take. The hand-over at queue ends on the next hop's own time-outs."""
+BUDGET = 60.0
+"""The same for all other phases. Over it the client gets 451."""
+CONNECT_SLACK = 30.0
+"""What connect may take beyond the longest wait that a plugin has declared."""
 
 GRANTS = {"recipients": "rcpt", "logins": "auth", "delivery": "queue"}
 """What a class may declare as ``grants``, and the phase in which its accept then counts."""
@@ -134,8 +142,34 @@ class Hook:
     observed: bool
     guarded: bool
     """True when it is not asked about trusted clients."""
+    on_loop: bool
+    """True when it runs in neither a thread nor a task of its own, so that nobody else has a turn meanwhile."""
     direct: bool
-    """True when it is just called: not observed, and in neither a thread nor a task of its own."""
+    """True when it is just called: on the loop, and not observed."""
+    is_async: bool
+    """True when it is a direct ``async def``."""
+
+
+class Chain(tuple[Hook, ...]):  # noqa: SLOT001, a tuple's subclass can have no slots but empty ones
+    """The hooks of ``phase``, in the order in which they are asked, and what is known of them together."""
+
+    phase: str
+    ahead: tuple[Hook, ...]
+    """Those that look ahead."""
+    observes: bool
+    """True when some of them are observed."""
+    budget: float
+    """Seconds the phase as a whole may take."""
+
+    def __new__(cls, phase: str, hooks: Iterable[Hook] = ()) -> Chain:
+        chain = super().__new__(cls, hooks)
+        chain.phase = phase
+        chain.ahead = tuple(hook for hook in chain if hook.kind is Kind.AHEAD)
+        chain.observes = any(hook.observed for hook in chain)
+        chain.budget = BUDGETS.get(phase, BUDGET)
+        if phase == "connect":
+            chain.budget = CONNECT_SLACK + max((hook.instance.longest_wait for hook in chain), default=0.0)
+        return chain
 
 
 def compile_hook(
@@ -143,9 +177,20 @@ def compile_hook(
 ) -> Hook:
     """A hook of ``phase`` from what pluggy holds. Raises ``PluginError`` with a sentence when it cannot be asked."""
     kind = _kind(function, opts, f"{instance.name}.{phase}")
-    direct = kind in {Kind.PLAIN, Kind.ASYNC} and not instance.observed
-    pick = _picker(wanted, arguments_of(phase))
-    return Hook(instance.name, instance, function, kind, pick, instance.observed, instance.skip_trusted, direct)
+    on_loop = kind in {Kind.PLAIN, Kind.ASYNC}
+    direct = on_loop and not instance.observed
+    return Hook(
+        instance.name,
+        instance,
+        function,
+        kind,
+        _picker(wanted, arguments_of(phase)),
+        observed=instance.observed,
+        guarded=instance.skip_trusted,
+        on_loop=on_loop,
+        direct=direct,
+        is_async=direct and kind is Kind.ASYNC,
+    )
 
 
 def arguments_of(phase: str) -> tuple[str, ...]:

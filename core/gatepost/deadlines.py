@@ -87,6 +87,10 @@ class Deadlines:
         self._watches: dict[Watch, None] = {}  # a set would take three times as much for each client that waits
         self._timer: Timer | None = None
 
+    def now(self) -> float:
+        """Seconds of the clock that deadlines are on."""
+        return self._clock.monotonic()
+
     def watch(self, seconds: float) -> Watch:
         """Guard the current task: the phase must be over in ``seconds``."""
         task = asyncio.current_task()

@@ -13,10 +13,9 @@ from typing import Any
 import pytest
 
 from gatepost import Address, Decision, DNSTemporaryError, Later, Session, accept, defer, deny, hookimpl, points
-from gatepost.chain import FAILURES_TO_OPEN, OPEN_SECONDS
+from gatepost.chain import BUDGET, BUDGETS, CONNECT_SLACK, FAILURES_TO_OPEN, OPEN_SECONDS
 from gatepost.composition import Score
 from gatepost.deadlines import abandon
-from gatepost.gate import BUDGET, BUDGETS, CONNECT_SLACK
 from gatepost.rulings import Ruling, Said, new_id
 from tests.policy import MESSAGE, Client, Policy, delivering, instance, saying, vouching
 

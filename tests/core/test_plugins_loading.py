@@ -193,7 +193,7 @@ def test_a_constructor_gets_the_services_that_it_names(site: Site) -> None:
     assert isinstance(made.plugin.next_hop, NextHops)
     assert (made.grants, made.on_error, made.skip_trusted) == ({"recipients", "delivery"}, "pass", True)
     assert made.longest_wait == 7.0
-    assert policy.default.budgets["connect"] == 37.0
+    assert policy.default.chains["connect"].budget == 37.0
 
 
 async def test_each_instance_has_a_namespace_of_the_store_to_itself(site: Site) -> None:

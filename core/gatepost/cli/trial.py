@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from email.utils import formatdate
 from typing import Any
 
-from gatepost.chain import Instance
+from gatepost.chain import Chain, Instance
 from gatepost.cli.trial_report import Flags, Step, Trial
 from gatepost.config import Config
 from gatepost.decisions import Reply, accept
@@ -76,9 +76,16 @@ class _Overheard(Gate):
         self.__dict__.update(copy.copy(gate).__dict__)
         self.rulings: list[Ruling] = []
 
-    async def ask(self, *arguments: Any, **named: Any) -> Ruling:
+    def begin(self, *arguments: Any, **named: Any) -> Ruling | Coroutine[Any, Any, Ruling]:
         """Ask, and keep the ruling."""
-        ruling = await super().ask(*arguments, **named)
+        asked = super().begin(*arguments, **named)
+        if not isinstance(asked, Ruling):
+            return self._overhear(asked)
+        self.rulings.append(asked)
+        return asked
+
+    async def _overhear(self, asked: Coroutine[Any, Any, Ruling]) -> Ruling:
+        ruling = await asked
         self.rulings.append(ruling)
         return ruling
 
@@ -152,12 +159,12 @@ async def _services(config: Config, flags: Flags, recorder: _Recorder, clock: Ha
         await services.store.close()
 
 
-def _takes_all(gate: Gate) -> dict[str, Any]:
+def _takes_all(gate: Gate) -> dict[str, Chain]:
     """The chains in place of those that deliver; nothing where nobody would."""
     if not gate.chains["queue"]:
-        return {"queued": ()}
+        return {"queued": Chain("queued")}
     taker = make_gate([Instance("(nobody)", _Taker(), grants=frozenset({"delivery"}))], gate.clock, gate.recorder)
-    return {"queue": taker.chains["queue"], "queued": ()}
+    return {"queue": taker.chains["queue"], "queued": Chain("queued")}
 
 
 class _Player:

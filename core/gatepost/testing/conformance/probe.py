@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Any
 
-from gatepost.chain import Circuit, Hook, Kind
+from gatepost.chain import Chain, Circuit, Hook, Kind
 from gatepost.composition import fault_of
 from gatepost.decisions import Action, Decision
 from gatepost.errors import PluginError
@@ -97,8 +97,8 @@ class Probe:
 
     def _attach(self, gate: Gate, name: str) -> None:
         for phase, chain in gate.chains.items():
-            gate.chains[phase] = tuple(self._probed(phase, hook) if hook.name == name else hook for hook in chain)
-            gate.ahead[phase] = tuple(hook for hook in gate.chains[phase] if hook.kind is Kind.AHEAD)
+            hooks = (self._probed(phase, hook) if hook.name == name else hook for hook in chain)
+            gate.chains[phase] = Chain(phase, hooks)
         for each in gate.instances:
             if each.name == name:
                 each.circuit = _SteadyCircuit()
