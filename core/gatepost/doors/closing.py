@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 
 from gatepost.services.clock import Clock, Timer
 
@@ -35,7 +36,8 @@ class Closing(asyncio.Protocol):
             return
         transport.resume_reading()
         if transport.can_write_eof():
-            transport.write_eof()
+            with suppress(OSError):  # the client has reset the connection, and the loop does not know yet
+                transport.write_eof()
 
     def data_received(self, data: bytes) -> None:
         """Throw it away."""

@@ -79,6 +79,8 @@ class Dialogue(Coroutine[Any, None, None]):
                 _leave_task(loop, self.task)
             if self._waits_for is _CLIENT:
                 return
+            if asyncio.isfuture(self._waits_for):
+                self._waits_for._asyncio_future_blocking = False  # as a task does: others may wait for the same
         if self._parked is not None and not self._parked.done():
             self._parked.set_result(None)
 
@@ -117,7 +119,7 @@ class Dialogue(Coroutine[Any, None, None]):
         """Raise ``error`` where the dialogue waits."""
         waits_for, self._waits_for = self._waits_for, _TURN
         if asyncio.isfuture(waits_for) and waits_for.cancel():  # as the task would, had it waited already
-            return waits_for
+            return self._wait(waits_for)
         return self._wait(self._step(error))
 
     def _wait(self, waits_for: Any) -> Any:
@@ -126,6 +128,8 @@ class Dialogue(Coroutine[Any, None, None]):
             del self.task  # it leads back here too
             raise StopIteration
         if waits_for is not _CLIENT:
+            if asyncio.isfuture(waits_for):
+                waits_for._asyncio_future_blocking = True
             return waits_for
         self._waits_for = _CLIENT
         self._parked = self.task.get_loop().create_future()

@@ -38,6 +38,8 @@ READ_AHEAD = 131_072
 """Octets that wait to be worked on before reading is paused: less than a loop reads at a time."""
 BATCH = 16_384
 """Octets of replies that are held back for one write at the most."""
+MESSAGES = 16
+"""Messages that a client may send at once before it is the others' turn."""
 PATIENCE = 5.0
 """Seconds that a plugin has to end once its client has left."""
 RATE_SECONDS = 60.0
@@ -67,6 +69,7 @@ class SMTP(aiosmtpd.smtp.SMTP):
         self._farewell: Reply | None = decisions.STOPPING if listener.stopping else None
         self._timer: Timer | None = None
         self._received = 0
+        self._messages = 0
 
     @property
     def gate(self) -> Gate:
@@ -162,7 +165,8 @@ class SMTP(aiosmtpd.smtp.SMTP):
     def ended(self, value: None, error: BaseException | None) -> None:
         """It is over. An ``error`` is a fault of ours, and the client is not left without an answer."""
         if error is not None and not self._gone:
-            self._close(self.conversation.failed(error))
+            fault = self.conversation.failed(error)
+            self._close(Reply(421, fault.text, fault.status, close=True))
 
     async def _handle_client(self) -> None:
         """Greet, then answer line by line until somebody has had enough."""
@@ -176,6 +180,8 @@ class SMTP(aiosmtpd.smtp.SMTP):
                     await asyncio.sleep(0)  # who sends a thousand commands at once does not keep others waiting
                 reply = await self._next_reply()
         except asyncio.CancelledError:
+            if self._last_words is None and not self._gone:
+                raise  # a plugin has cancelled the task, and not waited for that
             reply = self._last_words
         if not self._gone:
             self._close(reply)
@@ -185,6 +191,9 @@ class SMTP(aiosmtpd.smtp.SMTP):
         conversation = self.conversation
         if conversation.intake is not None:
             await self._flush()
+            self._messages += 1
+            if not self._messages % MESSAGES:
+                await asyncio.sleep(0)
             return await self._receive()
         if conversation.delivering:  # what follows a message follows the reply to it
             await self._flush()
