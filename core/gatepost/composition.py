@@ -34,15 +34,15 @@ class Score:
 
 def fault_of(phase: str, instance: Instance, answer: object) -> str | None:
     """Why ``answer`` is none that ``phase`` takes from this plugin; None when it is one."""
+    if isinstance(answer, Decision) and phase != "greeting":
+        if phase in NEED_GRANT and answer.action is Action.ACCEPT and not instance.may_grant(phase):
+            return f"accepted at {phase} without the grant"
+        return None
     if phase in ALL_RUN or (phase == "greeting" and isinstance(answer, str)):
         return None
     if phase == "queue" and isinstance(answer, Mapping):
         return _fault_of_answers(instance, answer)
-    if not isinstance(answer, Decision) or phase == "greeting":
-        return f"returned {type(answer).__name__}, which {phase} does not take"
-    if answer.action is Action.ACCEPT and phase in NEED_GRANT and not instance.may_grant(phase):
-        return f"accepted at {phase} without the grant"
-    return None
+    return f"returned {type(answer).__name__}, which {phase} does not take"
 
 
 def _fault_of_answers(instance: Instance, answers: Mapping[object, object]) -> str | None:

@@ -7,7 +7,7 @@ import gc
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -1214,3 +1214,50 @@ async def test_names_that_nobody_answers_for_do_not_open_a_circuit() -> None:
         ruling = await ask(policy)
         assert ruling.said[0].error.startswith("DNSTemporaryError")
     assert not policy.events.named("circuit_opened")
+
+
+# Beginning to ask.
+
+
+def begin(policy: Policy) -> Ruling | Coroutine[Any, Any, Ruling]:
+    session = Client(policy, "192.0.2.1").session
+    return policy.gate.begin("data", (session, None), session)
+
+
+class AtOnce(Asked):
+    """An ``async def`` that never waits."""
+
+    @hookimpl
+    async def data(self, session: Session) -> Any:
+        return self.say(session)
+
+
+async def test_a_phase_in_which_nobody_waits_is_ruled_at_once() -> None:
+    policy = policy_of(Plain(), AtOnce(), Plain(points(1, "odd")), AtOnce(deny("no")), Plain())
+    ruling = begin(policy)
+    assert isinstance(ruling, Ruling)
+    assert (ruling.decision, ruling.plugin, ruling.unasked) == (deny("no"), "p3", ("p4",))
+    assert names(ruling) == ["p0", "p1", "p2", "p3"]
+
+
+@pytest.mark.parametrize("kind", [Async, Ahead])
+async def test_where_somebody_waits_the_rest_is_asked_when_that_is_awaited(kind: type[Asked]) -> None:
+    first, last = Plain(), Plain(deny("no"))
+    policy = policy_of(first, kind(), last)
+    asked = begin(policy)
+    assert not isinstance(asked, Ruling)
+    assert last.log == []
+    ruling = await asked
+    assert names(ruling) == ["p0", "p1", "p2"]
+    assert ruling.decision == deny("no")
+    assert (len(first.log), len(last.log)) == (1, 1)
+    assert ruling.seconds >= 0.99 * sum(said.seconds for said in ruling.said) > 0
+
+
+async def test_after_a_failure_the_rest_is_asked_and_the_time_of_all_is_counted() -> None:
+    policy = policy_of(instance(Plain(ValueError("x")), "bad", on_error="pass"), Plain(), Plain(deny("no")), Plain())
+    asked = begin(policy)
+    assert not isinstance(asked, Ruling)
+    ruling = await asked
+    assert [said.error for said in ruling.said] == ["ValueError: x", "", ""]
+    assert (ruling.decision, ruling.unasked) == (deny("no"), ("p3",))
