@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from gatepost import Decision, accept, hookimpl
-from tests.door import Keeping, LiveDoor, Wire, live, until
+from tests.door import Keeping, LiveDoor, live, until
 from tests.policy import MESSAGE, Policy, instance, vouching
 
 Way = Callable[[], Awaitable[object]]
@@ -234,14 +234,13 @@ async def all_has_ended(door: LiveDoor, tasks: set[asyncio.Task[Any]]) -> None:
     await until(lambda: asyncio.all_tasks() <= tasks)
 
 
-async def session(door: LiveDoor) -> Wire:
+async def session(door: LiveDoor) -> None:
     """A whole session, said at once by a client that leaves nothing unheard; each reply is a good one."""
     wire = await door.connect(early=WHOLE)
     wire.half_close()
     replies = await wire.rest()
     codes = [int(line[:3]) for line in replies.splitlines() if line[3:4] == b" "]
     assert codes == [220, 250, *2 * [250, 250, 354, 250], 250, 221]
-    return wire
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
@@ -261,12 +260,9 @@ async def test_sessions_may_wait_for_the_same_task(phase: str) -> None:
 
     async def way() -> None:
         if not shared:
-            shared.append(asyncio.create_task(until(lambda: len(door.clients) == 20 == asked())))
+            shared.append(asyncio.create_task(until(lambda: len(asking) == 20)))
         asking.append(phase)
         await shared[0]
-
-    def asked() -> int:
-        return len(asking)
 
     asking: list[str] = []
     async with live(policy := Policy(doing(phase, way))) as door:
@@ -331,10 +327,7 @@ async def test_a_plugin_that_never_ends_is_ended_by_its_time_limit(phase: str, w
         assert failed["error"] == "no answer within 5 s"
 
 
-LEAVING = {
-    "reset": lambda door, wire: wire.reset(),
-    "stop": lambda door, wire: door.listener.stop(now=True),
-}
+LEAVING = {"reset": lambda door, wire: wire.reset(), "stop": lambda door, wire: door.listener.stop(now=True)}
 
 
 @pytest.mark.parametrize("settle", [0, 1, 5])
@@ -364,6 +357,16 @@ async def test_whoever_ends_a_session_ends_its_plugin(phase: str, way: Way, leav
         await all_has_ended(door, tasks)
         assert ends == ["cancelled"]
         assert not policy.events.warnings
+
+
+@pytest.mark.skipif(not hasattr(asyncio, "eager_task_factory"), reason="new in Python 3.12")
+async def test_a_plugin_may_have_tasks_begin_at_once() -> None:
+    loop = asyncio.get_running_loop()
+    loop.set_task_factory(getattr(asyncio, "eager_task_factory"))  # noqa: B009
+    async with live(policy := Policy(doing("helo", task_group), vouching(), Keeping())) as door:
+        await session(door)
+        assert not policy.events.events
+    loop.set_task_factory(None)  # uvloop's own end needs that
 
 
 async def test_a_client_that_has_just_left_when_the_server_stops_is_no_fault_of_ours() -> None:

@@ -53,7 +53,8 @@ class Dialogue(Coroutine[Any, None, None]):
         self._waits_for: object = _CLIENT  # or what the task is still to wait for
         self._parked: asyncio.Future[None] | None = None
         self._context = contextvars.copy_context()
-        self.task = loop.create_task(self, name="dialogue", context=self._context)
+        # Not by the loop, whose factory, a plugin's maybe, would let it begin at once.
+        self.task = asyncio.Task(self, loop=loop, name="dialogue", context=self._context)
 
     @property
     def idle(self) -> bool:
