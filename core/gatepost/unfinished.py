@@ -89,6 +89,7 @@ class Asking:
                 if unfinished.called or self._admits(unfinished.hook):
                     hook, start = unfinished.hook, perf_counter() - unfinished.seconds
                     answer, failure = self._called(unfinished)
+                    unfinished = None  # thousands may wait here
                     if waits := inspect.isawaitable(answer):
                         try:
                             self._limit(hook)

@@ -21,7 +21,12 @@ class Talker:
         self.then = then
         self.said: list[object] = []
         self.ends: list[object] = []
-        self.dialogue = Dialogue(asyncio.get_running_loop(), talk(self), self)
+        self.talk = talk
+
+    def begin(self, first: Callable[[], Coroutine[Any, Any, Any] | None] | None = None) -> None:
+        self.dialogue = Dialogue(asyncio.get_running_loop(), self)
+        self.task = self.dialogue.task
+        self.dialogue.begin(first or (lambda: self.talk(self)))
 
     def ended(self, value: Any, error: BaseException | None) -> Coroutine[Any, Any, Any] | None:
         self.ends.append(error or value)
@@ -67,17 +72,19 @@ async def test_a_step_is_taken_before_go_on_returns() -> None:
         talker.dialogue.go_on()
         seen.append(len(talker.said))
 
-    for _ in range(4):
+    await outside(talker.begin)
+    for _ in range(3):
         await outside(step)
     await turns()
-    assert seen == [0, 1, 2, 3]
+    assert seen == [1, 2, 3]
     assert talker.ends == ["done"]
     assert talker.dialogue.over
 
 
 async def test_the_task_takes_the_steps_that_are_called_for_from_another_task() -> None:
     talker = Talker(echo)
-    for _ in range(4):
+    await outside(talker.begin)
+    for _ in range(3):
         talker.dialogue.go_on()
         await turns()
     assert talker.said == [0, 1, 2]
@@ -96,13 +103,12 @@ async def test_all_of_it_runs_in_the_task() -> None:
         talker.said.append(asyncio.current_task())
 
     talker = Talker(talk)
-    task = talker.dialogue.task
-    await outside(talker.dialogue.go_on)
+    await outside(talker.begin)
     await waited.wait()
     await turns()
     await outside(talker.dialogue.go_on)
-    await task
-    assert talker.said == [task] * 3
+    await talker.task
+    assert talker.said == [talker.task] * 3
 
 
 async def test_a_context_variable_outlives_the_steps_and_is_not_shared() -> None:
@@ -116,11 +122,10 @@ async def test_a_context_variable_outlives_the_steps_and_is_not_shared() -> None
         talker.said.append(variable.get())
 
     talker = Talker(talk)
-    await outside(talker.dialogue.go_on)
+    await outside(talker.begin)
     await outside(lambda: talker.said.append(variable.get()))
-    task = talker.dialogue.task
     await outside(talker.dialogue.go_on)
-    await task
+    await talker.task
     assert talker.said == ["nobody's", "mine", "mine"]
 
 
@@ -131,6 +136,7 @@ async def test_nothing_is_taken_while_somebody_else_is_waited_for() -> None:
         return await wait
 
     talker = Talker(talk)
+    await outside(talker.begin)
     for _ in range(3):
         await outside(talker.dialogue.go_on)
         await turns()
@@ -151,9 +157,8 @@ async def test_a_time_limit_of_asyncio_holds() -> None:
         return "never"
 
     talker = Talker(talk)
-    task = talker.dialogue.task
-    await outside(talker.dialogue.go_on)
-    await task
+    await outside(talker.begin)
+    await talker.task
     assert talker.ends == ["late"]
 
 
@@ -164,9 +169,8 @@ async def test_a_task_group_of_a_step_is_waited_for() -> None:
         return [task.result() for task in tasks]
 
     talker = Talker(talk)
-    task = talker.dialogue.task
-    await outside(talker.dialogue.go_on)
-    await task
+    await outside(talker.begin)
+    await talker.task
     assert talker.ends == [[0, 1, 2]]
 
 
@@ -179,9 +183,8 @@ async def test_a_turn_of_the_loop_is_one() -> None:
         order.append("after")
 
     talker = Talker(talk)
-    task = talker.dialogue.task
-    await outside(talker.dialogue.go_on, lambda: order.append("others"))
-    await task
+    await outside(talker.begin, lambda: order.append("others"))
+    await talker.task
     assert order == ["before", "others", "after"]
 
 
@@ -197,7 +200,7 @@ async def test_abandoning_cancels_what_is_waited_for(settle: int) -> None:
             raise
 
     talker = Talker(talk)
-    await outside(talker.dialogue.go_on)
+    await outside(talker.begin)
     for _ in range(settle):
         await asyncio.sleep(0)
     await outside(talker.dialogue.abandon)
@@ -210,7 +213,7 @@ async def test_abandoning_cancels_what_is_waited_for(settle: int) -> None:
 
 async def test_abandoning_ends_one_that_waits_for_its_client() -> None:
     talker = Talker(echo)
-    await outside(talker.dialogue.go_on)
+    await outside(talker.begin)
     await outside(talker.dialogue.abandon)
     await outside(talker.dialogue.go_on)
     await turns()
@@ -218,12 +221,22 @@ async def test_abandoning_ends_one_that_waits_for_its_client() -> None:
     talker.dialogue.abandon()  # of one that is over: nothing
 
 
-async def test_abandoning_one_that_has_not_begun_ends_it() -> None:
+async def test_an_error_before_there_is_anything_to_run_is_the_owners_too() -> None:
+    def fail() -> None:
+        raise ValueError("no beginning")
+
     talker = Talker(echo)
-    talker.dialogue.abandon()
-    await turns()
-    assert isinstance(talker.ends[0], asyncio.CancelledError)
-    assert talker.said == []
+    await outside(lambda: talker.begin(fail))
+    await talker.task
+    assert str(talker.ends[0]) == "no beginning"
+    assert talker.dialogue.over
+
+
+async def test_one_that_has_nothing_to_run_ends() -> None:
+    talker = Talker(echo)
+    await outside(lambda: talker.begin(lambda: None))
+    await talker.task
+    assert talker.ends == []
 
 
 async def test_an_error_is_the_owners() -> None:
@@ -231,9 +244,8 @@ async def test_an_error_is_the_owners() -> None:
         raise ValueError("a fault")
 
     talker = Talker(talk)
-    task = talker.dialogue.task
-    await outside(talker.dialogue.go_on)
-    await task
+    await outside(talker.begin)
+    await talker.task
     assert str(talker.ends[0]) == "a fault"
 
 
@@ -248,10 +260,10 @@ async def test_what_an_error_of_the_awaited_raises_is_raised_where_it_is_awaited
         return "no error"
 
     talker = Talker(talk)
-    await outside(talker.dialogue.go_on)
+    await outside(talker.begin)
     await turns()
     wait.set_exception(OSError("unreachable"))
-    await talker.dialogue.task
+    await talker.task
     assert talker.ends == ["unreachable"]
 
 
@@ -260,18 +272,19 @@ async def test_what_follows_runs_in_the_same_task() -> None:
         return asyncio.current_task()
 
     talker = Talker(first, echo)
-    task = talker.dialogue.task
-    for _ in range(4):
+    await outside(talker.begin)
+    for _ in range(3):
         await outside(talker.dialogue.go_on)
-    await task
-    assert talker.ends == [task, "done"]
+    await talker.task
+    assert talker.ends == [talker.task, "done"]
     assert talker.said == [0, 1, 2]
 
 
 async def test_it_leaves_no_circle_behind() -> None:
     talker = Talker(echo)
-    alive = weakref.ref(talker.dialogue.task)
-    for _ in range(4):
+    await outside(talker.begin)
+    alive = weakref.ref(talker.task)
+    for _ in range(3):
         await outside(talker.dialogue.go_on)
     await turns()
     gc.disable()
@@ -284,6 +297,7 @@ async def test_it_leaves_no_circle_behind() -> None:
 
 async def test_it_is_not_awaited() -> None:
     talker = Talker(echo)
+    await outside(talker.begin)
     with pytest.raises(TypeError, match="by its task"):
         await talker.dialogue
     talker.dialogue.abandon()

@@ -14,8 +14,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from asyncio.tasks import _enter_task, _leave_task
-from collections.abc import Coroutine, Generator
-from typing import Any, Protocol
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any, Protocol, TypeAlias
 
 from gatepost.deadlines import abandon
 
@@ -34,23 +34,25 @@ class _Client:
 client = _Client()
 """``await client``: until the client has done something and ``go_on`` is called."""
 
+Talk: TypeAlias = Coroutine[Any, Any, Any]
+
 
 class Owner(Protocol):
     """Whose dialogue it is."""
 
-    def ended(self, value: Any, error: BaseException | None) -> Coroutine[Any, Any, Any] | None:
+    def ended(self, value: Any, error: BaseException | None) -> Talk | None:
         """The coroutine has ended. What follows it in the same dialogue; None: nothing."""
 
 
 class Dialogue(Coroutine[Any, None, None]):
-    """Runs ``coroutine``, and what its owner lets follow, from the first ``go_on`` on. It is what ``task`` runs."""
+    """Runs a coroutine, and what its owner lets follow. It is what ``task`` runs."""
 
     __slots__ = ("_context", "_coroutine", "_parked", "_waits_for", "owner", "task")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], owner: Owner) -> None:
-        self._coroutine: Coroutine[Any, Any, Any] | None = coroutine
+    def __init__(self, loop: asyncio.AbstractEventLoop, owner: Owner) -> None:
+        self._coroutine: Talk | None = None
         self.owner: Owner | None = owner
-        self._waits_for: object = _CLIENT  # or what the task is still to wait for
+        self._waits_for: object = _TURN  # or the client, or what the task is still to wait for
         self._parked: asyncio.Future[None] | None = None
         self._context = contextvars.copy_context()
         # Not by the loop, whose factory, a plugin's maybe, would let it begin at once.
@@ -66,22 +68,34 @@ class Dialogue(Coroutine[Any, None, None]):
         """True when it has ended, and nothing follows."""
         return self._coroutine is None
 
+    def begin(self, first: Callable[[], Talk | None]) -> None:
+        """Call ``first`` in the task; it gives the coroutine that is to be run, if any. To be called from no task."""
+        self._enter(self._begin, first)
+
     def go_on(self) -> None:
         """The client has done something: take the steps that this allows. Nothing if it is not waited for."""
         if self._waits_for is not _CLIENT:
             return
         self._waits_for = _TURN
+        if asyncio.current_task(self.task.get_loop()) is None:
+            self._enter(self._step)
+        else:
+            self._wake()
+
+    def _enter(self, step: Callable[..., Any], *arguments: Any) -> None:
+        """Take a step in the name of the task, and leave to it what is to be waited for."""
         loop = self.task.get_loop()
-        if asyncio.current_task(loop) is None:
-            _enter_task(loop, self.task)
-            try:
-                self._waits_for = self._context.run(self._step)
-            finally:
-                _leave_task(loop, self.task)
-            if self._waits_for is _CLIENT:
-                return
-            if asyncio.isfuture(self._waits_for):
-                self._waits_for._asyncio_future_blocking = False  # as a task does: others may wait for the same
+        _enter_task(loop, self.task)
+        try:
+            waits_for = self._waits_for = self._context.run(step, *arguments)
+        finally:
+            _leave_task(loop, self.task)
+        if waits_for is not _CLIENT:
+            if asyncio.isfuture(waits_for):
+                waits_for._asyncio_future_blocking = False  # as a task does: others may wait for the same
+            self._wake()
+
+    def _wake(self) -> None:
         if self._parked is not None and not self._parked.done():
             self._parked.set_result(None)
 
@@ -89,6 +103,13 @@ class Dialogue(Coroutine[Any, None, None]):
         """The client has gone: cancel what is done for it."""
         if not self.over:
             abandon(self.task)
+
+    def _begin(self, first: Callable[[], Talk | None]) -> Any:
+        try:
+            self._run(first())
+        except Exception as error:
+            self._follow(None, error)
+        return self._step()
 
     def _step(self, error: BaseException | None = None) -> Any:
         """Take a step. What it waits for now; ``_TURN`` also when it is over."""
@@ -105,8 +126,11 @@ class Dialogue(Coroutine[Any, None, None]):
     def _follow(self, value: Any, error: BaseException | None) -> None:
         self._coroutine = None
         assert self.owner is not None
-        self._coroutine = self.owner.ended(value, error)
-        if self._coroutine is None:
+        self._run(self.owner.ended(value, error))
+
+    def _run(self, coroutine: Talk | None) -> None:
+        self._coroutine = coroutine
+        if coroutine is None:
             self.owner = None  # it leads back here, and nobody is to search for such circles
 
     # What the task calls.

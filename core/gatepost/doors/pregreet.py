@@ -12,15 +12,14 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import termios
-from collections.abc import Coroutine
 from sys import intern
-from typing import Any, cast
+from typing import cast
 
 from gatepost import decisions
 from gatepost.conversation import Conversation
 from gatepost.decisions import Reply
 from gatepost.doors.closing import Closing
-from gatepost.doors.dialogue import Dialogue
+from gatepost.doors.dialogue import Dialogue, Talk
 from gatepost.doors.listener import Listener, client_address
 from gatepost.doors.smtp import SMTP
 from gatepost.errors import PluginError
@@ -78,9 +77,13 @@ class Pregreet(asyncio.Protocol):
         elif listener.stopping:
             self._turn_away(decisions.STOPPING)
         else:
-            asking = self.gate.ask("connect", (self.session,), self.session)
-            self._dialogue = Dialogue(listener.loop, asking, self)
-            self._dialogue.go_on()
+            self._dialogue = Dialogue(listener.loop, self)
+            self._dialogue.begin(self._ask)
+
+    def _ask(self) -> Talk | None:
+        """Ask ``connect``. A client that need not wait is greeted at once."""
+        asked = self.gate.begin("connect", (self.session,), self.session)
+        return self.ended(asked, None) if isinstance(asked, Ruling) else asked
 
     def silence(self, seconds: float) -> asyncio.Future[bool]:
         """True after ``seconds`` without an octet, False as soon as one is there, also one from before the call."""
@@ -137,7 +140,7 @@ class Pregreet(asyncio.Protocol):
             self._dialogue = None
             self._refuse(decisions.STOPPING)
 
-    def ended(self, ruling: Ruling, error: BaseException | None) -> Coroutine[Any, Any, None] | None:
+    def ended(self, ruling: Ruling, error: BaseException | None) -> Talk | None:
         """The connect phase is over: greet the client, or close."""
         dialogue, self._dialogue = self._dialogue, None
         if dialogue is None or self._transport.is_closing():
@@ -150,7 +153,7 @@ class Pregreet(asyncio.Protocol):
         self._refuse(decisions.internal_error(identifier, close=True))
         return None
 
-    def _open(self, ruling: Ruling, dialogue: Dialogue) -> Coroutine[Any, Any, None] | None:
+    def _open(self, ruling: Ruling, dialogue: Dialogue) -> Talk | None:
         """Speak the refusal, or hand the connection to an SMTP object, whose dialogue goes on."""
         self._quiet()
         conversation = Conversation(self.gate, self._listener.site, self.session)

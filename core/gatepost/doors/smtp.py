@@ -13,8 +13,8 @@ It knows no plugins. RFC 5321 §4.5.3 (limits, time-outs), RFC 2920 (pipelining)
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Coroutine
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import aiosmtpd.smtp
 
@@ -22,7 +22,7 @@ from gatepost import decisions
 from gatepost.conversation import Conversation
 from gatepost.decisions import Reply
 from gatepost.doors.closing import Closing
-from gatepost.doors.dialogue import Dialogue, client
+from gatepost.doors.dialogue import Dialogue, Talk, client
 from gatepost.doors.listener import Listener
 from gatepost.gate import Gate
 from gatepost.services.clock import Timer
@@ -158,7 +158,7 @@ class SMTP(aiosmtpd.smtp.SMTP):
 
     # The dialogue.
 
-    def dialogue(self) -> Coroutine[Any, Any, None]:
+    def dialogue(self) -> Talk:
         """All that is said with the client, from the greeting on."""
         return self._handle_client()
 
