@@ -55,7 +55,8 @@ class Proceedings:
         """Ask a phase and keep its ruling. A phase that nobody implements costs nothing."""
         if not self._gate.chains[phase]:
             return Ruling(phase, recipient=recipient)
-        ruling = await self._gate.ask(phase, arguments, self._session, envelope, recipient)
+        asked = self._gate.begin(phase, arguments, self._session, envelope, recipient)
+        ruling = asked if isinstance(asked, Ruling) else await asked
         self.keep(ruling, envelope)
         return ruling
 
