@@ -198,7 +198,7 @@ class SMTP(aiosmtpd.smtp.SMTP):
         if conversation.delivering:  # what follows a message follows the reply to it
             await self._flush()
             await self._answer(conversation.settled())
-        while (line := self._cut_line()) is None:
+        while not self._buffer or (line := self._cut_line()) is None:
             if self._ends():
                 return self._last_words
             self._send()
