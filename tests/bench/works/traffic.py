@@ -29,6 +29,8 @@ SPINNING = "--spinning"
 """The option of a load in a run whose figure is CPU time (``loads/session.py`` says why)."""
 FIRST_TRIAL = 400
 """How many messages or connections a server is tried with first."""
+WARM_UP = 4.0
+"""No warm-up is longer than so many runs."""
 
 REMEMBERING = frozenset({"gatepost", "gatepost-dns-0", "gatepost-logging"})
 """Servers that know their clients: all of them must have been there before, as in the steady state."""
@@ -72,13 +74,16 @@ class Traffic:
     def enough(self, load: str, *options: object, each: int = 1) -> int:
         """Find the count that lasts as long as a run shall; the server has been warmed up by it.
 
-        It is a multiple of what all sessions do at once if one of them does ``each``, so that none is left alone.
+        It is a multiple of what all sessions do at once if one of them does ``each``, so that none is left alone. A
+        server is warm when every client has been there once: Node.js halves its time on the way there.
         """
         step = SESSIONS * each
         rounds, seconds = max(1, FIRST_TRIAL // step), 0.0
         trial = self._effort.seconds / 3
-        while seconds < trial:
+        cold, end = self._effort.triples, time.monotonic() + WARM_UP * self._effort.seconds
+        while seconds < trial or (cold > 0 and time.monotonic() < end):
             seconds = self.send(load, rounds * step, *options)["seconds"]
+            cold -= rounds * step
             wanted = self._effort.seconds if seconds >= trial else trial * 1.3
             rounds = math.ceil(rounds * min(wanted / seconds, 20))
         return rounds * step
