@@ -153,7 +153,9 @@ class Greylist:
     def _judged(self, envelope: Envelope) -> list[tuple[str, float]]:
         """The triple and the wait of each recipient, but for those of allowed clients and trusted ones."""
         notes = envelope.notes(self)
-        return [] if not notes else [notes[recipient] for recipient in map(str, envelope.recipients) if recipient in notes]
+        return (
+            [] if not notes else [notes[recipient] for recipient in map(str, envelope.recipients) if recipient in notes]
+        )
 
     async def _wait(self, triple: str) -> float:
         """How many seconds the triple still has to wait. Notes it when it is new, and when its time is over.
