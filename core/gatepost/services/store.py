@@ -13,9 +13,8 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
-from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import orjson
 
@@ -114,9 +113,8 @@ def _path(url: str, rest: str) -> str:
 Key: TypeAlias = tuple[str, bytes]
 
 
-@dataclass(slots=True, unsafe_hash=True)
-class Entry:
-    """A value as it is kept: JSON, and the moment from which it is gone, on the back end's clock. Never changed."""
+class Entry(NamedTuple):
+    """A value as it is kept: JSON, and the moment from which it is gone, on the back end's clock. A row of a table."""
 
     value: bytes
     expires: float
@@ -150,16 +148,17 @@ class Entries(Protocol):
 class NamespacedStore:
     """``Store`` over the entries of a back end."""
 
-    __slots__ = ("_entries", "_name")
+    __slots__ = ("_entries", "_find", "_name")
 
     def __init__(self, entries: Entries, name: str) -> None:
         if not name or not name.isprintable():
             raise StoreError(f"{name!r} cannot be the name of a namespace")
         self._entries = entries
+        self._find = entries.find
         self._name = name
 
     async def get(self, key: str) -> Any:
-        value = self._entries.find(self._key(key))
+        value = self._find(self._key(key))
         return None if value is None else decode(value)
 
     async def put(self, key: str, value: Value, ttl: float, *, durable: bool = False) -> None:

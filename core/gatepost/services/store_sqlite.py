@@ -65,7 +65,7 @@ CREATE TABLE IF NOT EXISTS entries (
 CREATE INDEX IF NOT EXISTS entries_expires ON entries (expires);
 COMMIT;
 """
-FIND = "SELECT value, expires FROM entries WHERE namespace = ? AND key = ? AND expires > ? AND expires <= ?"
+FIND = "SELECT value, expires FROM entries WHERE namespace = ? AND key = ?"
 KEEP = "INSERT OR REPLACE INTO entries (namespace, key, value, expires) VALUES (?, ?, ?, ?)"
 DROP = "DELETE FROM entries WHERE namespace = ? AND key = ?"
 SWEEP = """DELETE FROM entries WHERE (namespace, key) IN
@@ -75,6 +75,8 @@ EVICT = """DELETE FROM entries WHERE (namespace, key) IN
 COUNT = "SELECT count(*) FROM entries"
 
 Batch: TypeAlias = dict[Key, Entry]
+Found: TypeAlias = tuple[bytes, float] | None
+"""An entry, or a row that has what an entry has; None when there is none."""
 T = TypeVar("T")
 
 log = structlog.get_logger("gatepost.store")
@@ -97,21 +99,21 @@ class _Reader:
 
     def __init__(self, connection: sqlite3.Connection, clock: Clock) -> None:
         self._connection = connection
-        self._cursor = connection.cursor()
+        self._execute = connection.cursor().execute
         self._clock = clock
         self._timer: Timer | None = None
 
-    def read(self, key: Key, now: float) -> bytes | None:
-        """The value of ``key`` if its entry lives at ``now``."""
+    def read(self, key: Key) -> Found:
+        """The entry of ``key``, dead or alive."""
         if self._timer is None:
             self._timer = self._clock.call_later(SNAPSHOT, self.refresh)
             self._connection.execute("BEGIN")
         try:
-            row = self._cursor.execute(FIND, (*key, now, now + FARTHEST)).fetchone()
+            found: Found = self._execute(FIND, key).fetchone()
         except sqlite3.Error:
             self.refresh()
             raise
-        return None if row is None else row[0]
+        return found
 
     def refresh(self) -> None:
         """Let the next read see what has been written meanwhile."""
@@ -192,8 +194,8 @@ class _Writer:
 
     def _change(self, key: Key, change: Change) -> Entry | None:
         now = self._clock.now()
-        row = self._connection.execute(FIND, (*key, now, now + FARTHEST)).fetchone()
-        entry = change(None if row is None else Entry(*row))
+        found: Found = self._connection.execute(FIND, key).fetchone()
+        entry = change(Entry(*found) if found and now < found[1] <= now + FARTHEST else None)
         if entry is not None:
             self._connection.execute(KEEP, (*key, entry.value, entry.expires))
         return entry
@@ -267,14 +269,15 @@ class SqliteBackend:
     def find(self, key: Key) -> bytes | None:
         """The value of ``key``, as JSON, if its entry lives, written or not."""
         reader = self._reader or self._opened()
-        now = self._clock.now()
-        entry = self._unwritten.get(key)
-        if entry is not None:
-            return entry.value if now < entry.expires <= now + FARTHEST else None
         try:
-            return reader.read(key, now)
+            found = self._unwritten.get(key) or reader.read(key)
         except sqlite3.Error as error:
             raise _unusable(self._path, error) from error
+        if found is None:
+            return None
+        value, expires = found
+        now = self.moment()
+        return value if now < expires <= now + FARTHEST else None
 
     def keep(self, key: Key, entry: Entry) -> None:
         """Put ``entry`` under ``key`` with the next batch."""
