@@ -57,7 +57,7 @@ def ask_in_order(
             break
         try:
             answer = hook.function(*hook.pick(arguments))
-            if hook.is_async and type(answer) is CoroutineType:
+            if type(answer) is CoroutineType:
                 answer = begin(answer)
         except BaseException as error:  # no plugin ends a session, nor the process
             unfinished = Unfinished(hook, True, None, error, perf_counter() - start)

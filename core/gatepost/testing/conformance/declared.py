@@ -65,12 +65,20 @@ async def returns(subject: Subject) -> list[str]:
 def _returned(function: Any) -> tuple[Any, ...]:
     """The parts of a return annotation; none when there is none, or when it cannot be resolved outside its module."""
     try:
-        hint = get_type_hints(function).get("return", Any)
+        return tuple(_alternatives(get_type_hints(function).get("return", Any)))
     except (NameError, TypeError, AttributeError):
         return ()
-    if hasattr(get_origin(hint), "__await__"):  # a plain def may return a future or a coroutine
-        hint = get_args(hint)[-1]
-    return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+
+
+def _alternatives(hint: Any) -> Iterator[Any]:
+    """What an answer may be, also that of a future or a coroutine, which a plain def may return."""
+    if get_origin(hint) in (Union, UnionType):
+        for part in get_args(hint):
+            yield from _alternatives(part)
+    elif hasattr(get_origin(hint), "__await__"):
+        yield from _alternatives(get_args(hint)[-1])
+    else:
+        yield hint
 
 
 def _takes(phase: str, kind: Any) -> bool:
