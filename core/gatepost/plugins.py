@@ -27,7 +27,7 @@ from gatepost.chain import GRANTS, Instance, Mode, arguments_of
 from gatepost.composition import Score
 from gatepost.config import Config, validate_options
 from gatepost.distributions import unmet
-from gatepost.errors import ConfigError, Mistake
+from gatepost.errors import ConfigError, Mistake, PluginError
 from gatepost.gate import Gate
 from gatepost.hookspecs import ALL_RUN, HOOKS_VERSION, PHASES, PROJECT, Hookspecs
 from gatepost.options import Options
@@ -367,13 +367,27 @@ def _instance(name: str, plugin: Any, table: Any, origin: str) -> Instance:
         time_limit=table.time_limit,
         on_error=table.on_error or getattr(plugin, "on_error", "defer"),
         reject_at=table.reject_at,
-        phases=frozenset(table.phases) if table.phases is not None else None,
+        phases=phases_of(plugin, table.phases),
         grants=_grants(plugin),
         skip_trusted=bool(getattr(plugin, "skip_trusted", False)),
         longest_wait=float(getattr(plugin, "longest_wait", 0.0)),
         package=package or origin,
         version=version if package else "",
     )
+
+
+def phases_of(plugin: Any, configured: Collection[str] | None) -> frozenset[str] | None:
+    """The phases in which a plugin object takes part, as it declares and as is configured; None: all it implements.
+
+    Raises ``PluginError`` when it declares what is no phase.
+    """
+    declared = getattr(plugin, "phases", None)
+    if declared is None:
+        return None if configured is None else frozenset(configured)
+    phases = frozenset(declared)
+    if unknown := sorted(phases.difference(PHASES)):
+        raise PluginError(f"its phases names {unknown[0]!r}, which is no phase")
+    return phases if configured is None else phases.intersection(configured)
 
 
 def hooks_of(plugin: Any) -> Iterator[tuple[str, Any]]:

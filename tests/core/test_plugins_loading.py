@@ -196,6 +196,27 @@ def test_a_constructor_gets_the_services_that_it_names(site: Site) -> None:
     assert policy.default.chains["connect"].budget == 37.0
 
 
+DECLARING = """
+class Plugin:
+    @property
+    def phases(self):
+        return ("mail", "rcpt")
+    @hookimpl
+    def helo(self): ...
+    @hookimpl
+    def mail(self): ...
+    @hookimpl
+    def rcpt(self): ...
+"""
+
+
+@pytest.mark.parametrize(("table", "phases"), [("", {"mail", "rcpt"}), ('phases = ["helo", "mail"]', {"mail"})])
+def test_a_plugin_is_asked_in_no_other_phases_than_it_declares(site: Site, table: str, phases: set[str]) -> None:
+    site.install("thing", DECLARING)
+    policy = site.load(f"{ONE}[plugins.thing]\n{table}")
+    assert {phase for phase in ("helo", "mail", "rcpt") if policy.default.order(phase)} == phases
+
+
 async def test_each_instance_has_a_namespace_of_the_store_to_itself(site: Site) -> None:
     site.install(
         "thing",
@@ -340,6 +361,10 @@ def body(hook: str, declarations: str = "") -> str:
         (
             body("@hookimpl\n    def mail(self): ...", "longest_wait = property(lambda self: 1 / 0)"),
             "what it declares cannot be read: ZeroDivisionError: division by zero",
+        ),
+        (
+            body("@hookimpl\n    def mail(self): ...", "phases = ('mail', 'rcpd')"),
+            "what it declares cannot be read: PluginError: its phases names 'rcpd', which is no phase",
         ),
         (body("@hookimpl\n    def mail(self): ...", "Options = dict"), "its Options is no gatepost.Options"),
     ],

@@ -25,7 +25,7 @@ from gatepost.config.wording import complaints
 from gatepost.errors import ConfigError, Mistake, PluginError
 from gatepost.options import CORE_KEYS, Options
 from gatepost.options.kinds import dotted_key
-from gatepost.plugins import SERVICES, Services, load, make_gate, problems_of, register
+from gatepost.plugins import SERVICES, Services, load, make_gate, phases_of, problems_of, register
 from gatepost.plugins import Policy as LoadedPolicy
 from gatepost.site import Recorder
 
@@ -112,7 +112,7 @@ def _instance(given: Configured, name: str, services: Services) -> Instance:
         time_limit=table.time_limit,
         on_error=table.on_error or declared,
         reject_at=table.reject_at,
-        phases=None if table.phases is None else frozenset(table.phases),
+        phases=phases_of(plugin, table.phases),
         grants=frozenset((grants,) if isinstance(grants, str) else grants),
         skip_trusted=bool(getattr(plugin, "skip_trusted", False)),
         longest_wait=float(getattr(plugin, "longest_wait", 0.0)),

@@ -33,9 +33,10 @@ itself: a trusted client is still refused for a sender that is denied.
 can write any sender, add a name or a network. Else the whole session. A HELO name, which anybody can say too, counts in
 an allow entry only when the client's verified name is equal or belongs to the same organisation.
 
-**What it costs.** About half a microsecond for each entry of the phase. An entry with a name has the reverse DNS of
-each client looked up, once a session, before its greeting. When DNS does not know at the moment, the entry does not
-match: a temporary fault neither refuses nor trusts anybody.
+**What it costs.** About half a microsecond for each entry of the phase, and nothing in a phase that has none, unless a
+file may come to have some. An entry with a name has the reverse DNS of each client looked up, once a session, before
+its greeting. When DNS does not know at the moment, the entry does not match: a temporary fault neither refuses nor
+trusts anybody.
 
 **When not to use it.** For hundreds of thousands of addresses: a DNS list of your own is made for that. Put it first in
 the order: trust only helps before the others are asked.
@@ -50,7 +51,7 @@ is asked to come back (421 or 451, 4.3.0): to pass would let in whom you have re
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from datetime import UTC, date, datetime
 from itertools import chain
 from typing import Annotated, TypeAlias
@@ -108,9 +109,10 @@ def _fits_domain(pattern: str, domain: str) -> bool:
 
 
 def _fits_address(pattern: str, address: Address) -> bool:
+    domain = address.domain.lower()
     if "@" in pattern or pattern == "<>":
-        return _comparable(address) == pattern
-    return _fits_domain(pattern, address.domain.lower())
+        return pattern.endswith(domain) and _comparable(address) == pattern
+    return _fits_domain(pattern, domain)
 
 
 Domain = Annotated[str, AfterValidator(_domain_pattern)]
@@ -233,6 +235,13 @@ class Access:
         self._suffixes = PublicSuffixList()
         self._reported: set[Entry] = set()
 
+    @property
+    def phases(self) -> frozenset[str] | None:
+        """Those that have entries. A file may come to have some of any."""
+        if self._files:
+            return None
+        return frozenset(("startup", *[phase for phase, entries in self._own_entries.items() if entries]))
+
     @hookimpl
     def startup(self) -> None:
         for lists in self._lists():
@@ -240,31 +249,28 @@ class Access:
                 self._in_force(entry)
 
     @hookimpl
-    async def connect(self, session: Session) -> Answer:
-        fitting = self._fitting("connect", session)
-        return await self._judge(fitting, session) if fitting else None
+    def connect(self, session: Session) -> Answer | Awaitable[Answer]:
+        return self._rule("connect", session)
 
     @hookimpl
-    async def helo(self, session: Session) -> Answer:
-        fitting = self._fitting("helo", session)
-        return await self._judge(fitting, session) if fitting else None
+    def helo(self, session: Session) -> Answer | Awaitable[Answer]:
+        return self._rule("helo", session)
 
     @hookimpl
-    async def mail(self, session: Session, envelope: Envelope) -> Answer:
-        fitting = self._fitting("mail", session, envelope)
-        return await self._judge(fitting, session, envelope) if fitting else None
+    def mail(self, session: Session, envelope: Envelope) -> Answer | Awaitable[Answer]:
+        return self._rule("mail", session, envelope)
 
     @hookimpl
-    async def rcpt(self, session: Session, envelope: Envelope, recipient: Address) -> Answer:
-        fitting = self._fitting("rcpt", session, envelope, recipient)
-        return await self._judge(fitting, session, envelope, recipient) if fitting else None
+    def rcpt(self, session: Session, envelope: Envelope, recipient: Address) -> Answer | Awaitable[Answer]:
+        return self._rule("rcpt", session, envelope, recipient)
 
-    def _fitting(
+    def _rule(
         self, phase: str, session: Session, envelope: Envelope | None = None, recipient: Address | None = None
-    ) -> Sequence[tuple[str, Entry]]:
-        """The entries of a phase that fit, as far as that is known without DNS, with their lists: allow before deny."""
+    ) -> Awaitable[Answer] | None:
+        """Judge the entries of a phase that fit, as far as that is known without DNS. Mostly none does."""
         entries = _entries(self._lists(), phase) if self._files else self._own_entries[phase]
-        return [each for each in entries if each[1].fits(session, envelope, recipient)] if entries else ()
+        fitting = [each for each in entries if each[1].fits(session, envelope, recipient)]
+        return self._judge(fitting, session, envelope, recipient) if fitting else None
 
     async def _judge(
         self,

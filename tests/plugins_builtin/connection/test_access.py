@@ -257,10 +257,20 @@ async def test_a_temporary_fault_of_dns_neither_trusts_nor_refuses_and_is_logged
         assert line["client"] == "192.0.2.1"
 
 
+async def test_it_is_asked_in_the_phases_that_have_entries_only() -> None:
+    policy = policy_of(allow=[{"sender": "a@example.com"}], denied=[{"network": "203.0.113.0/24"}, {"helo": "ylmf-pc"}])
+    asked = {phase: "access" in policy.gate.order(phase) for phase in ("connect", "helo", "mail", "rcpt")}
+    assert asked == {"connect": True, "helo": True, "mail": True, "rcpt": False}
+
+
+async def test_without_entries_it_is_asked_nothing() -> None:
+    assert plugin_of(policy_of()).phases == {"startup"}
+
+
 async def test_a_fault_of_access_itself_opens_nothing() -> None:
     policy = policy_of(denied=[{"network": "192.0.2.0/24"}])
     await policy.start()
-    plugin_of(policy)._fitting = lambda *about: 1 / 0
+    plugin_of(policy)._rule = lambda *about: 1 / 0
     client = await policy.connect("198.51.100.1")
     assert (client.banner.code, client.banner.status) == (421, "4.3.0")
 

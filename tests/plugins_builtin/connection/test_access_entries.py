@@ -165,6 +165,15 @@ async def test_a_file_is_reread_when_it_changes(write: Callable[[str], Path]) ->
     assert await send(policy, client="198.51.100.1") == 550
 
 
+async def test_a_file_may_come_to_have_entries_of_a_phase_that_had_none(write: Callable[[str], Path]) -> None:
+    policy = watching(write('deny = [{ network = "198.51.100.0/24" }]'))
+    assert await send(policy) == 250
+    for key, value in (("helo", "client.example.com"), ("sender", "a@example.com"), ("recipient", "b@example.org")):
+        write(f'deny = [{{ {key} = "{value}" }}]')
+        await policy.clock.advance(2)
+        assert await send(policy) == 550
+
+
 @pytest.mark.parametrize("bad", ["deny = [", "deny = [{ netwrok = '192.0.2.0/24' }]", "denny = []", "deny = [{}]"])
 async def test_a_bad_new_content_keeps_the_old_and_is_logged(
     write: Callable[[str], Path], bad: str, caplog: pytest.LogCaptureFixture
