@@ -37,7 +37,7 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, ip_network
 from typing import Annotated
@@ -48,6 +48,7 @@ from gatepost import (
     Decision,
     DNSTemporaryError,
     Duration,
+    Later,
     Log,
     Options,
     Resolver,
@@ -265,16 +266,19 @@ class Dnsbl:
 
     @hookimpl
     def connect(self, session: Session) -> None:
-        ip = session.ip
-        if not self._options.ask_private and any(ip in network for network in NOT_PUBLIC):
-            return
-        if not self._knows_nothing_against(session.client, ip.version):
-            session.notes(self)["findings"] = session.later(self._look_up(session.client, ip.version))
+        client = session.client
+        family = 6 if ":" in client else 4
+        if not (self._knows_nothing_against(client, family) or self._is_hidden(session)):
+            session.notes(self)["findings"] = session.later(self._look_up(client, family))
 
     @hookimpl
-    async def rcpt(self, session: Session) -> Decision | None:
+    def rcpt(self, session: Session) -> Decision | Awaitable[Decision | None] | None:
         findings = session.notes(self).get("findings")
-        return self._rule(await findings, session.scored) if findings is not None else None
+        return self._rule_on(findings, session) if findings is not None else None
+
+    def _is_hidden(self, session: Session) -> bool:
+        """True when no list can know the client."""
+        return not self._options.ask_private and any(session.ip in network for network in NOT_PUBLIC)
 
     def _knows_nothing_against(self, client: str, family: int) -> bool:
         """True when it needs no question to say that no list has `client`: so it is with most who have been here."""
@@ -329,6 +333,9 @@ class Dnsbl:
         except DNSTemporaryError:
             texts = ()
         return texts[0][:TXT_LIMIT] if texts else "it gives no reason"
+
+    async def _rule_on(self, findings: Later[list[Finding]], session: Session) -> Decision | None:
+        return self._rule(await findings, session.scored)
 
     def _rule(self, findings: Sequence[Finding], scored: bool) -> Decision | None:
         """What the findings lead to: the same for every recipient of a session.

@@ -84,16 +84,17 @@ class Earlytalker:
 
     @hookimpl
     async def connect(self, session: Session) -> Decision | None:
-        known = self._remembers and await self._has_waited(session)
-        if not await session.silence(0 if known else self._options.delay):
+        if self._remembers and await self._has_waited(session):
+            return None if await session.silence(0) else REFUSALS[self._options.action]
+        if not await session.silence(self._options.delay):
             return REFUSALS[self._options.action]
-        if self._remembers and not known:
+        if self._remembers:
             await self._keep(session)
         return None
 
     @hookimpl
     def data(self, session: Session) -> Decision | None:
-        return BEHIND_DATA if self._options.check_data and "data" in session.early_talk else None
+        return BEHIND_DATA if "data" in session.early_talk and self._options.check_data else None
 
     async def _has_waited(self, session: Session) -> bool:
         try:

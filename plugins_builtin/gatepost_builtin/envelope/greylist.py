@@ -31,6 +31,7 @@ asked. If the memory cannot be read, mail passes. Addresses are kept as digests,
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from math import ceil
@@ -114,18 +115,13 @@ class Greylist:
         self.store = store
         self.clock = clock
         self._renewed_after = options.remember / RENEWALS
+        self._prefixes = {4: (options.ipv4_prefix, 32), 6: (options.ipv6_prefix, 128)}
         self._suffixes = PublicSuffixList()
 
     @hookimpl
     async def rcpt(self, session: Session, envelope: Envelope, recipient: Address) -> Answer:
-        client = session.notes(self).get("client") or await self._client(session)
-        if await self._is_allowed(client):
-            return None
-        wanted = str(recipient)
-        triple = _digest(client.name, str(envelope.sender), wanted)
-        wait = await self._wait(triple)
-        envelope.notes(self)[wanted] = (triple, wait)
-        return None if envelope.sender.is_null else _come_back(wait)
+        client = await self._client(session)
+        return None if self._is_allowed(client) else await self._judge(client, envelope, str(recipient))
 
     @hookimpl
     def data(self, envelope: Envelope) -> Answer:
@@ -134,17 +130,32 @@ class Greylist:
         return _come_back(max((wait for _, wait in self._judged(envelope)), default=0.0))
 
     @hookimpl
-    async def queued(self, session: Session, envelope: Envelope) -> None:
-        for triple, _ in self._judged(envelope):
+    def queued(self, session: Session, envelope: Envelope) -> Awaitable[None] | None:
+        judged = self._judged(envelope)
+        client = session.notes(self).get("client")
+        if not judged and client is not None and not self._is_due(client.count):
+            return None
+        return self._learn(session, judged)
+
+    async def _judge(self, client: Sender, envelope: Envelope, recipient: str) -> Answer:
+        """Note the recipient, and how long it still has to wait."""
+        triple = _digest(client.name, str(envelope.sender), recipient)
+        wait = await self._wait(triple)
+        envelope.notes(self)[recipient] = (triple, wait)
+        return None if envelope.sender.is_null else _come_back(wait)
+
+    async def _learn(self, session: Session, judged: Sequence[tuple[str, float]]) -> None:
+        """Know who was judged, now that the message is queued, and count it for its client."""
+        for triple, _ in judged:
             if self._is_due(-(await self.store.get(triple) or 0)):
                 await self._know(triple)
-        client = session.notes(self).get("client") or await self._client(session)
+        client = await self._client(session)
         if self.options.auto_allow_after and self._is_due(client.count):
             await self._count(client)
 
     async def _count(self, client: Sender) -> None:
         """Count one more message of the client, or renew what is known of it once there were enough."""
-        if await self._is_allowed(client):
+        if self._is_allowed(client):
             client.count = self.clock.now()
             await self.store.put(client.key, client.count, self.options.remember)
         else:
@@ -180,17 +191,19 @@ class Greylist:
         """True when what was last renewed at that time is to be written anew."""
         return not 0 <= self.clock.now() - renewed < self._renewed_after
 
-    async def _is_allowed(self, client: Sender) -> bool:
-        """True when enough messages of the client were queued. What is known of that holds until it is due."""
-        enough = self.options.auto_allow_after
-        if enough and self._is_due(client.count):
-            client.count = await self.store.get(client.key) or 0.0
-        return 0 < enough <= client.count
+    def _is_allowed(self, client: Sender) -> bool:
+        """True when enough messages of the client were queued."""
+        return 0 < self.options.auto_allow_after <= client.count
 
     async def _client(self, session: Session) -> Sender:
-        """Note who the client is, which stays so for the whole session."""
-        name = await self._organisation(session) or self._network(session)
-        client = session.notes(self)["client"] = Sender(name, _digest(name))
+        """Who the client is, which stays so for its whole session; what is known of it is read when it is due."""
+        notes = session.notes(self)
+        client: Sender | None = notes.get("client")
+        if client is None:
+            name = await self._organisation(session) or self._network(session)
+            client = notes["client"] = Sender(name, _digest(name))
+        if self.options.auto_allow_after and self._is_due(client.count):
+            client.count = await self.store.get(client.key) or 0.0
         return client
 
     async def _organisation(self, session: Session) -> str | None:
@@ -205,8 +218,8 @@ class Greylist:
 
     def _network(self, session: Session) -> str:
         address = session.ip
-        prefix = self.options.ipv4_prefix if address.version == 4 else self.options.ipv6_prefix
-        return f"IPv{address.version} {int(address) >> address.max_prefixlen - prefix}/{prefix}"
+        prefix, bits = self._prefixes[address.version]
+        return f"IPv{address.version} {int(address) >> bits - prefix}/{prefix}"
 
 
 def _digest(*parts: str) -> str:
