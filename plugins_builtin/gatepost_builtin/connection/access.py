@@ -267,21 +267,23 @@ class Access:
     def _rule(
         self, phase: str, session: Session, envelope: Envelope | None = None, recipient: Address | None = None
     ) -> Awaitable[Answer] | None:
-        """Judge the entries of a phase that fit, as far as that is known without DNS. Mostly none does."""
+        """Judge a phase's entries from the first that fits, as far as that is known without DNS. Mostly none does."""
         entries = _entries(self._lists(), phase) if self._files else self._own_entries[phase]
-        fitting = [each for each in entries if each[1].fits(session, envelope, recipient)]
-        return self._judge(fitting, session, envelope, recipient) if fitting else None
+        for place, (_, entry) in enumerate(entries):
+            if entry.fits(session, envelope, recipient):
+                return self._judge(entries[place:], session, envelope, recipient)
+        return None
 
     async def _judge(
         self,
-        fitting: Sequence[tuple[str, Entry]],
+        entries: Sequence[tuple[str, Entry]],
         session: Session,
-        envelope: Envelope | None = None,
-        recipient: Address | None = None,
+        envelope: Envelope | None,
+        recipient: Address | None,
     ) -> Answer:
         """Let the first entry that matches rule the phase: trust, or refuse."""
-        for kind, entry in fitting:
-            if await self._holds(entry, kind, session):
+        for kind, entry in entries:
+            if entry.fits(session, envelope, recipient) and await self._holds(entry, kind, session):
                 if kind == "deny":
                     return deny(entry.reason or "refused by our access list", 550, "5.7.1")
                 if envelope is None:

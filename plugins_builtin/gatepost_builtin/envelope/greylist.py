@@ -31,7 +31,7 @@ asked. If the memory cannot be read, mail passes. Addresses are kept as digests,
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from hashlib import blake2b
 from math import ceil
@@ -100,6 +100,8 @@ class Sender:
     """Under which its messages are counted."""
     count: float = 0.0
     """How many of them were queued, and once there were enough, when that was last renewed."""
+    judged: bool = False
+    """True when a recipient of this session was judged, and may have to be known once a message is queued."""
 
 
 class Greylist:
@@ -131,22 +133,22 @@ class Greylist:
 
     @hookimpl
     def queued(self, session: Session, envelope: Envelope) -> Awaitable[None] | None:
-        judged = self._judged(envelope)
-        client = session.notes(self).get("client")
-        if not judged and client is not None and not self._is_due(client.count):
+        client: Sender | None = session.notes(self).get("client")
+        if client is not None and not client.judged and not self._is_due(client.count):
             return None
-        return self._learn(session, judged)
+        return self._learn(session, envelope)
 
     async def _judge(self, client: Sender, envelope: Envelope, recipient: str) -> Answer:
         """Note the recipient, and how long it still has to wait."""
         triple = _digest(client.name, str(envelope.sender), recipient)
         wait = await self._wait(triple)
+        client.judged = True
         envelope.notes(self)[recipient] = (triple, wait)
         return None if envelope.sender.is_null else _come_back(wait)
 
-    async def _learn(self, session: Session, judged: Sequence[tuple[str, float]]) -> None:
+    async def _learn(self, session: Session, envelope: Envelope) -> None:
         """Know who was judged, now that the message is queued, and count it for its client."""
-        for triple, _ in judged:
+        for triple, _ in self._judged(envelope):
             if self._is_due(-(await self.store.get(triple) or 0)):
                 await self._know(triple)
         client = await self._client(session)
@@ -200,16 +202,16 @@ class Greylist:
         notes = session.notes(self)
         client: Sender | None = notes.get("client")
         if client is None:
-            name = await self._organisation(session) or self._network(session)
+            name = (self.options.by_name and await self._organisation(session)) or self._network(session)
             client = notes["client"] = Sender(name, _digest(name))
-        if self.options.auto_allow_after and self._is_due(client.count):
+        elif not self._is_due(client.count):
+            return client
+        if self.options.auto_allow_after:
             client.count = await self.store.get(client.key) or 0.0
         return client
 
     async def _organisation(self, session: Session) -> str | None:
         """The registered domain of the verified name; None without one, and for a name that is a public suffix."""
-        if not self.options.by_name:
-            return None
         try:
             name = await session.verified_name()
         except DNSTemporaryError:

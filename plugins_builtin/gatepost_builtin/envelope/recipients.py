@@ -35,7 +35,7 @@ goes away, or holds a line that cannot be read, or nothing at all, changes nothi
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -159,7 +159,7 @@ class Recipients:
     grants = "recipients"
 
     def __init__(self, options: RecipientsOptions) -> None:
-        self._directory = Directory.of(options.domains, options.addresses)
+        self._own = (Directory.of(options.domains, options.addresses),)
         self._files = options.files
         self._postmaster = options.postmaster
 
@@ -167,7 +167,7 @@ class Recipients:
     def rcpt(self, session: Session, recipient: Address) -> Decision | None:
         local, domain = recipient.local.lower(), recipient.domain
         is_ours = is_listed = False
-        for place in (self._directory, *[file.parsed(read_directory) for file in self._files]):
+        for place in self._places() if self._files else self._own:
             if (local, domain) in place.mailboxes:
                 return OURS
             is_ours |= domain in place.domains
@@ -179,3 +179,8 @@ class Recipients:
         if not _ORDERS_TO_SEND_ON.isdisjoint(local):
             return TRICK
         return UNKNOWN if is_listed or not domain else OURS
+
+    def _places(self) -> Iterator[Directory]:
+        yield from self._own
+        for file in self._files:
+            yield file.parsed(read_directory)
