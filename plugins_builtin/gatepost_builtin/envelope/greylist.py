@@ -121,9 +121,11 @@ class Greylist:
         self._suffixes = PublicSuffixList()
 
     @hookimpl
-    async def rcpt(self, session: Session, envelope: Envelope, recipient: Address) -> Answer:
-        client = await self._client(session)
-        return None if self._is_allowed(client) else await self._judge(client, envelope, str(recipient))
+    def rcpt(self, session: Session, envelope: Envelope, recipient: Address) -> Answer | Awaitable[Answer]:
+        client: Sender | None = session.notes(self).get("client")
+        if client is not None and not self._is_due(client.count):
+            return None
+        return self._judge(session, envelope, str(recipient))
 
     @hookimpl
     def data(self, envelope: Envelope) -> Answer:
@@ -138,8 +140,11 @@ class Greylist:
             return None
         return self._learn(session, envelope)
 
-    async def _judge(self, client: Sender, envelope: Envelope, recipient: str) -> Answer:
-        """Note the recipient, and how long it still has to wait."""
+    async def _judge(self, session: Session, envelope: Envelope, recipient: str) -> Answer:
+        """Note the recipient, and how long it still has to wait, unless enough messages of the client were queued."""
+        client = await self._client(session)
+        if self._is_allowed(client):
+            return None
         triple = _digest(client.name, str(envelope.sender), recipient)
         wait = await self._wait(triple)
         client.judged = True
@@ -190,7 +195,7 @@ class Greylist:
         await self.store.put(triple, -self.clock.now(), self.options.remember)
 
     def _is_due(self, renewed: float) -> bool:
-        """True when what was last renewed at that time is to be written anew."""
+        """True when what was last renewed at that time is to be written anew. A mere count of messages always is."""
         return not 0 <= self.clock.now() - renewed < self._renewed_after
 
     def _is_allowed(self, client: Sender) -> bool:
@@ -198,14 +203,12 @@ class Greylist:
         return 0 < self.options.auto_allow_after <= client.count
 
     async def _client(self, session: Session) -> Sender:
-        """Who the client is, which stays so for its whole session; what is known of it is read when it is due."""
+        """Who the client is, which stays so for its whole session, and how many of its messages are queued by now."""
         notes = session.notes(self)
         client: Sender | None = notes.get("client")
         if client is None:
             name = (self.options.by_name and await self._organisation(session)) or self._network(session)
             client = notes["client"] = Sender(name, _digest(name))
-        elif not self._is_due(client.count):
-            return client
         if self.options.auto_allow_after:
             client.count = await self.store.get(client.key) or 0.0
         return client
@@ -220,8 +223,9 @@ class Greylist:
 
     def _network(self, session: Session) -> str:
         address = session.ip
-        prefix, bits = self._prefixes[address.version]
-        return f"IPv{address.version} {int(address) >> bits - prefix}/{prefix}"
+        version = address.version
+        prefix, bits = self._prefixes[version]
+        return f"IPv{version} {int(address) >> bits - prefix}/{prefix}"
 
 
 def _digest(*parts: str) -> str:
