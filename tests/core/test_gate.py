@@ -1232,8 +1232,17 @@ class AtOnce(Asked):
         return self.say(session)
 
 
-async def test_a_phase_in_which_nobody_waits_is_ruled_at_once() -> None:
-    policy = policy_of(Plain(), AtOnce(), Plain(points(1, "odd")), AtOnce(deny("no")), Plain())
+class Handing(AtOnce):
+    """A plain ``def`` that gives a coroutine, which never waits."""
+
+    @hookimpl
+    def data(self, session: Session) -> Coroutine[Any, Any, Any]:
+        return super().data(session)
+
+
+@pytest.mark.parametrize("kind", [AtOnce, Handing])
+async def test_a_phase_in_which_nobody_waits_is_ruled_at_once(kind: type[Asked]) -> None:
+    policy = policy_of(Plain(), kind(), Plain(points(1, "odd")), kind(deny("no")), Plain())
     ruling = begin(policy)
     assert isinstance(ruling, Ruling)
     assert (ruling.decision, ruling.plugin, ruling.unasked) == (deny("no"), "p3", ("p4",))
