@@ -27,7 +27,7 @@ client tries again later. 554 5.6.3 and 553 5.6.7 say that the next hop lacks 8B
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Literal
 
 from pydantic import Field, field_validator
@@ -151,10 +151,9 @@ class Forward:
             return dict.fromkeys(recipients, self._failed(error))
 
     @hookimpl
-    async def reset(self, envelope: Envelope) -> None:
+    def reset(self, envelope: Envelope) -> Awaitable[None] | None:
         held = self._take_held(envelope)
-        if held is not None:
-            await held.release()
+        return held.release() if held is not None else None
 
     def _goes_there(self, recipient: Address) -> bool:
         # The bare postmaster has no domain and is everybody's (RFC 5321 §4.5.1).
