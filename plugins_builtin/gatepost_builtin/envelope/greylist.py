@@ -33,6 +33,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 from math import ceil
 from typing import Annotated
@@ -56,6 +57,8 @@ from gatepost import (
 
 RENEWALS = 36
 """How many times in `remember` what is known of a client that keeps sending is written anew."""
+AT_HAND = 4096
+"""Clients, the last ones that came, of which it is at hand that they are allowed until that is to be renewed."""
 
 
 class GreylistOptions(Options):
@@ -92,7 +95,7 @@ class GreylistOptions(Options):
 
 @dataclass(slots=True)
 class Sender:
-    """What is known of a client, the same for its whole session."""
+    """What is known of a client, the same in all its sessions."""
 
     name: str
     """Under which it is known: its organisation's domain, or its network."""
@@ -100,8 +103,11 @@ class Sender:
     """Under which its messages are counted."""
     count: float = 0.0
     """How many of them were queued, and once there were enough, when that was last renewed."""
-    judged: bool = False
-    """True when a recipient of this session was judged, and may have to be known once a message is queued."""
+
+    @classmethod
+    def called(cls, name: str) -> Sender:
+        """One of which nothing has been read yet."""
+        return cls(name, _digest(name))
 
 
 class Greylist:
@@ -119,6 +125,7 @@ class Greylist:
         self._renewed_after = options.remember / RENEWALS
         self._prefixes = {4: (options.ipv4_prefix, 32), 6: (options.ipv6_prefix, 128)}
         self._suffixes = PublicSuffixList()
+        self._sender = lru_cache(AT_HAND)(Sender.called)
 
     @hookimpl
     def rcpt(self, session: Session, envelope: Envelope, recipient: Address) -> Answer | Awaitable[Answer]:
@@ -135,8 +142,9 @@ class Greylist:
 
     @hookimpl
     def queued(self, session: Session, envelope: Envelope) -> Awaitable[None] | None:
-        client: Sender | None = session.notes(self).get("client")
-        if client is not None and not client.judged and not self._is_due(client.count):
+        notes = session.notes(self)
+        client: Sender | None = notes.get("client")
+        if client is not None and "judged" not in notes and not self._is_due(client.count):
             return None
         return self._learn(session, envelope)
 
@@ -147,7 +155,7 @@ class Greylist:
             return None
         triple = _digest(client.name, str(envelope.sender), recipient)
         wait = await self._wait(triple)
-        client.judged = True
+        session.notes(self)["judged"] = True
         envelope.notes(self)[recipient] = (triple, wait)
         return None if envelope.sender.is_null else _come_back(wait)
 
@@ -163,8 +171,9 @@ class Greylist:
     async def _count(self, client: Sender) -> None:
         """Count one more message of the client, or renew what is known of it once there were enough."""
         if self._is_allowed(client):
-            client.count = self.clock.now()
-            await self.store.put(client.key, client.count, self.options.remember)
+            now = self.clock.now()
+            await self.store.put(client.key, now, self.options.remember)
+            client.count = now
         else:
             await self.store.incr(client.key, ttl=self.options.remember)
 
@@ -208,8 +217,8 @@ class Greylist:
         client: Sender | None = notes.get("client")
         if client is None:
             name = (self.options.by_name and await self._organisation(session)) or self._network(session)
-            client = notes["client"] = Sender(name, _digest(name))
-        if self.options.auto_allow_after:
+            client = notes["client"] = self._sender(name)
+        if self.options.auto_allow_after and self._is_due(client.count):
             client.count = await self.store.get(client.key) or 0.0
         return client
 

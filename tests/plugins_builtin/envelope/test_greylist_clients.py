@@ -162,6 +162,27 @@ async def test_a_client_stays_allowed_as_long_as_it_sends() -> None:
     assert await send(policy, sender="late@example.com") == 451
 
 
+async def test_an_allowed_client_is_not_looked_up_again_before_that_is_to_be_renewed() -> None:
+    policy = policy_of(auto_allow_after=1)
+    await introduce(policy)
+    assert await send(policy) == 250
+    for key in policy.store.contents("greylist"):
+        await policy.store.of("greylist").delete(key)
+    assert await send(policy, sender="second@example.com") == 250
+    await policy.clock.advance(DAY)
+    assert await send(policy, sender="third@example.com") == 451
+
+
+async def test_a_client_that_is_not_allowed_yet_is_looked_up_each_time() -> None:
+    policy = policy_of(auto_allow_after=2)
+    await introduce(policy)
+    other_process = policy.store.of("greylist")
+    for key, value in policy.store.contents("greylist").items():
+        if value == 1:
+            await other_process.incr(key, ttl=DAY)
+    assert await send(policy, sender="second@example.com") == 250
+
+
 async def test_to_whom_an_allowed_client_sends_is_not_noted() -> None:
     policy = policy_of(auto_allow_after=1)
     await introduce(policy)
