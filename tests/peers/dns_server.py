@@ -94,6 +94,7 @@ class DNSServer:
             answer.cancel()
         await asyncio.gather(*self._answers, return_exceptions=True)
         await self._listener.wait_closed()
+        await asyncio.sleep(0)  # the loop closes the socket of a transport in its next turn
 
     def datagram(self, octets: bytes, client: Any) -> None:
         """Answer one query over UDP, in a task of its own."""

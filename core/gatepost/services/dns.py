@@ -20,20 +20,21 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import secrets
+import os
 import socket
-from collections import OrderedDict
-from collections.abc import Awaitable, Iterator, Sequence
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, Self, TypeVar
+from typing import Protocol, Self
 
 from gatepost.errors import DNSError, DNSTemporaryError
 from gatepost.ip import IPAddress, ip_of, reverse_labels, reverse_pointer
-from gatepost.services.clock import Clock
+from gatepost.services.clock import Clock, Timer
 from gatepost.services.dns_message import Answer, Question, is_truncated, read
 
-T = TypeVar("T")
+Outcome = Answer | Exception
+"""What becomes of a question: what is said, or why nobody knows."""
 
 ROUNDS = 2
 """How often each server is asked before we give up; the time is shared evenly."""
@@ -129,14 +130,6 @@ class Server:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-@dataclass(frozen=True, slots=True)
-class _Flight:
-    """A question under way, and who waits for its answer. It goes on when they have left: others may ask again."""
-
-    task: asyncio.Task[None]
-    waiters: list[asyncio.Future[Answer | Exception]]
-
-
 class DNS(Resolver):
     """The resolver of a running gate.
 
@@ -156,72 +149,86 @@ class DNS(Resolver):
         self._cache_size = cache_size
         self._cache: OrderedDict[tuple[str, str], tuple[float, tuple[str, ...]]] = OrderedDict()
         self._flights: dict[tuple[str, str], _Flight] = {}
-        self._places = asyncio.Semaphore(MAX_SOCKETS)
+        self._places = MAX_SOCKETS
+        self._queue: deque[_Flight] = deque()
         self._closed = False
 
     async def query(self, name: str, kind: str, *, timeout: float | None = None) -> tuple[str, ...]:
         """As ``Resolver.query`` says. Who asks what is being asked already waits for that answer, in its own time."""
-        kept = self.known(name, kind)
+        asked = _asked(name, kind)
+        kept = self._kept(asked)
         if kept is not None:
             return kept
-        asked = _asked(name, kind)
         limit = self._timeout if timeout is None else timeout
-        flight = self._flights.get(asked) or self._depart(asked, max(limit, self._timeout))
-        waiter: asyncio.Future[Answer | Exception] = asyncio.get_running_loop().create_future()
-        flight.waiters.append(waiter)
-        try:
-            outcome = await within(self._clock, limit, waiter)
-        except TimeoutError:
-            raise DNSTemporaryError(f"{name!r} {kind}: no answer within {limit:g} s") from None
+        now = self._clock.monotonic()
+        waiter: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        flight = self._flights.get(asked)
+        if flight is None:
+            flight = self._depart(asked, now + max(limit, self._timeout), waiter)
+        else:
+            flight.waiters.append(waiter)
+        if now + limit < flight.deadline:
+            outcome = await _in_time(self._clock, limit, waiter, f"{name!r} {kind}: no answer within {limit:g} s")
+        else:
+            outcome = await waiter  # the flight's own time is ours
         if isinstance(outcome, Exception):
             raise outcome
         return outcome.texts
 
     def known(self, name: str, kind: str) -> tuple[str, ...] | None:
         """As ``Resolver.known`` says: what the cache holds."""
-        asked = _asked(name, kind)
+        return self._kept(_asked(name, kind))
+
+    async def close(self) -> None:
+        """Drop what is being asked and what is kept. Who still waits, or asks from now on, gets DNSTemporaryError."""
+        self._closed = True
+        flights = tuple(self._flights.values())
+        streams = [flight.stream for flight in flights if flight.stream is not None]
+        for flight in flights:
+            flight.land(DNSTemporaryError("DNS is closed"))
+        await asyncio.gather(*streams, return_exceptions=True)
+        self._cache.clear()
+
+    def _depart(self, asked: tuple[str, str], deadline: float, waiter: asyncio.Future[Outcome]) -> _Flight:
+        if self._closed:
+            raise DNSTemporaryError("DNS is closed")
+        flight = _Flight(asked, deadline, self._servers, self._clock, self._landed)
+        flight.waiters.append(waiter)
+        self._flights[asked] = flight
+        if self._places:
+            self._places -= 1
+            flight.has_place = True
+            flight.ask()
+        else:
+            flight.wait()
+            self._queue.append(flight)
+        return flight
+
+    def _landed(self, flight: _Flight, outcome: Outcome) -> None:
+        del self._flights[flight.asked]
+        if isinstance(outcome, Answer):
+            self._keep(flight.asked, outcome)
+            if flight.server is not self._servers[0]:
+                self._prefer(flight.server)
+        if flight.has_place:
+            self._leave_place()
+
+    def _leave_place(self) -> None:
+        """Give the place to the next who waits for one: in another turn of the loop, for there may be thousands."""
+        while self._queue:
+            flight = self._queue.popleft()
+            if not flight.has_landed:
+                flight.has_place = True
+                asyncio.get_running_loop().call_soon(flight.ask)
+                return
+        self._places += 1
+
+    def _kept(self, asked: tuple[str, str]) -> tuple[str, ...] | None:
         kept = self._cache.get(asked)
         if kept is None or self._clock.monotonic() >= kept[0]:
             return None
         self._cache.move_to_end(asked)
         return kept[1]
-
-    async def close(self) -> None:
-        """Drop what is being asked and what is kept. Who still waits, or asks from now on, gets DNSTemporaryError."""
-        self._closed = True
-        tasks = [flight.task for flight in self._flights.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        for asked in tuple(self._flights):
-            self._land(asked, DNSTemporaryError("DNS is closed"))  # it had not even begun
-        self._cache.clear()
-
-    def _depart(self, asked: tuple[str, str], limit: float) -> _Flight:
-        if self._closed:
-            raise DNSTemporaryError("DNS is closed")
-        question = Question.parse(*asked)
-        task = asyncio.get_running_loop().create_task(self._fly(asked, question, self._clock.monotonic() + limit))
-        flight = self._flights[asked] = _Flight(task, [])
-        return flight
-
-    async def _fly(self, asked: tuple[str, str], question: Question, deadline: float) -> None:
-        """Find the answer and give it to all who wait for it: in one turn of the loop, not through tasks' callbacks."""
-        outcome: Answer | Exception
-        try:
-            outcome = await self._resolve(question, deadline)
-        except asyncio.CancelledError:
-            outcome = DNSTemporaryError("DNS is closed")
-        except Exception as error:
-            outcome = error
-        else:
-            self._keep(asked, outcome)
-        self._land(asked, outcome)
-
-    def _land(self, asked: tuple[str, str], outcome: Answer | Exception) -> None:
-        for waiter in self._flights.pop(asked).waiters:
-            if not waiter.done():
-                waiter.set_result(outcome)
 
     def _keep(self, asked: tuple[str, str], answer: Answer) -> None:
         if not answer.ttl:
@@ -231,36 +238,8 @@ class DNS(Resolver):
         if len(self._cache) > self._cache_size:
             self._cache.popitem(last=False)
 
-    async def _resolve(self, question: Question, deadline: float) -> Answer:
-        """Ask the servers in turn; one that answers with a failure is not asked twice."""
-        trouble: dict[Server, str] = {}
-        failed: set[Server] = set()
-        async with self._places:
-            for turns, server in self._turns():
-                share = (deadline - self._clock.monotonic()) / turns
-                if server in failed or share <= 0:
-                    continue
-                try:
-                    answer = await _exchange(self._clock, share, server, question)
-                except DNSTemporaryError as error:
-                    trouble[server] = str(error)
-                    failed.add(server)
-                except (OSError, EOFError) as error:
-                    trouble[server] = str(error) or "does not answer"
-                else:
-                    self._prefer(server)
-                    return answer
-        reasons = ", ".join(f"{server}: {reason}" for server, reason in trouble.items())
-        raise DNSTemporaryError(f"{question}: {reasons or 'no time was left to ask'}")
-
-    def _turns(self) -> Iterator[tuple[int, Server]]:
-        """Give each server with the number of turns that are left, its own included."""
-        turns = self._servers * ROUNDS
-        return zip(range(len(turns), 0, -1), turns, strict=True)
-
     def _prefer(self, server: Server) -> None:
-        if server is not self._servers[0]:
-            self._servers = [server, *(other for other in self._servers if other is not server)]
+        self._servers = [server, *(other for other in self._servers if other is not server)]
 
 
 def _asked(name: str, kind: str) -> tuple[str, str]:
@@ -268,56 +247,186 @@ def _asked(name: str, kind: str) -> tuple[str, str]:
     return (name.lower() if name.isascii() else name, kind)
 
 
-async def within(clock: Clock, seconds: float, awaitable: Awaitable[T]) -> T:
-    """Return what ``awaitable`` gives, or cancel it and raise TimeoutError after ``seconds`` of ``clock``."""
-    future = asyncio.ensure_future(awaitable)
-    timer = clock.call_later(seconds, future.cancel)
+async def _in_time(clock: Clock, seconds: float, waiter: asyncio.Future[Outcome], late: str) -> Outcome:
+    """Wait for a flight that may take longer than its asker has time."""
+
+    def leave() -> None:
+        if not waiter.done():
+            waiter.set_result(DNSTemporaryError(late))
+
+    timer = clock.call_later(seconds, leave)
     try:
-        return await future
-    except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            raise
-        raise TimeoutError from None
+        return await waiter
     finally:
         timer.cancel()
 
 
-async def _exchange(clock: Clock, seconds: float, server: Server, question: Question) -> Answer:
-    number = secrets.randbelow(1 << 16)
-    deadline = clock.monotonic() + seconds
-    octets = await _by_datagram(clock, seconds, server, question, number)
-    if is_truncated(octets):
-        octets = await within(clock, deadline - clock.monotonic(), _by_stream(server, question, number))
-    return read(question, octets)
+class _Flight:
+    """A question on its way, and who waits for its answer. It goes on when they have left: others may ask again.
 
+    It asks the servers in turn; one that answers with a failure is not asked twice. What happens moves it on: an
+    answer, an error, or that a server's time is over. A task would take a turn of the loop for each of these.
+    ``landed`` is called once, at ``deadline`` at the latest.
+    """
 
-async def _by_datagram(clock: Clock, seconds: float, server: Server, question: Question, number: int) -> bytes:
-    """Ask over UDP, by a socket of our own: asyncio's transport would take another turn of the loop to begin."""
-    loop = asyncio.get_running_loop()
-    reply: asyncio.Future[bytes] = loop.create_future()
-    with socket.socket(socket.AF_INET6 if ":" in server.host else socket.AF_INET, socket.SOCK_DGRAM) as asking:
+    __slots__ = (
+        "_clock",
+        "_failed",
+        "_landed",
+        "_number",
+        "_question",
+        "_socket",
+        "_timer",
+        "_troubles",
+        "_turns",
+        "asked",
+        "deadline",
+        "has_landed",
+        "has_place",
+        "server",
+        "stream",
+        "waiters",
+    )
+
+    def __init__(
+        self,
+        asked: tuple[str, str],
+        deadline: float,
+        servers: list[Server],
+        clock: Clock,
+        landed: Callable[[_Flight, Outcome], None],
+    ) -> None:
+        self.asked = asked
+        self.deadline = deadline
+        self.waiters: list[asyncio.Future[Outcome]] = []
+        self.has_place = False
+        self.has_landed = False
+        self.server = servers[0]
+        self.stream: asyncio.Task[bytes] | None = None
+        self._question = Question.parse(*asked)
+        self._number = 0
+        self._turns = _turns(servers)
+        self._troubles: dict[Server, str] = {}
+        self._failed: set[Server] = set()
+        self._clock = clock
+        self._landed = landed
+        self._timer: Timer | None = None
+        self._socket: socket.socket | None = None
+
+    def wait(self) -> None:
+        """Wait for a place, until there is no time left."""
+        self._timer = self._clock.call_later(self.deadline - self._clock.monotonic(), self._give_up)
+
+    def ask(self) -> None:
+        """Ask the server whose turn it is, or land without an answer."""
+        if self.has_landed:
+            return
+        if self._timer is not None:
+            self._hang_up()
+        for turns, server in self._turns:
+            share = (self.deadline - self._clock.monotonic()) / turns
+            if share <= 0 or server in self._failed:
+                continue
+            self.server = server
+            try:
+                self._timer = self._clock.call_later(share, self._late)
+                self._send()
+            except Exception as error:
+                self._fail(error)
+            return
+        self._give_up()
+
+    def land(self, outcome: Outcome) -> None:
+        """Give the outcome to all who wait for it."""
+        self.has_landed = True
+        self._hang_up()
+        for waiter in self.waiters:
+            if not waiter.done():
+                waiter.set_result(outcome)
+        self._landed(self, outcome)
+
+    def _give_up(self) -> None:
+        reasons = ", ".join(f"{server}: {reason}" for server, reason in self._troubles.items())
+        self.land(DNSTemporaryError(f"{self._question}: {reasons or 'no time was left to ask'}"))
+
+    def _send(self) -> None:
+        """Ask over UDP, by a socket of our own: asyncio's transport would take another turn of the loop to begin."""
+        host = self.server.host
+        self._number = int.from_bytes(os.urandom(2), "big")
+        asking = self._socket = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
         asking.setblocking(False)
-        asking.connect((server.host, server.port))
-        asking.send(question.asked(number))
-        loop.add_reader(asking, _hear, asking, question, number, reply)
+        asking.connect((host, self.server.port))
+        asking.send(self._question.asked(self._number))
+        asyncio.get_running_loop().add_reader(asking, self._hear, asking)
+
+    def _hear(self, asking: socket.socket) -> None:
+        """Take the answer, or the error, and leave anything else that arrives unheard (RFC 5452 §9.1)."""
         try:
-            return await within(clock, seconds, reply)
-        finally:
-            loop.remove_reader(asking)
+            octets = asking.recv(MAX_DATAGRAM)
+            if not self._question.is_answered(self._number, octets):
+                return
+            if is_truncated(octets):
+                self._ask_again()
+                return
+            answer = read(self._question, octets)
+        except BlockingIOError:  # the system threw away a datagram that was damaged
+            return
+        except Exception as error:
+            self._fail(error)
+        else:
+            self.land(answer)
+
+    def _ask_again(self) -> None:
+        """Ask the same server over TCP, in what is left of its time."""
+        self._close_socket()
+        asking = _by_stream(self.server, self._question, self._number)
+        self.stream = asyncio.get_running_loop().create_task(asking)
+        self.stream.add_done_callback(self._streamed)
+
+    def _streamed(self, stream: asyncio.Task[bytes]) -> None:
+        if stream is not self.stream:  # we hung up
+            return
+        try:
+            answer = read(self._question, stream.result())
+        except Exception as error:
+            self._fail(error)
+        else:
+            self.land(answer)
+
+    def _late(self) -> None:
+        self._fail(TimeoutError())
+
+    def _fail(self, error: Exception) -> None:
+        """Go on to the next server; a fault of our own is the outcome, and no reason to ask another."""
+        if not isinstance(error, (DNSTemporaryError, OSError, EOFError)):
+            self.land(error)
+            return
+        self._troubles[self.server] = str(error) or "does not answer"
+        if isinstance(error, DNSTemporaryError):
+            self._failed.add(self.server)
+        self.ask()
+
+    def _hang_up(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._socket is not None:
+            self._close_socket()
+        if self.stream is not None:
+            self.stream.cancel()
+            self.stream = None
+
+    def _close_socket(self) -> None:
+        assert self._socket is not None
+        asyncio.get_running_loop().remove_reader(self._socket)
+        self._socket.close()
+        self._socket = None
 
 
-def _hear(asking: socket.socket, question: Question, number: int, reply: asyncio.Future[bytes]) -> None:
-    """Take the answer, or the error, and leave anything else that arrives unheard (RFC 5452 §9.1)."""
-    try:
-        octets = asking.recv(MAX_DATAGRAM)
-        if not reply.done() and question.is_answered(number, octets):
-            reply.set_result(octets)
-    except BlockingIOError:  # the system threw away a datagram that was damaged
-        return
-    except OSError as error:
-        if not reply.done():
-            reply.set_exception(error)
+def _turns(servers: list[Server]) -> Iterator[tuple[int, Server]]:
+    """Give each server with the number of turns that are left, its own included."""
+    turns = servers * ROUNDS
+    return zip(range(len(turns), 0, -1), turns, strict=True)
 
 
 async def _by_stream(server: Server, question: Question, number: int) -> bytes:

@@ -386,6 +386,80 @@ async def test_questions_beyond_the_number_of_sockets_wait_in_their_own_time(
     await dns.close()
 
 
+async def test_a_place_is_left_to_the_next_however_many_wait_and_fail(
+    server: DNSServer, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_SOCKETS", 1)
+    dns = DNS([server.address], clock=clock)
+    server.held["mx.example"] = asyncio.Event()
+    first = asyncio.create_task(dns.query("mx.example", "AAAA"))
+    await server.wait_for(1)
+    others = [asyncio.create_task(dns.query(f"{number}.example", "A")) for number in range(3000)]
+    await asyncio.sleep(0)
+    no_sockets = OSError("too many open files")
+    with monkeypatch.context() as broken:
+        broken.setattr("gatepost.services.dns.socket.socket", lambda *_: (_ for _ in ()).throw(no_sockets))
+        server.held["mx.example"].set()
+        outcomes = await asyncio.gather(*others, return_exceptions=True)
+
+    assert await first == ("2001:db8::1",)
+    assert {type(outcome) for outcome in outcomes} == {DNSTemporaryError}
+    assert "too many open files" in str(outcomes[0])
+    assert await dns.query("www.example", "AAAA") == ("2001:db8::1",)
+    await dns.close()
+
+
+async def test_who_waits_for_a_place_when_it_is_closed_gets_a_temporary_error(
+    server: DNSServer, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_SOCKETS", 1)
+    dns = DNS([server.address], clock=clock)
+    server.faults[""] = Fault.DROP
+    askers = [asyncio.create_task(dns.query(name, "A")) for name in ("a.example", "b.example", "c.example")]
+    await server.wait_for(1)
+    await dns.close()
+
+    for asker in askers:
+        with pytest.raises(DNSTemporaryError, match="closed"):
+            await asker
+    assert len(server.received) == 1
+    assert not await clock.jump()
+
+
+@pytest.mark.parametrize("where", ["read", "is_truncated", "is_answered"])
+async def test_a_fault_of_our_own_is_told_to_who_asked_and_nothing_is_left_of_it(
+    dns: DNS, server: DNSServer, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("our own")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(module.Question if where == "is_answered" else module, where, fail)
+        outcomes = await asyncio.gather(*(dns.query("mx.example", "AAAA") for _ in range(2)), return_exceptions=True)
+
+    assert [str(outcome) for outcome in outcomes] == ["our own"] * 2
+    assert len(server.received) == 1
+    assert await dns.query("mx.example", "AAAA") == ("2001:db8::1",)
+
+
+async def test_an_answer_that_does_not_come_over_tcp_is_asked_for_again(
+    dns: DNS, server: DNSServer, clock: VirtualClock
+) -> None:
+    server.faults["big.example"] = Fault.TRUNCATE
+    server.held["big.example"] = asyncio.Event()
+    asker = asyncio.create_task(dns.query("big.example", "TXT"))
+    await server.wait_for(1)
+    server.held["big.example"].set()
+    server.held["big.example"] = asyncio.Event()
+    await server.wait_for(2)
+    await clock.advance(2.5)
+    server.held["big.example"].set()
+
+    assert len(await asker) == 60
+    assert [transport for *_, transport in server.received] == ["udp", "tcp", "udp", "tcp"]
+    assert not await clock.jump()
+
+
 async def test_an_answered_question_leaves_no_timer(dns: DNS, clock: VirtualClock) -> None:
     await dns.query("mx.example", "A")
 
