@@ -8,11 +8,13 @@ no session and asks nobody.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from operator import itemgetter
 from typing import Any
+
+from mypy_extensions import mypyc_attr
 
 from gatepost.errors import PluginError
 from gatepost.threads import Threads
@@ -41,6 +43,7 @@ class Mode(Enum):
     OFF = "off"
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Circuit:
     """Stops asking a plugin that keeps failing: open after five failures in a row, a trial call after 30 s."""
 
@@ -150,26 +153,28 @@ class Hook:
     """True when it is a direct ``async def``."""
 
 
-class Chain(tuple[Hook, ...]):  # noqa: SLOT001, a tuple's subclass can have no slots but empty ones
+class Chain:
     """The hooks of ``phase``, in the order in which they are asked, and what is known of them together."""
 
-    phase: str
-    ahead: tuple[Hook, ...]
-    """Those that look ahead."""
-    observes: bool
-    """True when some of them are observed."""
-    budget: float
-    """Seconds the phase as a whole may take."""
+    __slots__ = ("ahead", "budget", "hooks", "observes", "phase")
 
-    def __new__(cls, phase: str, hooks: Iterable[Hook] = ()) -> Chain:
-        chain = super().__new__(cls, hooks)
-        chain.phase = phase
-        chain.ahead = tuple(hook for hook in chain if hook.kind is Kind.AHEAD)
-        chain.observes = any(hook.observed for hook in chain)
-        chain.budget = BUDGETS.get(phase, BUDGET)
+    def __init__(self, phase: str, hooks: Iterable[Hook] = ()) -> None:
+        self.phase = phase
+        self.hooks = tuple(hooks)
+        self.ahead = tuple(hook for hook in self.hooks if hook.kind is Kind.AHEAD)
+        """Those that look ahead."""
+        self.observes = any(hook.observed for hook in self.hooks)
+        """True when some of them are observed."""
+        self.budget = BUDGETS.get(phase, BUDGET)
+        """Seconds the phase as a whole may take."""
         if phase == "connect":
-            chain.budget = CONNECT_SLACK + max((hook.instance.longest_wait for hook in chain), default=0.0)
-        return chain
+            self.budget = CONNECT_SLACK + max((hook.instance.longest_wait for hook in self.hooks), default=0.0)
+
+    def __len__(self) -> int:
+        return len(self.hooks)
+
+    def __iter__(self) -> Iterator[Hook]:
+        return iter(self.hooks)
 
 
 def compile_hook(

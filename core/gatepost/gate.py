@@ -16,6 +16,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import pluggy
+from mypy_extensions import mypyc_attr
 
 from gatepost.address import Address
 from gatepost.asking import ask_in_order
@@ -30,6 +31,7 @@ from gatepost.site import Recorder
 from gatepost.unfinished import Asking
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Gate:
     """The ordered hooks of one listener. ``plugins`` is the pluggy manager that holds ``instances``."""
 

@@ -106,7 +106,8 @@ class Content:
         try:
             rest = memoryview(block)
             while rest:
-                rest = rest[self._file.write(rest) :]
+                written = self._file.write(rest)
+                rest = rest[written:]
         except OSError as error:
             raise SpoolError(f"cannot write to the spool: {error.strerror}") from error
 

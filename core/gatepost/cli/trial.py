@@ -7,7 +7,6 @@ and forgets it stands for the plugins that deliver, and ``queued`` is not told.
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections.abc import AsyncIterator, Callable, Coroutine
 from email.utils import formatdate
 from typing import Any
@@ -73,7 +72,8 @@ class _Overheard(Gate):
     """A gate that asks as the one it is made of, and keeps all rulings."""
 
     def __init__(self, gate: Gate) -> None:
-        self.__dict__.update(copy.copy(gate).__dict__)
+        self.instances, self.chains, self.score = gate.instances, gate.chains, gate.score
+        self.clock, self.recorder, self.deadlines = gate.clock, gate.recorder, gate.deadlines
         self.rulings: list[Ruling] = []
 
     def begin(self, *arguments: Any, **named: Any) -> Ruling | Coroutine[Any, Any, Ruling]:

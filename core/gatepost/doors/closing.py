@@ -18,13 +18,12 @@ DRAIN = 2.0
 class Closing(asyncio.Protocol):
     """The protocol of a connection on its way out. ``lost`` is called when it is gone."""
 
-    __slots__ = ("_lost", "_timer", "_transport")
+    __slots__ = ("_lost", "_timer")
 
     def __init__(
         self, transport: asyncio.Transport, last_words: bytes, clock: Clock, lost: Callable[[], None], *, at_eof: bool
     ) -> None:
-        self._transport = transport
-        self._lost = lost
+        self._lost: Callable[[], None] | None = lost
         self._timer: Timer | None = None
         transport.set_protocol(self)
         if last_words and not transport.is_closing():
@@ -50,6 +49,6 @@ class Closing(asyncio.Protocol):
         """It is gone."""
         if self._timer is not None:
             self._timer.cancel()
-        lost = self._lost
-        del self._lost, self._transport  # they lead back here, and nobody is to search for such circles
-        lost()
+        lost, self._lost = self._lost, None  # it leads back here, and nobody is to search for such circles
+        if lost is not None:
+            lost()

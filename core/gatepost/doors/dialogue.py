@@ -48,6 +48,7 @@ class Dialogue(Coroutine[Any, None, None]):
     """Runs a coroutine, and what its owner lets follow. It is what ``task`` runs."""
 
     __slots__ = ("_context", "_coroutine", "_parked", "_waits_for", "owner", "task")
+    __deletable__ = ("task",)  # mypyc wants to know
 
     def __init__(self, loop: asyncio.AbstractEventLoop, owner: Owner) -> None:
         self._coroutine: Talk | None = None
@@ -135,12 +136,12 @@ class Dialogue(Coroutine[Any, None, None]):
 
     # What the task calls.
 
-    def send(self, value: None, /) -> Any:
+    def send(self, value: None) -> Any:
         """The task's own step: to wait for what was waited for, or go on where nobody else did."""
         waits_for, self._waits_for = self._waits_for, _TURN
         return self._wait(self._step() if waits_for is _TURN else waits_for)
 
-    def throw(self, error: Any, value: Any = None, traceback: Any = None, /) -> Any:
+    def throw(self, error: Any, value: Any = None, traceback: Any = None) -> Any:
         """Raise ``error`` where the dialogue waits."""
         waits_for, self._waits_for = self._waits_for, _TURN
         if asyncio.isfuture(waits_for) and waits_for.cancel():  # as the task would, had it waited already

@@ -50,6 +50,8 @@ class Pregreet(asyncio.Protocol):
         "session",
     )
 
+    __deletable__ = ("_transport", "session")  # mypyc wants to know
+
     _transport: asyncio.Transport
     session: Session
 
@@ -140,12 +142,12 @@ class Pregreet(asyncio.Protocol):
             self._dialogue = None
             self._refuse(decisions.STOPPING)
 
-    def ended(self, ruling: Ruling, error: BaseException | None) -> Talk | None:
+    def ended(self, ruling: Ruling | None, error: BaseException | None) -> Talk | None:
         """The connect phase is over: greet the client, or close."""
         dialogue, self._dialogue = self._dialogue, None
         if dialogue is None or self._transport.is_closing():
             return None
-        if error is None:
+        if ruling is not None:
             return self._open(ruling, dialogue)
         # A fault of ours: never a permanent refusal, never an acceptance, and never no answer at all.
         identifier = new_id()

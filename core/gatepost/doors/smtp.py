@@ -17,6 +17,7 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import aiosmtpd.smtp
+from mypy_extensions import mypyc_attr
 
 from gatepost import decisions
 from gatepost.conversation import Conversation
@@ -46,6 +47,7 @@ RATE_SECONDS = 60.0
 """Over how many seconds the rate of DATA is measured."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class SMTP(aiosmtpd.smtp.SMTP):
     """One greeted client."""
 
@@ -81,7 +83,7 @@ class SMTP(aiosmtpd.smtp.SMTP):
         """The class for the connections of ``listener``."""
         if listener.door is None:
             model = aiosmtpd.smtp.SMTP(None, hostname=listener.site.hostname, loop=asyncio.get_running_loop())
-            listener.door = type("SMTP", (cls,), {**vars(model), "__doc__": cls.__doc__})
+            listener.door = type("SMTP", (cls,), vars(model))
         door: type[SMTP] = listener.door
         return door
 
