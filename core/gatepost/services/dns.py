@@ -357,7 +357,7 @@ class _Flight:
         asking.setblocking(False)
         asking.connect((host, self.server.port))
         asking.send(self._question.asked(self._number))
-        asyncio.get_running_loop().add_reader(asking, self._hear, asking)
+        asyncio.get_running_loop().add_reader(asking.fileno(), self._hear, asking)
 
     def _hear(self, asking: socket.socket) -> None:
         """Take the answer, or the error, and leave anything else that arrives unheard (RFC 5452 §9.1)."""
@@ -418,7 +418,7 @@ class _Flight:
 
     def _close_socket(self) -> None:
         assert self._socket is not None
-        asyncio.get_running_loop().remove_reader(self._socket)
+        asyncio.get_running_loop().remove_reader(self._socket.fileno())
         self._socket.close()
         self._socket = None
 

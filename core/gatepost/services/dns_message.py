@@ -174,6 +174,8 @@ def _records(octets: bytes, at: int, count: int) -> tuple[list[_Record], int]:
 
 def _follow(question: Question, octets: bytes, records: list[_Record]) -> tuple[list[_Record], int]:
     """Return the records that answer, at the end of the aliases, and the shortest TTL on the way there."""
+    if not records:
+        return records, MAX_TTL
     owned: dict[Labels, list[_Record]] = defaultdict(list)
     for record in records:
         to_question = octets.startswith(_TO_QUESTION, record.owner)  # what nearly every server writes there
