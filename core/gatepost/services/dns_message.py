@@ -286,7 +286,7 @@ def _text(octets: bytes, record: _Record) -> str:
     if kind == _MX:
         return f"{int.from_bytes(octets[start : start + 2], 'big')} {_host(_target(octets, start + 2, end))}"
     rdata = dns.rdata.from_wire(dns.rdataclass.IN, RdataType.make(kind), octets, start, end - start)
-    return _printable(b"".join(rdata.strings)) if isinstance(rdata, TXT) else str(rdata.to_text())
+    return _printable(b"".join(rdata.strings) if isinstance(rdata, TXT) else rdata.to_text().encode())
 
 
 def _printable(octets: bytes) -> str:

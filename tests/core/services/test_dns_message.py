@@ -381,7 +381,7 @@ def test_pointers_to_pointers_end_soon() -> None:
 
 
 KINDS = st.sampled_from(
-    ["A", "AAAA", "PTR", "MX", "TXT", "SOA", "SRV", "CAA", "LOC", "NAPTR", "SVCB", "CNAME", "TYPE65280"]
+    ["A", "AAAA", "PTR", "MX", "TXT", "SOA", "SRV", "CAA", "LOC", "NAPTR", "URI", "SVCB", "CNAME", "TYPE65280"]
 )
 DATA = st.lists(
     st.sampled_from([b"\0", b"\1", b"\3abc", OURS, b"\xc0\x2a", b"\xff"]) | st.binary(max_size=8), max_size=8
