@@ -47,4 +47,7 @@ class Begun(Generator[Any, Any, T]):
     def throw(self, *error: Any) -> Any:
         """Raise in it, where it waits."""
         self._waits_for = _GIVEN
-        return self._coroutine.throw(*error)
+        try:
+            return self._coroutine.throw(*error)
+        finally:
+            del error  # its traceback leads back here

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import Any
 
 import pytest
@@ -116,6 +117,19 @@ class TestWhoWaits:
             await rules.clock.advance(0.1)
             assert (await wire.reply()).startswith(b"220 mx.example.org ESMTP")
             assert isinstance(door.client, SMTP)
+
+    async def test_one_that_leaves_leaves_no_circle_for_the_garbage_collector(self) -> None:
+        async with live(policy()) as door:
+            gc.collect()
+            gc.disable()
+            try:
+                wire = await door.connect()
+                await waiting(door)
+                await wire.close()
+                await door.left()
+                assert not any(type(each) is Session for each in gc.get_objects())
+            finally:
+                gc.enable()
 
     async def test_the_wait_is_no_part_of_the_time_limit(self) -> None:
         rules = policy(delay=200.0)

@@ -265,6 +265,22 @@ class TestMemory:
                 finally:
                     gc.enable()
 
+    async def test_a_client_that_leaves_while_a_plugin_works_for_it_leaves_none_either(self) -> None:
+        async with live(policy := Policy(holding := Holding("helo"))) as door:
+            gc.collect()
+            gc.disable()
+            try:
+                wire = await door.connect()
+                await wire.reply()
+                wire.send(b"EHLO x\r\n")
+                await holding.asked.wait()
+                wire.reset()
+                await door.left()
+                policy.events.records.clear()
+                assert not any(type(each) is Session for each in gc.get_objects())
+            finally:
+                gc.enable()
+
 
 class TestWrites:
     async def test_tcp_nodelay_is_set_on_accepted_sockets(self) -> None:

@@ -146,7 +146,10 @@ class Dialogue(Coroutine[Any, None, None]):
         waits_for, self._waits_for = self._waits_for, _TURN
         if asyncio.isfuture(waits_for) and waits_for.cancel():  # as the task would, had it waited already
             return self._wait(waits_for)
-        return self._wait(self._step(error))
+        try:
+            return self._wait(self._step(error))
+        finally:
+            del error  # its traceback leads back here
 
     def _wait(self, waits_for: Any) -> Any:
         """What the task is to wait for."""
