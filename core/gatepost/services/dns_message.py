@@ -21,7 +21,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from functools import lru_cache
 from socket import AF_INET, AF_INET6, inet_ntop
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import dns.exception
 import dns.name
@@ -30,7 +30,6 @@ import dns.rdata
 import dns.rdataclass
 import dns.rdatatype
 from dns.rdatatype import RdataType
-from dns.rdtypes.ANY.TXT import TXT
 
 from gatepost.errors import DNSError, DNSTemporaryError
 
@@ -52,7 +51,7 @@ Labels = tuple[bytes, ...]
 # Plain numbers: to look up a member of an enum, or to compare with it, takes longer than all the rest of a comparison.
 _NOERROR, _NXDOMAIN, _IN = int(dns.rcode.NOERROR), int(dns.rcode.NXDOMAIN), int(dns.rdataclass.IN)
 _A, _AAAA, _CNAME, _MX = int(RdataType.A), int(RdataType.AAAA), int(RdataType.CNAME), int(RdataType.MX)
-_NS, _PTR, _SOA = int(RdataType.NS), int(RdataType.PTR), int(RdataType.SOA)
+_NS, _PTR, _SOA, _TXT = int(RdataType.NS), int(RdataType.PTR), int(RdataType.SOA), int(RdataType.TXT)
 
 _HEADER = struct.Struct("!6H")
 _KIND_AND_CLASS = struct.Struct("!HH")
@@ -285,8 +284,8 @@ def _text(octets: bytes, record: _Record) -> str:
         return _host(_target(octets, start, end))
     if kind == _MX:
         return f"{int.from_bytes(octets[start : start + 2], 'big')} {_host(_target(octets, start + 2, end))}"
-    rdata = dns.rdata.from_wire(dns.rdataclass.IN, RdataType.make(kind), octets, start, end - start)
-    return _printable(b"".join(rdata.strings) if isinstance(rdata, TXT) else rdata.to_text().encode())
+    rdata: Any = dns.rdata.from_wire(dns.rdataclass.IN, RdataType.make(kind), octets, start, end - start)
+    return _printable(b"".join(rdata.strings) if kind == _TXT else rdata.to_text().encode())
 
 
 def _printable(octets: bytes) -> str:
