@@ -8,7 +8,6 @@ Design, section 3 (delayed refusals); RFC 5321 §4.2 (replies).
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from gatepost.address import Address
@@ -100,7 +99,7 @@ class Proceedings:
         # A ruling of its own, since each recipient that hears it has a record of its own; with the codes of ``phase``.
         # The first has the id that a failing plugin's line in the log has.
         decision = again(chosen.decision.text, status=chosen.decision.status)
-        spoken = replace(chosen, recipient=recipient, decision=decision)
+        spoken = chosen.repeated(decision, recipient)
         chosen.id = ""
         return self.speak(spoken, recipient, phase, sender)
 

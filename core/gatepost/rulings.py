@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import random
 import time
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from gatepost.address import Address
 from gatepost.decisions import Action, Decision, Reply
@@ -76,27 +77,49 @@ class Said:
         return self.error or "; ".join((str(self.answer or "no opinion"), *self.did))
 
 
-@dataclass(slots=True, eq=False)
 class Ruling:
-    """The outcome of asking one phase."""
+    """The outcome of asking one phase.
 
-    phase: str
-    trace: list[Said | tuple[str, float]] = field(default_factory=list)
-    """In the order of asking; a bare (plugin, seconds) is one that had no opinion, the common and cheap case."""
-    decision: Decision | None = None
-    """The deny, defer or accept that decided; None when nobody did."""
-    plugin: str = ""
-    """Who decided; ``score`` and ``gatepost`` are the core's own names."""
-    fault: bool = False
-    """True when the decision stands for an error of ours: 451 4.3.0 without the reason."""
-    vouched: bool = False
-    recipient: Address | None = None
-    id: str = ""
-    seconds: float = 0.0
-    spoken_at: str = ""
-    """The later phase at which a delayed refusal is to be spoken."""
-    unasked: tuple[str, ...] = ()
-    """Those after the deciding one, who were not asked."""
+    Not a dataclass, whose constructor would not be compiled: there are eight of these to a message.
+    """
+
+    __slots__ = (
+        "decision",
+        "fault",
+        "id",
+        "phase",
+        "plugin",
+        "recipient",
+        "seconds",
+        "spoken_at",
+        "trace",
+        "unasked",
+        "vouched",
+    )
+
+    def __init__(
+        self, phase: str, trace: Iterable[Said | tuple[str, float]] = (), *, recipient: Address | None = None
+    ) -> None:
+        self.phase = phase
+        self.trace = list(trace)
+        """In the order of asking; a bare (plugin, seconds) is one that had no opinion, the common and cheap case."""
+        self.decision: Decision | None = None
+        """The deny, defer or accept that decided; None when nobody did."""
+        self.plugin = ""
+        """Who decided; ``score`` and ``gatepost`` are the core's own names."""
+        self.fault = False
+        """True when the decision stands for an error of ours: 451 4.3.0 without the reason."""
+        self.vouched = False
+        self.recipient = recipient
+        self.id = ""
+        self.seconds = 0.0
+        self.spoken_at = ""
+        """The later phase at which a delayed refusal is to be spoken."""
+        self.unasked: tuple[str, ...] = ()
+        """Those after the deciding one, who were not asked."""
+
+    def __repr__(self) -> str:
+        return f"Ruling({self.facts()})"
 
     @property
     def said(self) -> tuple[Said, ...]:
@@ -121,6 +144,14 @@ class Ruling:
     def decide(self, decision: Decision, plugin: str, fault: bool = False) -> None:
         """Let ``plugin`` decide."""
         self.decision, self.plugin, self.fault = decision, plugin, fault
+
+    def repeated(self, decision: Decision, recipient: Address | None) -> Ruling:
+        """The same ruling once more, as ``recipient`` hears it: in the words of ``decision``."""
+        ruling = Ruling(self.phase, self.trace, recipient=recipient)
+        ruling.decide(decision, self.plugin, self.fault)
+        ruling.id, ruling.seconds, ruling.vouched = self.id, self.seconds, self.vouched
+        ruling.spoken_at, ruling.unasked = self.spoken_at, self.unasked
+        return ruling
 
     def facts(self) -> dict[str, object]:
         """The ruling as plain values, for JSON."""

@@ -823,6 +823,7 @@ async def test_disconnect_fires_for_a_client_that_was_refused_at_connect() -> No
     assert notes.log == ["disconnect"]
 
 
+@pytest.mark.patches
 async def test_a_fault_of_ours_is_451_with_an_id_and_not_a_word_more(monkeypatch: pytest.MonkeyPatch) -> None:
     async def fail(*arguments: object) -> None:
         raise RuntimeError("secret")

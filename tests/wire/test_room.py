@@ -52,6 +52,7 @@ class TestRoom:
             await door.hello()
             assert (await wires[1].say(b"NOOP")).startswith(b"250 ")
 
+    @pytest.mark.patches
     @pytest.mark.usefixtures("strangers")
     async def test_connections_over_50_per_address(self) -> None:
         async with live(Policy()) as door:
@@ -66,6 +67,7 @@ class TestRoom:
             await until(lambda: door.listener.connections.total == 50)
             assert (await (await door.connect("127.0.0.1")).reply()).startswith(b"220 ")
 
+    @pytest.mark.patches
     async def test_connections_over_50_per_ipv6_64(self, monkeypatch: pytest.MonkeyPatch) -> None:
         hosts = iter([*(f"2001:db8::{number:x}" for number in range(51)), "2001:db8:0:1::1"])
         monkeypatch.setattr(pregreet, "client_address", lambda peer: next(hosts))

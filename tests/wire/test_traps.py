@@ -85,6 +85,7 @@ class TestNamesOfAiosmtpd:
         }
     )
 
+    @pytest.mark.patches
     async def test_what_we_override_is_still_there_and_we_take_no_other_name(self) -> None:
         """When this fails, a new aiosmtpd has renamed what we replace, or uses a name that was ours."""
         theirs = {*dir(aiosmtpd.smtp.SMTP), *vars(aiosmtpd.smtp.SMTP(None, loop=asyncio.get_running_loop()))}
@@ -354,6 +355,7 @@ class TestWrites:
             assert replies.startswith(b"250 2.0.0 queued as ")
             assert replies.count(b"\r\n") == (2 if phase == "headers" else 100_002)
 
+    @pytest.mark.patches
     async def test_octets_that_came_one_by_one_during_a_wait_are_worked_on_at_once(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -188,6 +188,7 @@ class TestExceptions:
             assert any("secret" in said.error for ruling in record.rulings for said in ruling.said)
             assert b"221 " in replies
 
+    @pytest.mark.patches
     async def test_a_fault_of_the_core_itself(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def fail(self: Conversation, line: bytes, behind: bool) -> None:
             raise RuntimeError("secret")
