@@ -8,8 +8,8 @@ figure is a regression: status 1. Where nothing is kept for a build, it is said 
 libraries, uvloop above all, may move figures too.
 
 Counted is the server's process alone, without clients and kernel, in the steady state: every client has been seen, and
-every answer of DNS is kept. All else is as in the works of the benchmark for "gatepost", but for the store, which is in
-memory (``counting``). A connection that stays is counted with its beginning and its end.
+every answer of DNS is kept. All else is as in the works of the benchmark for "gatepost-interpreted", but for the store,
+which is in memory (``counting``). A connection that stays is counted with its beginning and its end.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def _hold(running: Running, sessions: Sessions) -> None:
 )
 def main(names: tuple[str, ...], recording: bool, file: Path | None, profiles: Path | None) -> None:
     """Count instructions, and compare them with those that are kept."""
-    server = counted(gatepost.default_chain())
+    server = counted(gatepost.default_chain(interpreted=True))
     if absent := server.missing():
         _skip(absent)
         return

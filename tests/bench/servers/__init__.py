@@ -17,6 +17,7 @@ _ALL = (
     gatepost.default_chain(),
     gatepost.default_chain(dns_hits=0),
     gatepost.default_chain(logs=True),
+    gatepost.default_chain(interpreted=True),
     gatepost.forwarding(),
     smtp_sink(),
     aiosmtpd(),

@@ -1,4 +1,4 @@
-"""gatepost itself, from this checkout, in the configurations that are measured.
+"""gatepost itself, from this checkout, in the configurations that are measured: compiled, where that has been done.
 
 * ``bare``: takes what is for example.test and discards it; no store is used, nobody waits, nothing is asked.
 * ``default_chain``: access, earlytalker, dnsbl, recipients, greylist and discard, with SQLite as the store. All of them
@@ -26,7 +26,7 @@ from typing import Any, TypeAlias
 import tomli_w
 
 from tests.bench.clients import DOMAIN
-from tests.bench.servers import dns, smtp_sink
+from tests.bench.servers import compiled, dns, smtp_sink
 from tests.bench.servers.running import (
     HOST,
     HOSTNAME,
@@ -54,17 +54,19 @@ def bare() -> Server:
     return _server("gatepost-bare", lambda place: _configuration(place, _discarding()))
 
 
-def default_chain(*, dns_hits: int = 95, logs: bool = False) -> Server:
+def default_chain(*, dns_hits: int = 95, logs: bool = False, interpreted: bool = False) -> Server:
     """All of a default policy. ``dns_hits``: percent of clients whose DNS answers are kept, 0 or 95.
 
     With ``logs`` log and journal are as they are by default, else at their lowest as with every other server.
+    ``interpreted``: the very sources, nothing of them compiled.
     """
-    name = f"gatepost{'-logging' if logs else ''}{'' if dns_hits == 95 else f'-dns-{dns_hits}'}"
+    special = {"-logging": logs, "-interpreted": interpreted, f"-dns-{dns_hits}": dns_hits != 95}
+    name = "gatepost" + "".join(suffix for suffix, applies in special.items() if applies)
 
     def configuration(place: Place) -> Table:
         return _configuration(place, _chain(place.greeting_delay), logs=logs, dns=dns.lists(place, dns_hits))
 
-    return _server(name, configuration, dns.missing, holds_clients=True)
+    return _server(name, configuration, dns.missing, holds_clients=True, interpreted=interpreted)
 
 
 def forwarding() -> Server:
@@ -94,15 +96,30 @@ def looking_up(*, ahead: bool) -> Server:
 
 
 @functools.cache
+def is_compiled() -> bool:
+    """Whether it has been compiled from these sources."""
+    return compiled.missing() is None
+
+
 def version() -> str:
     """gatepost, uvloop and the interpreter."""
-    packages = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("gatepost", "uvloop"))
-    return f"{packages}, {interpreter()}"
+    return _version(compiled.version, "compiled") if is_compiled() else _interpreted_version()
+
+
+@functools.cache
+def _version(version_of: Callable[[str], str], how: str) -> str:
+    return f"gatepost {version_of('gatepost')} {how}, uvloop {version_of('uvloop')}, {interpreter()}"
+
+
+def _interpreted_version() -> str:
+    return _version(importlib.metadata.version, "interpreted")
 
 
 def missing() -> str | None:
     """Say that gatepost is not installed for this interpreter, or None."""
-    return None if SCRIPT.exists() else f"there is no gatepost beside {sys.executable}; scripts/bench installs it"
+    if is_compiled() or SCRIPT.exists():
+        return None
+    return f"there is no gatepost beside {sys.executable}; scripts/bench installs it"
 
 
 def _server(
@@ -111,13 +128,16 @@ def _server(
     needs: Callable[[], str | None] = never_missing,
     *,
     holds_clients: bool = False,
+    interpreted: bool = False,
 ) -> Server:
     def lay_out(place: Place) -> Command:
         file = place.folder / "gatepost.toml"
         file.write_text(tomli_w.dumps(configuration(place)))
-        return Command([str(SCRIPT), "serve", "--config", str(file)])
+        script = compiled.SCRIPT if is_compiled() and not interpreted else SCRIPT
+        return Command([str(script), "serve", "--config", str(file)])
 
-    return Server(name, lay_out, version, lambda: missing() or needs(), holds_clients)
+    how = _interpreted_version if interpreted else version
+    return Server(name, lay_out, how, lambda: missing() or needs(), holds_clients)
 
 
 def _configuration(place: Place, plugins: Table, *, logs: bool = False, dns: str | None = None) -> Table:

@@ -32,7 +32,7 @@ FIRST_TRIAL = 400
 WARM_UP = 4.0
 """No warm-up is longer than so many runs."""
 
-REMEMBERING = frozenset({"gatepost", "gatepost-dns-0", "gatepost-logging"})
+REMEMBERING = frozenset({"gatepost", "gatepost-dns-0", "gatepost-logging", "gatepost-interpreted"})
 """Servers that know their clients: all of them must have been there before, as in the steady state."""
 
 
