@@ -204,8 +204,7 @@ class _Steps:
             f"{word}.{name}": getattr(holder, name)
             for word, holder in (("session", self._session), ("envelope", self._envelope))
             if holder is not None
-            for name in holder.__slots__
-            if not name.startswith("_")
+            for name in _attributes(holder)
         }
 
     def _stop(self) -> Any:
@@ -214,6 +213,20 @@ class _Steps:
         assert task is not None
         watch = self._session.watch if self._session is not None else None
         return task.cancel if self._hook.kind is Kind.AHEAD or watch is None else watch.cancel
+
+
+def _attributes(holder: object) -> list[str]:
+    """The public ones that can be written; compiled classes have no ``__slots__``."""
+    found = inspect.getmembers(type(holder), inspect.isdatadescriptor)
+    return [name for name, _ in found if not name.startswith("_") and _is_writable(holder, name)]
+
+
+def _is_writable(holder: object, name: str) -> bool:
+    try:
+        setattr(holder, name, getattr(holder, name))
+    except AttributeError:
+        return False
+    return True
 
 
 def _throwing(inner: Any, error: BaseException) -> Any:
