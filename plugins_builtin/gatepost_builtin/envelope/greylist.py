@@ -57,7 +57,7 @@ from gatepost import (
 
 RENEWALS = 36
 """How many times in `remember` what is known of a client that keeps sending is written anew."""
-AT_HAND = 4096
+AT_HAND = 16_384
 """Clients, the last ones that came, of which it is at hand that they are allowed until that is to be renewed."""
 
 
