@@ -82,8 +82,9 @@ class Intake:
         """Take a block. Returns None while data goes on, else the octets that follow the end of data."""
         self.size += len(block)
         data = self._carry + block
-        # Most blocks of large messages hold no dot, and to look for one octet is quickest.
-        dot_line = data.find(_DOT_LINE) if b"." in data else -1
+        # Most blocks of large messages hold no dot, and to look for one octet is quickest. ("in" would first try to take
+        # it for a number.)
+        dot_line = data.find(_DOT_LINE) if data.find(b".") >= 0 else -1
         end = data.find(_END, dot_line) if dot_line >= 0 else -1
         whole = end + 2 if end >= 0 else len(data) - _unfinished(data)
         lines = data[:whole]
@@ -106,7 +107,7 @@ class Intake:
             if data.startswith((b" ", b"\t")):  # it would be folded into the field that we put in front of it
                 data = b"\r\n" + data
         data = self._canonical(data)
-        if b"\0" in data:
+        if data.find(b"\0") >= 0:
             self.refuse(NUL_IN_MESSAGE)
         if self._discarding:
             return
@@ -180,7 +181,7 @@ class Intake:
         if head.count(b"\n") >= limits.header_fields and len(FIELD.findall(head)) > limits.header_fields:
             self.refuse(HEADERS_TOO_BIG)
         lower = head.lower()
-        self.names_results = _RESULTS in lower
+        self.names_results = lower.find(_RESULTS) >= 0
         if lower.count(b"received") > limits.received < len(_RECEIVED.findall(head)):
             self.refuse(MAIL_LOOP)
 
