@@ -82,8 +82,8 @@ class Intake:
         """Take a block. Returns None while data goes on, else the octets that follow the end of data."""
         self.size += len(block)
         data = self._carry + block
-        # Most blocks of large messages hold no dot, and to look for one octet is quickest. ("in" would try to take it for
-        # a number first.)
+        # Most blocks of large messages hold no dot, and to look for one octet is quickest ("in" would try to take it
+        # for a number first).
         dot_line = data.find(_DOT_LINE) if data.find(b".") >= 0 else -1
         end = data.find(_END, dot_line) if dot_line >= 0 else -1
         whole = end + 2 if end >= 0 else len(data) - _unfinished(data)
