@@ -149,8 +149,6 @@ class Hook:
     """True when it runs in neither a thread nor a task of its own, so that nobody else has a turn meanwhile."""
     direct: bool
     """True when it is just called: on the loop, and not observed."""
-    is_async: bool
-    """True when it is a direct ``async def``."""
 
 
 class Chain:
@@ -183,7 +181,6 @@ def compile_hook(
     """A hook of ``phase`` from what pluggy holds. Raises ``PluginError`` with a sentence when it cannot be asked."""
     kind = _kind(function, opts, f"{instance.name}.{phase}")
     on_loop = kind in {Kind.PLAIN, Kind.ASYNC}
-    direct = on_loop and not instance.observed
     return Hook(
         instance.name,
         instance,
@@ -193,8 +190,7 @@ def compile_hook(
         observed=instance.observed,
         guarded=instance.skip_trusted,
         on_loop=on_loop,
-        direct=direct,
-        is_async=direct and kind is Kind.ASYNC,
+        direct=on_loop and not instance.observed,
     )
 
 

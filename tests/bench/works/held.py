@@ -30,7 +30,7 @@ DELAY = 280
 RATE = 5000
 """Strangers that come in a second: a flood, since it is then that their CPU counts.
 
-Of a trickle each costs twice as much, in every server: whoever sleeps between two clients wakes with cold caches.
+Of a trickle each costs twice as much, as it does an empty server on uvloop: whoever sleeps wakes with cold caches.
 """
 NEWCOMERS_EVERY = 0.1
 QUICK_PEERS, PEERS = ("haraka",), ("aiosmtpd", "haraka", "postfix")
