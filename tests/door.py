@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from gatepost import Decision, Message, accept, hookimpl
+from gatepost import Decision, Message, Session, accept, hookimpl
 from gatepost.config import SocketAddress
 from gatepost.doors.listener import Connections, Listener
 from gatepost.doors.pregreet import Pregreet
@@ -227,3 +228,8 @@ async def live(
         await door.close()
         loop.set_exception_handler(None)
     assert not left_to_the_loop
+
+
+def sessions() -> int:
+    """How many there are in this process, those that other tests have left included."""
+    return sum(type(each) is Session for each in gc.get_objects())

@@ -14,7 +14,7 @@ from gatepost.doors.smtp import SMTP
 from gatepost.services.clock import VirtualClock
 from gatepost.services.store import MemoryBackend
 from gatepost_builtin.connection.earlytalker import Earlytalker, EarlytalkerOptions
-from tests.door import Deaf, Keeping, LiveDoor, live, until
+from tests.door import Deaf, Keeping, LiveDoor, live, sessions, until
 from tests.policy import Policy, instance, vouching
 
 TOO_EARLY = b"554 5.5.1 you talked before the greeting ["
@@ -106,11 +106,6 @@ class TestWhoTalks:
             assert (await wire.rest()).startswith(TOO_EARLY)
 
 
-def sessions() -> list[Session]:
-    """All that there are in this process, those of other tests too."""
-    return [each for each in gc.get_objects() if type(each) is Session]
-
-
 class TestWhoWaits:
     async def test_it_is_greeted_after_the_delay_and_not_before(self) -> None:
         rules = policy()
@@ -127,13 +122,13 @@ class TestWhoWaits:
         async with live(policy()) as door:
             gc.collect()
             gc.disable()
-            others = sessions()
+            before = sessions()
             try:
                 wire = await door.connect()
                 await waiting(door)
                 await wire.close()
                 await door.left()
-                assert [each for each in sessions() if each not in others] == []
+                assert sessions() == before
             finally:
                 gc.enable()
 

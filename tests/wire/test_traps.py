@@ -12,11 +12,11 @@ from typing import Any
 import aiosmtpd.smtp
 import pytest
 
-from gatepost import Decision, Envelope, Session, accept, deny, hookimpl
+from gatepost import Decision, Envelope, accept, deny, hookimpl
 from gatepost.doors.closing import DRAIN
 from gatepost.doors.smtp import BATCH, LINE_BUFFER, READ_AHEAD, SMTP
 from gatepost.intake import Intake
-from tests.door import Keeping, LiveDoor, Wire, live, until
+from tests.door import Keeping, LiveDoor, Wire, live, sessions, until
 from tests.policy import MESSAGE, Policy, vouching
 
 ONE_READ = 256 * 1024
@@ -254,7 +254,7 @@ class TestMemory:
                 gc.collect()
                 gc.disable()
                 try:
-                    before = sum(type(each) is Session for each in gc.get_objects())
+                    before = sessions()
                     wire = await door.hello()
                     await wire.envelope()
                     assert (await wire.message()).startswith(b"250 ")
@@ -262,7 +262,7 @@ class TestMemory:
                     await wire.close()
                     await door.left()
                     policy.events.records.clear()
-                    assert sum(type(each) is Session for each in gc.get_objects()) == before
+                    assert sessions() == before
                 finally:
                     gc.enable()
 
@@ -270,6 +270,7 @@ class TestMemory:
         async with live(policy := Policy(holding := Holding("helo"))) as door:
             gc.collect()
             gc.disable()
+            before = sessions()
             try:
                 wire = await door.connect()
                 await wire.reply()
@@ -278,7 +279,7 @@ class TestMemory:
                 wire.reset()
                 await door.left()
                 policy.events.records.clear()
-                assert not any(type(each) is Session for each in gc.get_objects())
+                assert sessions() == before
             finally:
                 gc.enable()
 
