@@ -13,6 +13,8 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from mypy_extensions import mypyc_attr
+
 from gatepost.address import Address
 from gatepost.decisions import Action, Decision, Reply
 
@@ -189,6 +191,7 @@ class Ruling:
         return "accepted" if accepted else "nobody would have decided"
 
 
+@mypyc_attr(native_class=False)  # plugins may copy and pickle it
 @dataclass(frozen=True, slots=True)
 class Receipt:
     """What the ``queued`` hook is told: where the message went and under which words."""
