@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -203,6 +205,15 @@ def test_an_address_cannot_be_changed() -> None:
     with pytest.raises(AttributeError):
         Address.parse("a@b").local = "c"  # type: ignore[misc]
     assert not hasattr(NULL, "__dict__")
+
+
+def test_an_address_is_copied_and_pickled_and_may_be_extended_by_a_plugin() -> None:
+    class Noted(Address):
+        note = "of a plugin's own"
+
+    address = Address.parse('"x y"@example.com')
+    assert copy.deepcopy(address) == copy.copy(address) == pickle.loads(pickle.dumps(address)) == address
+    assert str(Noted(address.local, address.domain)) == str(address)
 
 
 def test_the_null_address_is_null_and_nothing_else_is() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import pickle
 from typing import Any
 
 import pytest
@@ -139,6 +141,7 @@ async def test_the_receipt_names_who_took_it_and_what_the_client_was_told() -> N
     assert receipt.plugins == ("d0", "d1")
     assert receipt.text == reply.lines()[0] == f"queued as {receipt.id}: queued as 4ABC; stored"
     assert policy.events.records[0].id == receipt.id
+    assert copy.copy(receipt) == pickle.loads(pickle.dumps(receipt)) == receipt
 
 
 # The retry.

@@ -6,7 +6,7 @@ that a plugin, a configuration or a library that is broken cannot keep ``gatepos
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 
 import click
 
@@ -26,6 +26,12 @@ COMMANDS = {
     "explain": "explain",
 }
 """Commands in the order of their use, with their modules."""
+
+
+def _build() -> str:
+    """How this installation runs: ``compiled``, as docs/performance.md says, or ``interpreted``."""
+    found = importlib.util.find_spec("gatepost.gate")
+    return "compiled" if found and not str(found.origin).endswith(".py") else "interpreted"
 
 
 class Gatepost(click.Group):
@@ -58,7 +64,9 @@ class Gatepost(click.Group):
 
 @click.group(cls=Gatepost, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(
-    package_name="gatepost", prog_name="gatepost", message=f"%(prog)s %(version)s, hooks version {HOOKS_VERSION}"
+    package_name="gatepost",
+    prog_name="gatepost",
+    message=f"%(prog)s %(version)s {_build()}, hooks version {HOOKS_VERSION}",
 )
 def main() -> None:
     """A mail gate: an SMTP server in front of a mail server, with plugins that accept, deny or defer.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 from importlib.metadata import version
@@ -10,6 +11,7 @@ import pytest
 
 import gatepost
 from gatepost.cli import COMMANDS
+from gatepost.gate import Gate
 from tests.core.cli.running import SOUND, Folder, facts, run
 
 
@@ -36,8 +38,9 @@ def test_every_command_that_reads_a_configuration_takes_it_the_same_way(command:
     assert "--config PATH" in run(*command, "--help").stdout
 
 
-def test_the_version_is_that_of_the_package_and_of_the_hooks() -> None:
-    assert run("--version").stdout == f"gatepost {version('gatepost')}, hooks version {gatepost.HOOKS_VERSION}\n"
+def test_the_version_is_that_of_the_package_and_of_the_hooks_and_says_whether_it_is_compiled() -> None:
+    how = "interpreted" if inspect.isfunction(Gate.begin) else "compiled"
+    assert run("--version").stdout == f"gatepost {version('gatepost')} {how}, hooks version {gatepost.HOOKS_VERSION}\n"
 
 
 def test_a_wrong_command_line_is_status_2() -> None:

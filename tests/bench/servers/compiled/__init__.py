@@ -89,4 +89,8 @@ def _digest() -> str:
 def _files() -> Iterator[Path]:
     for name in _SOURCES:
         source = ROOT / name
-        yield from sorted(each for each in source.rglob("*.py")) if source.is_dir() else (source,)
+        yield from sorted(filter(_is_source, source.rglob("*"))) if source.is_dir() else (source,)
+
+
+def _is_source(path: Path) -> bool:
+    return path.is_file() and "__pycache__" not in path.parts
