@@ -40,7 +40,7 @@ def _lines(figures: Figures, pictures: Sequence[Path]) -> Iterator[str]:
     yield "\n### What was to be reached\n"
     yield from _table([["", "at most", "reached", ""], *(_verdict_lines(figures))])
     for name in (name for name in NAMES if name in figures.dates):
-        yield f"\n### {work(name).says}\n"
+        yield f"\n### {name}: {work(name).says}\n"
         for alike in parts_alike([figure for figure in figures.figures if figure.work == name]):
             yield from _table(grid(alike))
             yield ""
