@@ -78,6 +78,7 @@ class Server:
         self._asyncio_servers: list[asyncio.Server] = []
         self._stop = asyncio.Event()
         self._reloading = asyncio.Lock()
+        self._reloads: set[asyncio.Task[Any] | None] = set()
 
     @property
     def addresses(self) -> dict[str, list[tuple[str, int]]]:
@@ -174,10 +175,17 @@ class Server:
         Listeners, store, limits and the other core settings stay as they are until the next start. One at a time, so
         that the newest file wins.
         """
-        async with self._reloading:
-            await self._reload()
+        reload = asyncio.current_task()
+        self._reloads.add(reload)
+        try:
+            async with self._reloading:
+                replaced = await self._reload()
+            await self._retire(replaced)
+        finally:
+            self._reloads.discard(reload)
 
-    async def _reload(self) -> None:
+    async def _reload(self) -> Sequence[tuple[Policy, Jobs]]:
+        """Give the new policy to all listeners. The ones that new sessions do not get from now on."""
         try:
             changed = configuration.load(self._path, self._environ)
             policy = load(changed, self._services, self.recorder)
@@ -185,20 +193,20 @@ class Server:
             await self._begin(policy)
         except GatepostError as error:
             self.recorder.event("reload_failed", "error", error=str(error))
-            return
+            return ()
         for name, listener in self.listeners.items():
             listener.gate = policy.gates[name]
         ignored = _needs_restart(self.config, changed)
         self.recorder.event(
             "reloaded", "warning" if ignored else "info", order=list(changed.order), needs_restart=ignored
         )
-        await self._retire(self._policies[:-1])
+        return self._policies[:-1]
 
     async def _retire(self, policies: Sequence[tuple[Policy, Jobs]]) -> None:
         """Let go of policies that new sessions do not get: their jobs now, the rest with their last session."""
         for _, jobs in policies:
             await jobs.stop()
-        ending = self.site.tasks - {asyncio.current_task()}  # sessions whose connection is gone
+        ending = self.site.tasks - self._reloads  # sessions whose connection is gone
         if ending:
             await asyncio.wait(ending)
         connected = {connection.gate for each in self.listeners.values() for connection in each.connected}

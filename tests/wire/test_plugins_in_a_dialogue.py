@@ -310,6 +310,29 @@ async def test_what_a_plugin_raises_ends_no_dialogue(phase: str, error: type[Bas
         assert len(policy.events.named("plugin_failed")) == 1
 
 
+@pytest.mark.parametrize("phase", PHASES[:-1])  # disconnect comes after the dialogue
+async def test_what_another_task_of_a_plugin_raises_ends_no_dialogue(phase: str) -> None:
+    """``GeneratorExit`` is what a coroutine is closed with."""
+
+    async def other() -> None:
+        raise GeneratorExit("by a plugin")
+
+    async def way() -> None:
+        await asyncio.create_task(other())
+
+    tasks = asyncio.all_tasks()
+    async with live(
+        policy := Policy(instance(doing(phase, once(way)), on_error="pass"), vouching(), Keeping())
+    ) as door:
+        wire = await door.connect()
+        wire.send(WHOLE)
+        assert (await wire.rest()).endswith(b"221 2.0.0 bye\r\n")
+        await wire.close()
+        await all_has_ended(door, tasks)
+        (failed,) = policy.events.named("plugin_failed")
+        assert failed["error"] == "GeneratorExit: by a plugin"
+
+
 @pytest.mark.parametrize("way", ENDLESS, ids=lambda way: way.__name__)
 @pytest.mark.parametrize("phase", ["connect", "helo", "headers", "queued", "quit", "disconnect"])
 async def test_a_plugin_that_never_ends_is_ended_by_its_time_limit(phase: str, way: Way) -> None:

@@ -332,6 +332,15 @@ class TestServer:
             await server.reload()
             assert (tmp_path / "seen").read_text() == "disconnect\nshutdown\nshutdown\n"
 
+    async def test_reloads_that_overlap_end_and_so_does_the_server(self, tmp_path: Path) -> None:
+        """An impatient administrator, or a script, sends SIGHUP again before the first is done with."""
+        async with self.serving(tmp_path) as server:
+            reloads = [server.site.spawn(server.reload()) for _ in range(3)]
+            async with asyncio.timeout(10):
+                await asyncio.gather(*reloads)
+                await server.reload()
+        assert (tmp_path / "seen").read_text() == 5 * "shutdown\n"
+
     async def test_what_a_reload_does_not_take_up_is_named(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Protocol, TypeAlias
 
 from gatepost.deadlines import abandon
+from gatepost.errors import PluginError
 
 _CLIENT = object()
 _TURN = None
@@ -146,6 +147,8 @@ class Dialogue(Coroutine[Any, None, None]):
         waits_for, self._waits_for = self._waits_for, _TURN
         if asyncio.isfuture(waits_for) and waits_for.cancel():  # as the task would, had it waited already
             return self._wait(waits_for)
+        if isinstance(error, GeneratorExit):  # of a plugin's own thread or task: it would close the dialogue
+            error = PluginError(f"GeneratorExit: {error}")
         try:
             return self._wait(self._step(error))
         finally:
