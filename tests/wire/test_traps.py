@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import re
 import socket
@@ -21,6 +22,17 @@ from tests.policy import MESSAGE, Policy, vouching
 
 ONE_READ = 256 * 1024
 """The most that a loop reads from a socket at a time."""
+
+
+def sent_at_once(wire: Wire, octets: bytes) -> int:
+    """Put into the socket what it takes, while the loop stands still; how much that is."""
+    with socket.fromfd(wire.writer.get_extra_info("socket").fileno(), socket.AF_INET, socket.SOCK_STREAM) as made:
+        made.setblocking(False)
+        sent = 0
+        with contextlib.suppress(BlockingIOError):
+            while sent < len(octets):
+                sent += made.send(octets[sent : sent + ONE_READ])
+    return sent
 
 
 class Holding:
@@ -355,6 +367,23 @@ class TestWrites:
             replies = await wire.rest()
             assert replies.startswith(b"250 2.0.0 queued as ")
             assert replies.count(b"\r\n") == (2 if phase == "headers" else 100_002)
+
+    async def test_a_client_with_much_to_say_lets_others_in_between(self) -> None:
+        """libuv reads a socket 32 times in a row: what waits there is 8 MB where the system lets it."""
+        async with live(Policy(vouching(), Keeping())) as door:
+            wire = await door.connect()
+            await wire.to_data()
+            intake = door.client.conversation.intake
+            content = b"Subject: much\r\n\r\n" + (b"x" * 998 + b"\r\n") * 8000
+            sent = sent_at_once(wire, content)
+            assert sent > 4 * ONE_READ
+            steps = []
+            while (taken := intake.size) < sent:
+                await asyncio.sleep(0)
+                steps.append(intake.size - taken)
+            assert max(steps) <= ONE_READ
+            wire.send(content[sent:] + b".\r\n")
+            assert (await wire.reply()).startswith(b"250 ")
 
     @pytest.mark.patches
     async def test_octets_that_came_one_by_one_during_a_wait_are_worked_on_at_once(

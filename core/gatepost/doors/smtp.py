@@ -271,10 +271,15 @@ class SMTP(aiosmtpd.smtp.SMTP):
 
     def _more(self) -> Awaitable[None]:
         """To be awaited: until more octets have come, the client has ended, or a limit was met."""
+        if self._paused_reading:  # uvloop would read on until nothing is left, 8 MB it may be, and then comes the next
+            self._dialogue.task.get_loop().call_soon(self._read_on)
+        return self._wait()
+
+    def _read_on(self) -> None:
+        """Read again, now that others had their turn."""
         if self._paused_reading:
             self._paused_reading = False
             self._channel.resume_reading()
-        return self._wait()
 
     async def _flush(self) -> None:
         """Send the replies of the batch, and wait until the client reads them."""
@@ -347,6 +352,7 @@ class SMTP(aiosmtpd.smtp.SMTP):
 
     def _close(self, reply: Reply | None) -> None:
         """Say the last words and close."""
+        self._paused_reading = False  # what still comes is for whom the connection is handed to
         last_words = self._replies + (reply.wire if reply is not None else b"")
         # Who has said QUIT, and nothing behind it, says no more: there is nothing to drain.
         at_eof = self._at_eof or (reply is decisions.BYE and not self._buffer)
