@@ -17,7 +17,7 @@ from gatepost import Decision, Envelope, accept, deny, hookimpl
 from gatepost.doors.closing import DRAIN
 from gatepost.doors.smtp import BATCH, LINE_BUFFER, READ_AHEAD, SMTP
 from gatepost.intake import Intake
-from tests.door import Keeping, LiveDoor, Wire, live, sessions, until
+from tests.door import PATIENCE, Keeping, LiveDoor, Wire, live, sessions, until
 from tests.policy import MESSAGE, Policy, vouching
 
 ONE_READ = 256 * 1024
@@ -378,9 +378,10 @@ class TestWrites:
             sent = sent_at_once(wire, content)
             assert sent > 4 * ONE_READ
             steps = []
-            while (taken := intake.size) < sent:
-                await asyncio.sleep(0)
-                steps.append(intake.size - taken)
+            async with asyncio.timeout(PATIENCE):
+                while (taken := intake.size) < sent:
+                    await asyncio.sleep(0)
+                    steps.append(intake.size - taken)
             assert max(steps) <= ONE_READ
             wire.send(content[sent:] + b".\r\n")
             assert (await wire.reply()).startswith(b"250 ")
