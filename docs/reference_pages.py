@@ -21,10 +21,10 @@ from definitions import Definition, definition, exported
 from pydantic import BaseModel
 
 from gatepost.config.model import Config, PluginTable
-from gatepost.decisions import PHASE_CODES
 from gatepost.hookspecs import ALL_RUN, PHASES
 from gatepost.options import CORE_KEYS, Option, describe
 from gatepost.plugins import Installed, hooks_of, installed
+from gatepost.replies import PHASE_CODES
 
 KINDS = {"duration": "Duration", "size": "Size", "network": "Network", "secret": "Secret", "file": "WatchedFile"}
 """What the tables of options call a kind of value, and the name in the public API that documents it."""

@@ -11,9 +11,9 @@ from typing import Any
 from gatepost import accept, testing
 from gatepost.chain import Instance, Mode
 from gatepost.composition import Score
-from gatepost.decisions import Reply
 from gatepost.gate import Gate
 from gatepost.plugins import Policy as LoadedPolicy
+from gatepost.replies import Reply
 from gatepost.testing import MESSAGE, saying
 from gatepost.testing.loading import policy_of
 from gatepost.testing.recording import GateEvents as Events

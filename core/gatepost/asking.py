@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from time import perf_counter
 from types import CoroutineType
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from gatepost.address import Address
 from gatepost.begun import begin
@@ -21,7 +21,7 @@ from gatepost.hookspecs import ALL_RUN
 from gatepost.rulings import Ruling, Said
 from gatepost.session import Envelope, Session
 
-STALL = 0.1
+STALL: Final = 0.1
 """A hook that runs longer than this at a stretch, in seconds, is named in the log: it stops every other client."""
 
 

@@ -7,11 +7,11 @@ sets up deadlines only for those that do wait. RFCs say nothing of this; PEP 492
 from __future__ import annotations
 
 from collections.abc import Coroutine, Generator
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
 
-_GIVEN = object()
+_GIVEN: Final = object()
 
 
 def begin(coroutine: Coroutine[Any, Any, T]) -> T | Begun[T]:

@@ -12,26 +12,26 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from operator import itemgetter
-from typing import Any
+from typing import Any, Final
 
 from mypy_extensions import mypyc_attr
 
 from gatepost.errors import PluginError
 from gatepost.threads import Threads
 
-FAILURES_TO_OPEN = 5
+FAILURES_TO_OPEN: Final = 5
 """Failures in a row after which a plugin's circuit opens."""
-OPEN_SECONDS = 30.0
+OPEN_SECONDS: Final = 30.0
 """How long it stays open before a trial call."""
 
-BUDGETS = {"message": 120.0, "queue": float("inf")}
+BUDGETS: Final = {"message": 120.0, "queue": float("inf")}
 """Seconds a phase as a whole may take. The hand-over at queue ends on the next hop's own time-outs."""
-BUDGET = 60.0
+BUDGET: Final = 60.0
 """The same for all other phases. Over it the client gets 451."""
-CONNECT_SLACK = 30.0
+CONNECT_SLACK: Final = 30.0
 """What connect may take beyond the longest wait that a plugin has declared."""
 
-GRANTS = {"recipients": "rcpt", "logins": "auth", "delivery": "queue"}
+GRANTS: Final = {"recipients": "rcpt", "logins": "auth", "delivery": "queue"}
 """What a class may declare as ``grants``, and the phase in which its accept then counts."""
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from gatepost.address import Address
 from gatepost.chain import Instance
@@ -18,10 +18,10 @@ from gatepost.hookspecs import ALL_RUN
 from gatepost.rulings import Ruling
 from gatepost.session import Envelope, Ledger, Session
 
-NEED_GRANT = frozenset({"rcpt", "auth", "queue"})
+NEED_GRANT: Final = frozenset({"rcpt", "auth", "queue"})
 """Phases in which a casual accept would open a relay, log somebody in, or lose a message."""
 
-_ENVELOPE_SCOPE = frozenset({"mail", "data", "headers", "message"})
+_ENVELOPE_SCOPE: Final = frozenset({"mail", "data", "headers", "message"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +79,15 @@ def _compose_delivery(ruling: Ruling, name: str, answer: Any, envelope: Envelope
     if isinstance(answer, Decision):
         if answer.action is Action.POINTS:
             return False
-        answer = dict.fromkeys(envelope.pending, answer)
-    for recipient in envelope.pending:
-        if recipient in answer:
-            envelope.answers[recipient] = (name, answer[recipient])
-    if not envelope.pending:
-        ruling.plugin = name
-    return not envelope.pending
+        envelope.answers.update(dict.fromkeys(envelope.pending, (name, answer)))
+    else:
+        for recipient in envelope.pending:
+            if recipient in answer:
+                envelope.answers[recipient] = (name, answer[recipient])
+    if envelope.pending:
+        return False
+    ruling.plugin = name
+    return True
 
 
 def ledger_of(ruling: Ruling, session: Session, envelope: Envelope | None) -> Ledger:

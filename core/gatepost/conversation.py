@@ -13,18 +13,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import Final
 
-from gatepost import commands, decisions
+from gatepost import commands, decisions, replies
 from gatepost.address import Address, parse_parameters, parse_path
 from gatepost.commands import MUST_WAIT, NOISE
 from gatepost.composition import rule_score
-from gatepost.decisions import Reply, identified
 from gatepost.delivery import hand_over
 from gatepost.errors import AddressError
 from gatepost.gate import Gate
 from gatepost.intake import Intake
 from gatepost.message import Message
 from gatepost.proceedings import Proceedings
+from gatepost.replies import Reply, identified
 from gatepost.rulings import Receipt, Ruling, new_id
 from gatepost.session import Envelope, Session
 from gatepost.site import Site
@@ -81,7 +82,7 @@ class Conversation:
         if self.gate.chains["greeting"]:
             ruling = await self._proceedings.ask("greeting", (self.session,))
             text = ruling.decision.text if ruling.decision else text
-        return decisions.greeting(text)
+        return replies.greeting(text)
 
     def replied(self) -> None:
         """The last reply is written: tell ``ruled`` what led to it."""
@@ -91,7 +92,7 @@ class Conversation:
         """The reply to a fault of ours: 451 with an incident id, and never the fault's text."""
         identifier = new_id()
         self.site.recorder.event("internal_error", "error", id=identifier, error=repr(error), exc_info=error)
-        return decisions.internal_error(identifier)
+        return replies.internal_error(identifier)
 
     @property
     def has_to_tell(self) -> bool:
@@ -141,18 +142,18 @@ class Conversation:
         if verb in NOISE:
             self._noise += 1
             if self._noise > self.site.limits.noise_commands:
-                return decisions.TOO_MUCH_NOISE
+                return replies.TOO_MUCH_NOISE
         try:
             argument = rest.decode()
         except UnicodeDecodeError:
             argument = None
         if (argument is None or not argument.isprintable()) and commands.has_controls(rest):
-            return decisions.BAD_OCTETS
+            return replies.BAD_OCTETS
         self._unknown_in_row = 0
         if verb in MUST_WAIT:
             self._note_early_talk(MUST_WAIT[verb], behind)
         if argument is None:
-            return decisions.NEEDS_SMTPUTF8 if verb in {b"MAIL", b"RCPT"} else decisions.BAD_OCTETS
+            return replies.NEEDS_SMTPUTF8 if verb in {b"MAIL", b"RCPT"} else replies.BAD_OCTETS
         reply = await handler(self, argument.strip())
         self._waits = None
         return reply
@@ -181,12 +182,12 @@ class Conversation:
         if reply.code >= 500:
             self._refusals += 1
             if self._refusals > self.site.limits.refusals and not reply.close:
-                return decisions.TOO_MANY_REFUSALS
+                return replies.TOO_MANY_REFUSALS
         return reply
 
     def line_too_long(self) -> Reply:
         """The reply to a command line over the limit, which the door has swallowed."""
-        reply = self._counted(decisions.LINE_TOO_LONG)
+        reply = self._counted(replies.LINE_TOO_LONG)
         self._proceedings.refused_by_rule(reply, b"")
         return reply
 
@@ -196,9 +197,9 @@ class Conversation:
 
     async def _unknown(self, verb: bytes, line: bytes) -> Reply:
         if commands.is_http(verb):
-            return decisions.NOT_SMTP
+            return replies.NOT_SMTP
         if commands.has_controls(line):
-            return decisions.BAD_OCTETS
+            return replies.BAD_OCTETS
         self._unknown_in_row += 1
         if self.gate.chains["unknown_command"]:
             text = line.decode("utf-8", "replace")
@@ -206,8 +207,8 @@ class Conversation:
             if ruling.decision is not None:
                 return self._answered(ruling, 250)
         if self._unknown_in_row >= self.site.limits.unknown_commands:
-            return decisions.TOO_MANY_UNKNOWN
-        return decisions.UNKNOWN_COMMAND
+            return replies.TOO_MANY_UNKNOWN
+        return replies.UNKNOWN_COMMAND
 
     async def _helo(self, hostname: str) -> Reply:
         return await self._hello(hostname, esmtp=False)
@@ -217,7 +218,7 @@ class Conversation:
 
     async def _hello(self, hostname: str, esmtp: bool) -> Reply:
         if not hostname:
-            return decisions.NEEDS_HOSTNAME
+            return replies.NEEDS_HOSTNAME
         session = self.session
         await self._reset()
         session.helo, session.esmtp = hostname.split()[0], esmtp
@@ -231,7 +232,7 @@ class Conversation:
         self._helo_done = reply is None
         if reply is not None:
             return reply
-        return decisions.hello(self.site.hostname, await self._keywords() if esmtp else ())
+        return replies.hello(self.site.hostname, await self._keywords() if esmtp else ())
 
     async def _keywords(self) -> tuple[str, ...]:
         own = commands.keywords(self.site.limits.max_size)
@@ -243,11 +244,11 @@ class Conversation:
 
     async def _mail(self, argument: str) -> Reply:
         if not self._helo_done:
-            return decisions.NEED_HELO
+            return replies.NEED_HELO
         if self.session.envelope is not None:
-            return decisions.NESTED_MAIL
+            return replies.NESTED_MAIL
         if argument[:5].upper() != "FROM:":
-            return decisions.syntax_error("expected MAIL FROM:<address>")
+            return replies.syntax_error("expected MAIL FROM:<address>")
         try:
             sender, rest = parse_path(argument[5:], forward=False)
             parameters = parse_parameters(rest)
@@ -257,7 +258,7 @@ class Conversation:
         if parameters and (reply := commands.take_parameters(envelope, self.site.limits.max_size)) is not None:
             return reply
         if sender.smtputf8 and not envelope.smtputf8:
-            return decisions.NEEDS_SMTPUTF8
+            return replies.NEEDS_SMTPUTF8
         session = self.session
         if session.delayed:
             session.delayed = tuple(ruling for ruling in session.delayed if ruling.phase != "mail")
@@ -267,24 +268,24 @@ class Conversation:
         if session.delayed and (reply := self._proceedings.speak_due("mail", sender=str(sender))) is not None:
             return reply
         session.envelope = envelope
-        return decisions.SENDER_OK
+        return replies.SENDER_OK
 
     async def _rcpt(self, argument: str) -> Reply:
         envelope = self.session.envelope
         if envelope is None:
-            return decisions.NEED_MAIL
+            return replies.NEED_MAIL
         if argument[:3].upper() != "TO:":
-            return decisions.syntax_error("expected RCPT TO:<address>")
+            return replies.syntax_error("expected RCPT TO:<address>")
         try:
             recipient, rest = parse_path(argument[3:], forward=True)
             if parse_parameters(rest):
-                return decisions.UNKNOWN_PARAMETER
+                return replies.UNKNOWN_PARAMETER
         except AddressError as error:
             return commands.unreadable(argument, error, smtputf8=envelope.smtputf8)
         if recipient.smtputf8 and not envelope.smtputf8:
-            return decisions.NEEDS_SMTPUTF8
+            return replies.NEEDS_SMTPUTF8
         if len(envelope.recipients) >= self.site.limits.recipients:
-            return decisions.TOO_MANY_RECIPIENTS
+            return replies.TOO_MANY_RECIPIENTS
         return await self._judge_recipient(envelope, recipient)
 
     async def _judge_recipient(self, envelope: Envelope, recipient: Address) -> Reply:
@@ -302,7 +303,7 @@ class Conversation:
             return self._proceedings.speak(ruling, recipient)
         if recipient not in envelope.recipients:
             envelope.recipients = (*envelope.recipients, recipient)
-        return decisions.RECIPIENT_OK
+        return replies.RECIPIENT_OK
 
     async def _data(self, argument: str) -> Reply:
         reply = self._check_data(argument)
@@ -312,7 +313,7 @@ class Conversation:
             if not ruling.refuses:
                 content, reject = self.site.spool.content(), self.site.line_ends == "reject"
                 self.intake = Intake(content, self.site.limits, reject=reject)
-                return decisions.START_DATA
+                return replies.START_DATA
             reply = self._proceedings.speak(ruling)
             await self._reset()
         return self._body_behind(reply)
@@ -320,12 +321,12 @@ class Conversation:
     def _check_data(self, argument: str) -> Reply | None:
         """Why there can be no message now."""
         if argument:
-            return decisions.NO_ARGUMENT
+            return replies.NO_ARGUMENT
         if self.session.envelope is None:
-            return decisions.NEED_MAIL
+            return replies.NEED_MAIL
         if not self.session.envelope.recipients:
-            return decisions.NEED_RCPT
-        return None if self.site.spool.has_room() else decisions.NO_ROOM
+            return replies.NEED_RCPT
+        return None if self.site.spool.has_room() else replies.NO_ROOM
 
     def _body_behind(self, reply: Reply) -> Reply:
         """Close after a refused DATA when its body is already on the way: it would run as commands."""
@@ -335,29 +336,29 @@ class Conversation:
 
     async def _rset(self, argument: str) -> Reply:
         if argument:
-            return decisions.NO_ARGUMENT
+            return replies.NO_ARGUMENT
         await self._reset()
-        return decisions.OK
+        return replies.OK
 
     async def _noop(self, argument: str) -> Reply:
-        return await self._simple("noop", argument, 250, decisions.OK)
+        return await self._simple("noop", argument, 250, replies.OK)
 
     async def _vrfy(self, argument: str) -> Reply:
         if not argument:
-            return decisions.NEEDS_ARGUMENT
-        return await self._simple("vrfy", argument, 250, decisions.CANNOT_VERIFY)
+            return replies.NEEDS_ARGUMENT
+        return await self._simple("vrfy", argument, 250, replies.CANNOT_VERIFY)
 
     async def _help(self, argument: str) -> Reply:
-        return await self._simple("help", argument, 214, decisions.HELP)
+        return await self._simple("help", argument, 214, replies.HELP)
 
     async def _expn(self, argument: str) -> Reply:
-        return decisions.NO_EXPN
+        return replies.NO_EXPN
 
     async def _quit(self, argument: str) -> Reply:
         if argument:
-            return decisions.NO_ARGUMENT
+            return replies.NO_ARGUMENT
         await self._proceedings.tell_all("quit", (self.session,))
-        return decisions.BYE
+        return replies.BYE
 
     async def _simple(self, phase: str, argument: str, code: int, reply: Reply) -> Reply:
         """A command that plugins may answer and that changes no state."""
@@ -483,7 +484,7 @@ class Conversation:
             envelope.message.close()
 
 
-_HANDLERS: dict[bytes, Handler] = {
+_HANDLERS: Final[dict[bytes, Handler]] = {
     b"HELO": Conversation._helo,
     b"EHLO": Conversation._ehlo,
     b"MAIL": Conversation._mail,

@@ -7,12 +7,12 @@ cancellation into "no answer in time". It knows no plugins and no decisions.
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Final
 from weakref import WeakSet
 
 from gatepost.services.clock import Clock, Timer
 
-SWEEP = 1.0
+SWEEP: Final = 1.0
 """Seconds between two looks at the deadlines."""
 
 _abandoned: WeakSet[asyncio.Task[Any]] = WeakSet()

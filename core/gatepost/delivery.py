@@ -12,13 +12,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gatepost.address import Address
-from gatepost.decisions import NOBODY_TOOK_IT, Action, Decision, Reply, defer, deny, internal_error, queued, refusal
+from gatepost.decisions import NOBODY_TOOK_IT, Action, Decision, defer, deny
 from gatepost.errors import SpoolError, StoreError
 from gatepost.gate import Gate
 from gatepost.message import Message
+from gatepost.replies import Reply, internal_error, queued, refusal
 from gatepost.rulings import Ruling
 from gatepost.session import Envelope, Session
 from gatepost.spool import BLOCK
@@ -26,14 +27,14 @@ from gatepost.spool import BLOCK
 if TYPE_CHECKING:
     from gatepost.site import Site
 
-REMEMBER = 7 * 86400.0
+REMEMBER: Final = 7 * 86400.0
 """Seconds a taken recipient is remembered: longer than clients keep trying (RFC 5321 §4.5.4.1: 4 to 5 days)."""
-ANY = "any"
+ANY: Final = "any"
 """The mark that stands for all others. No other key is without a line end."""
-LOOK_EVERY = 0.01
+LOOK_EVERY: Final = 0.01
 """Seconds for which a look that found no marks holds. What another process writes meanwhile is seen that much later:
 less than a client mostly takes to come back, and less than a store in a file may lag behind."""
-ALREADY_TAKEN = "taken before"
+ALREADY_TAKEN: Final = "taken before"
 """Stands for the plugin of a recipient that was taken when the client came the first time."""
 
 Delivered = Mapping[Address, tuple[str, Decision]]

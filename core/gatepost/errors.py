@@ -12,7 +12,7 @@
         ├── NextHopUnreachableError   nobody answers there
         └── NextHopRefusedError       it answers, and refuses us (not the mail): greeting, EHLO, STARTTLS, AUTH
 
-This module knows nothing of the wire: what a client is told is decided in ``decisions`` and ``conversation``.
+This module knows nothing of the wire: what a client is told is decided in ``replies`` and ``conversation``.
 """
 
 from __future__ import annotations

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import re
 from io import IncrementalNewlineDecoder
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from gatepost.decisions import (
+from gatepost.errors import SpoolError
+from gatepost.message import END_OF_HEADERS, FIELD, Message
+from gatepost.replies import (
     BARE_LINE_END,
     HEADERS_TOO_BIG,
     MAIL_LOOP,
@@ -23,19 +25,17 @@ from gatepost.decisions import (
     TOO_BIG,
     Reply,
 )
-from gatepost.errors import SpoolError
-from gatepost.message import END_OF_HEADERS, FIELD, Message
 from gatepost.spool import Content
 
 if TYPE_CHECKING:
     from gatepost.config import Limits
 
-_END = b"\r\n.\r\n"
-_DOT_LINE = b"\r\n."
-_RESULTS = b"authentication-results"
-_LINE_ENDS = IncrementalNewlineDecoder(None, translate=False)
+_END: Final = b"\r\n.\r\n"
+_DOT_LINE: Final = b"\r\n."
+_RESULTS: Final = b"authentication-results"
+_LINE_ENDS: Final = IncrementalNewlineDecoder(None, translate=False)
 """Notes which line ends it meets, and looks at each character once. To count CRLF, CR and LF takes thrice as long."""
-_RECEIVED = re.compile(rb"^received[ \t]*:", re.MULTILINE | re.IGNORECASE)
+_RECEIVED: Final = re.compile(rb"^received[ \t]*:", re.MULTILINE | re.IGNORECASE)
 
 
 class Intake:

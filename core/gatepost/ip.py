@@ -23,12 +23,12 @@ def ip_of(text: str) -> IPAddress:
 
 def reverse_pointer(address: IPAddress) -> str:
     """The name under which DNS keeps what belongs to ``address`` (RFC 1035 §3.5, RFC 3596 §2.5)."""
-    return f"{reverse_labels(address)}.{'in-addr' if address.version == 4 else 'ip6'}.arpa"
+    return f"{reverse_labels(address)}.{'in-addr' if isinstance(address, IPv4Address) else 'ip6'}.arpa"
 
 
 def reverse_labels(address: IPAddress) -> str:
     """The octets of an IPv4 address, or the nibbles of an IPv6 address, last one first, with dots between them."""
-    if address.version == 4:
-        first, second, third, fourth = address.packed
-        return f"{fourth}.{third}.{second}.{first}"
+    if isinstance(address, IPv4Address):
+        number = int(address)
+        return f"{number & 255}.{number >> 8 & 255}.{number >> 16 & 255}.{number >> 24}"
     return ".".join(reversed(address.packed.hex()))

@@ -13,20 +13,21 @@ import email.header
 import io
 import re
 from collections.abc import Iterator
+from typing import Final
 
 from gatepost.session import may_write
 from gatepost.spool import BLOCK, Content, ContentReader
 
-END_OF_HEADERS = b"\r\n\r\n"
-FIELD = re.compile(rb"^([!-9;-~]+)[ \t]*:(.*\n?(?:[ \t].*\n?)*)", re.MULTILINE)
+END_OF_HEADERS: Final = b"\r\n\r\n"
+FIELD: Final = re.compile(rb"^([!-9;-~]+)[ \t]*:(.*\n?(?:[ \t].*\n?)*)", re.MULTILINE)
 """A field: its name, and its value with the lines that are folded into it (RFC 5322 §2.2, and §4.5 for the blanks)."""
-_BETWEEN_WORDS = re.compile(r"(?<=\?=)\s+(?==\?)")
-_ENCODED_WORDS = re.compile(r"(?:=\?[^?\s]{1,64}\?[bqBQ]\?[^?\s]{0,1000}\?=){1,100}")
+_BETWEEN_WORDS: Final = re.compile(r"(?<=\?=)\s+(?==\?)")
+_ENCODED_WORDS: Final = re.compile(r"(?:=\?[^?\s]{1,64}\?[bqBQ]\?[^?\s]{0,1000}\?=){1,100}")
 """Words of RFC 2047 §2, bounded: without a bound the library takes time that grows with the square of the length."""
-DECODED = 20
+DECODED: Final = 20
 """Runs of encoded words that are decoded in one field; what follows stays as it came."""
-_FOLD = re.compile(r"\r?\n[ \t]+")
-_FIELD_NAME = re.compile(r"[!-9;-~]+")
+_FOLD: Final = re.compile(r"\r?\n[ \t]+")
+_FIELD_NAME: Final = re.compile(r"[!-9;-~]+")
 
 
 class Headers:

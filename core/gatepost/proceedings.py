@@ -8,19 +8,20 @@ Design, section 3 (delayed refusals); RFC 5321 §4.2 (replies).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from gatepost.address import Address
-from gatepost.decisions import Reply, defer, deny, internal_error, refusal
+from gatepost.decisions import defer, deny
 from gatepost.gate import Gate
 from gatepost.hookspecs import PHASES
+from gatepost.replies import Reply, internal_error, refusal
 from gatepost.rulings import Record, Ruling, new_id, reply_text
 from gatepost.session import Envelope, Session
 from gatepost.site import Site
 
-SPOKEN = {"connect": 0, "helo": 1, "mail": 2, "rcpt": 3}
+SPOKEN: Final = {"connect": 0, "helo": 1, "mail": 2, "rcpt": 3}
 """The phases at which a refusal may be spoken (``reject_at``), in order."""
-KEPT = 100
+KEPT: Final = 100
 """Rulings that a session, and each of its transactions, keeps for the record; the oldest go first."""
 
 

@@ -10,8 +10,8 @@ import asyncio
 import time
 
 from gatepost.conversation import Conversation
-from gatepost.decisions import Reply
 from gatepost.gate import Gate
+from gatepost.replies import Reply
 from gatepost.rulings import Ruling
 from gatepost.services.clock import SystemClock
 from gatepost.session import Session

@@ -12,18 +12,20 @@ import random
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from mypy_extensions import mypyc_attr
 
 from gatepost.address import Address
-from gatepost.decisions import Action, Decision, Reply
+from gatepost.decisions import Action, Decision
+from gatepost.replies import Reply
 
-_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
-_PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
-_RANDOM_BITS = 9
-_EPOCH = 1_577_836_800_000  # 2020-01-01 in milliseconds: 41 bits last until 2089
+_ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
+_PAIRS: Final = [first + second for first in _ALPHABET for second in _ALPHABET]
+_RANDOM_BITS: Final = 9
+_EPOCH: Final = 1_577_836_800_000  # 2020-01-01 in milliseconds: 41 bits last until 2089
 _last = 0
-_salt = random.SystemRandom().getrandbits(_RANDOM_BITS)
+_SALT: Final = random.SystemRandom().getrandbits(_RANDOM_BITS)
 
 
 def new_id() -> str:
@@ -34,7 +36,7 @@ def new_id() -> str:
 def new_number() -> int:
     """What ``id_of`` makes an id of: half as large, for those of which thousands wait."""
     global _last
-    number = ((time.time_ns() // 1_000_000 - _EPOCH) << _RANDOM_BITS) | _salt
+    number = ((time.time_ns() // 1_000_000 - _EPOCH) << _RANDOM_BITS) | _SALT
     _last = number = number if number > _last else _last + 1
     return number
 

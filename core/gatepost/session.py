@@ -12,7 +12,7 @@ import datetime
 from collections.abc import Coroutine, Generator
 from contextvars import ContextVar
 from types import EllipsisType, MappingProxyType
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 from gatepost.address import Address
 from gatepost.errors import PluginError
@@ -31,8 +31,8 @@ Ledger = dict[tuple[str, str], float]
 """Points by (plugin, reason): the same reason of the same plugin counts once."""
 
 
-_NEVER: frozenset[str] = frozenset()
-_NOBODY: frozenset[Address] = frozenset()
+_NEVER: Final[frozenset[str]] = frozenset()
+_NOBODY: Final[frozenset[Address]] = frozenset()
 """Shared: an empty set of its own takes more than 200 octets, for each client that waits."""
 
 
@@ -48,7 +48,7 @@ class Acting:
         self.withheld: list[str] = []
 
 
-acting: ContextVar[Acting | None] = ContextVar("acting", default=None)
+acting: Final[ContextVar[Acting | None]] = ContextVar("acting", default=None)
 
 
 def may_write(what: str) -> bool:

@@ -13,13 +13,13 @@ import os
 import tempfile
 import time
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from gatepost.errors import SpoolError
 
-BLOCK = 256 * 1024
+BLOCK: Final = 256 * 1024
 """Octets read and written at a time."""
-LOOK_EVERY = 0.1
+LOOK_EVERY: Final = 0.1
 """Seconds between two looks at how much the disk has left."""
 
 

@@ -9,7 +9,7 @@ import datetime
 import email.utils
 import re
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gatepost.message import Message, printable_utf8, put_first
 from gatepost.session import Envelope, Session
@@ -17,9 +17,9 @@ from gatepost.session import Envelope, Session
 if TYPE_CHECKING:
     from gatepost.site import Site
 
-_UNSAFE = re.compile(r"[^A-Za-z0-9.:\[\]_-]")
-RESULTS = "Authentication-Results"
-SEARCHED = 1000
+_UNSAFE: Final = re.compile(r"[^A-Za-z0-9.:\[\]_-]")
+RESULTS: Final = "Authentication-Results"
+SEARCHED: Final = 1000
 """Characters in which those who wrote results must have said who they are."""
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from gatepost import Address, Decision, Receipt, Session, accept, defer, deny, hookimpl, points
 from gatepost.composition import Score
-from gatepost.decisions import Reply
+from gatepost.replies import Reply
 from tests.policy import MESSAGE, Client, Policy, delivering, instance, saying, vouching
 
 

@@ -9,17 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatepost import Decision, accept, defer, deny, points
-from gatepost.decisions import (
-    PHASE_CODES,
-    START_DATA,
-    TEXT_LIMIT,
-    Action,
-    Reply,
-    greeting,
-    hello,
-    internal_error,
-    refusal,
-)
+from gatepost.decisions import TEXT_LIMIT, Action
+from gatepost.replies import PHASE_CODES, START_DATA, Reply, greeting, hello, internal_error, refusal
 
 ANY_TEXT = st.text(st.characters(), max_size=2000)
 

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatepost import Address, Decision, Receipt, StoreError, accept, defer, deny, hookimpl
-from gatepost.decisions import Reply
 from gatepost.delivery import ANY, LOOK_EVERY, REMEMBER
+from gatepost.replies import Reply
 from tests.policy import MESSAGE, Client, Policy, delivering, instance, saying, vouching
 
 TAKEN, LATER, NEVER = accept("taken"), defer("mailbox busy"), deny("no such mailbox", code=550, status="5.1.1")

@@ -14,7 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatepost.config.model import Limits
-from gatepost.decisions import (
+from gatepost.errors import PluginError, SpoolError
+from gatepost.intake import Intake
+from gatepost.message import Headers, Message
+from gatepost.replies import (
     BARE_LINE_END,
     HEADERS_TOO_BIG,
     MAIL_LOOP,
@@ -24,9 +27,6 @@ from gatepost.decisions import (
     TOO_BIG,
     Reply,
 )
-from gatepost.errors import PluginError, SpoolError
-from gatepost.intake import Intake
-from gatepost.message import Headers, Message
 from gatepost.session import Acting, acting
 from gatepost.spool import BLOCK, Content, Spool
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gatepost import defer, hookimpl
-from gatepost.decisions import IDLE
+from gatepost.replies import IDLE
 from tests.policy import Policy, delivering, instance, vouching
 
 

@@ -19,10 +19,10 @@ from pydantic import BaseModel
 
 import gatepost
 from gatepost.config.model import Config, PluginTable
-from gatepost.decisions import PHASE_CODES
 from gatepost.hookspecs import PHASES, Hookspecs
 from gatepost.options import CORE_KEYS, describe
 from gatepost.plugins import hooks_of, installed
+from gatepost.replies import PHASE_CODES
 from tests.docs.manual import ROOT, blocks, commands, mistakes_in, prose, reference, section
 
 ENTRY_POINTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["gatepost.plugins"]

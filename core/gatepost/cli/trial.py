@@ -14,13 +14,14 @@ from typing import Any
 from gatepost.chain import Chain, Instance
 from gatepost.cli.trial_report import Flags, Step, Trial
 from gatepost.config import Config
-from gatepost.decisions import Reply, accept
+from gatepost.decisions import accept
 from gatepost.gate import Gate
 from gatepost.hookspecs import hookimpl
 from gatepost.lifetime import start_plugins
 from gatepost.offline import Hush
 from gatepost.plugins import Services, load, make_gate
 from gatepost.rehearsal import HastyClock, Rehearsal
+from gatepost.replies import Reply
 from gatepost.rulings import Record, Ruling, reply_text
 from gatepost.services.clock import SystemClock
 from gatepost.services.dns import DNS

@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Final
 
 from gatepost.services.clock import Clock, Timer
 
-DRAIN = 2.0
+DRAIN: Final = 2.0
 """Seconds during which what the client still sends is read and thrown away."""
 
 

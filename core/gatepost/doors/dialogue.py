@@ -15,13 +15,13 @@ import asyncio
 import contextvars
 from asyncio.tasks import _enter_task, _leave_task
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 from gatepost.deadlines import abandon
 from gatepost.errors import PluginError
 
-_CLIENT = object()
-_TURN = None
+_CLIENT: Final = object()
+_TURN: Final = None
 """What a coroutine gives that waits for a turn of the loop, as ``asyncio.sleep(0)`` does."""
 
 
@@ -32,7 +32,7 @@ class _Client:
         yield _CLIENT
 
 
-client = _Client()
+client: Final = _Client()
 """``await client``: until the client has done something and ``go_on`` is called."""
 
 Talk: TypeAlias = Coroutine[Any, Any, Any]
@@ -48,7 +48,7 @@ class Owner(Protocol):
 class Dialogue(Coroutine[Any, None, None]):
     """Runs a coroutine, and what its owner lets follow. It is what ``task`` runs."""
 
-    __slots__ = ("_context", "_coroutine", "_parked", "_waits_for", "owner", "task")
+    __slots__ = ("_context", "_coroutine", "_loop", "_parked", "_waits_for", "owner", "task")
     __deletable__ = ("task",)  # mypyc wants to know
 
     def __init__(self, loop: asyncio.AbstractEventLoop, owner: Owner) -> None:
@@ -56,6 +56,7 @@ class Dialogue(Coroutine[Any, None, None]):
         self.owner: Owner | None = owner
         self._waits_for: object = _TURN  # or the client, or what the task is still to wait for
         self._parked: asyncio.Future[None] | None = None
+        self._loop = loop
         self._context = contextvars.copy_context()
         # Not by the loop, whose factory, a plugin's maybe, would let it begin at once.
         self.task = asyncio.Task(self, loop=loop, name="dialogue", context=self._context)
@@ -72,26 +73,27 @@ class Dialogue(Coroutine[Any, None, None]):
 
     def begin(self, first: Callable[[], Talk | None]) -> None:
         """Call ``first`` in the task; it gives the coroutine that is to be run, if any. To be called from no task."""
-        self._enter(self._begin, first)
+        _enter_task(self._loop, self.task)
+        self._take(self._begin, first)
 
     def go_on(self) -> None:
         """The client has done something: take the steps that this allows. Nothing if it is not waited for."""
         if self._waits_for is not _CLIENT:
             return
         self._waits_for = _TURN
-        if asyncio.current_task(self.task.get_loop()) is None:
-            self._enter(self._step)
-        else:
+        try:
+            _enter_task(self._loop, self.task)
+        except RuntimeError:  # another task is in the midst of a step
             self._wake()
+        else:
+            self._take(self._step)
 
-    def _enter(self, step: Callable[..., Any], *arguments: Any) -> None:
-        """Take a step in the name of the task, and leave to it what is to be waited for."""
-        loop = self.task.get_loop()
-        _enter_task(loop, self.task)
+    def _take(self, step: Callable[..., Any], *arguments: Any) -> None:
+        """Take a step in the name of the task, which was entered, and leave to it what is to be waited for."""
         try:
             waits_for = self._waits_for = self._context.run(step, *arguments)
         finally:
-            _leave_task(loop, self.task)
+            _leave_task(self._loop, self.task)
         if waits_for is not _CLIENT:
             if asyncio.isfuture(waits_for):
                 waits_for._asyncio_future_blocking = False  # as a task does: others may wait for the same
@@ -164,7 +166,7 @@ class Dialogue(Coroutine[Any, None, None]):
                 waits_for._asyncio_future_blocking = True
             return waits_for
         self._waits_for = _CLIENT
-        self._parked = self.task.get_loop().create_future()
+        self._parked = self._loop.create_future()
         self._parked._asyncio_future_blocking = True
         return self._parked
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import ipaddress
-from typing import Any, Protocol
+from typing import Protocol
 
 from gatepost.gate import Gate
 from gatepost.site import Site
@@ -74,7 +74,7 @@ class Connected(Protocol):
 class Listener:
     """One ``[listen.NAME]``. ``gate`` is replaced by a reload; connections keep the one they began with."""
 
-    __slots__ = ("connected", "connections", "context", "door", "gate", "loop", "name", "site", "stopping")
+    __slots__ = ("connected", "connections", "context", "gate", "loop", "name", "site", "stopping")
 
     def __init__(self, name: str, gate: Gate, site: Site, connections: Connections) -> None:
         self.name = name
@@ -87,8 +87,6 @@ class Listener:
         self.connections = connections
         self.connected: dict[Connected, None] = {}  # a set would take three times as much for each client that waits
         self.stopping = False
-        self.door: Any = None
-        """The class that the SMTP door has made for the connections of this listener."""
 
     def stop(self, now: bool = False) -> None:
         """Tell everybody that is connected to end."""

@@ -13,24 +13,24 @@ import asyncio
 import fcntl
 import termios
 from sys import intern
-from typing import cast
+from typing import Final, cast
 
-from gatepost import decisions
+from gatepost import replies
 from gatepost.conversation import Conversation
-from gatepost.decisions import Reply
 from gatepost.doors.closing import Closing
 from gatepost.doors.dialogue import Dialogue, Talk
 from gatepost.doors.listener import Listener, client_address
 from gatepost.doors.smtp import SMTP
 from gatepost.errors import PluginError
 from gatepost.gate import Gate
+from gatepost.replies import Reply
 from gatepost.rulings import Ruling, new_id, reply_text
 from gatepost.services.clock import Timer
 from gatepost.session import Session
 
-EARLY_LIMIT = 65_536
+EARLY_LIMIT: Final = 65_536
 """Octets of early talk that are kept for the SMTP object, should a plugin tolerate it."""
-_NO_OCTETS = bytes(4)
+_NO_OCTETS: Final = bytes(4)
 """What the kernel says when there is nothing to read: a number of 32 bits."""
 
 
@@ -75,9 +75,9 @@ class Pregreet(asyncio.Protocol):
         self.session = Session(client, site=listener.site, door=self, port=port, local=own, listener=listener.name)
         listener.connected[self] = None
         if not listener.connections.enter(client):
-            self._turn_away(decisions.TOO_MANY_CONNECTIONS)
+            self._turn_away(replies.TOO_MANY_CONNECTIONS)
         elif listener.stopping:
-            self._turn_away(decisions.STOPPING)
+            self._turn_away(replies.STOPPING)
         else:
             self._dialogue = Dialogue(listener.loop, self)
             self._dialogue.begin(self._ask)
@@ -140,7 +140,7 @@ class Pregreet(asyncio.Protocol):
         if self._dialogue is not None and not self._dialogue.over:
             self._dialogue.abandon()
             self._dialogue = None
-            self._refuse(decisions.STOPPING)
+            self._refuse(replies.STOPPING)
 
     def ended(self, ruling: Ruling | None, error: BaseException | None) -> Talk | None:
         """The connect phase is over: greet the client, or close."""
@@ -152,7 +152,7 @@ class Pregreet(asyncio.Protocol):
         # A fault of ours: never a permanent refusal, never an acceptance, and never no answer at all.
         identifier = new_id()
         self._listener.site.recorder.event("internal_error", "error", id=identifier, error=repr(error))
-        self._refuse(decisions.internal_error(identifier, close=True))
+        self._refuse(replies.internal_error(identifier, close=True))
         return None
 
     def _open(self, ruling: Ruling, dialogue: Dialogue) -> Talk | None:
@@ -166,7 +166,7 @@ class Pregreet(asyncio.Protocol):
         self._listener.connected.pop(self, None)
         if len(self._heard) > EARLY_LIMIT:
             self._transport.resume_reading()
-        door = SMTP.of(self._listener)(self._listener, conversation, dialogue)
+        door = SMTP(self._listener, conversation, dialogue)
         door.take_over(self._transport, self._heard, self._at_eof)
         self._let_go()
         return door.dialogue()

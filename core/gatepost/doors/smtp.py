@@ -4,8 +4,8 @@ It is a subclass of aiosmtpd's ``SMTP``, and the only module that imports aiosmt
 timers, replies, end of file and loss; what a command means is the conversation's. Lines are cut straight from
 ``data_received``, replies to a pipelined batch leave in one write, and message blocks go to the intake as they come.
 
-aiosmtpd's constructor takes longer than a whole session here, so it runs once, for a model; what it sets becomes class
-attributes of a subclass made for the listener (``SMTP.of``). What it keeps per connection is not used.
+aiosmtpd's constructor takes longer than a whole session here, and what it keeps of a connection is not used, so it is
+not called.
 
 It knows no plugins. RFC 5321 §4.5.3 (limits, time-outs), RFC 2920 (pipelining).
 """
@@ -14,18 +14,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 import aiosmtpd.smtp
-from mypy_extensions import mypyc_attr
 
-from gatepost import decisions
+from gatepost import replies
 from gatepost.conversation import Conversation
-from gatepost.decisions import Reply
 from gatepost.doors.closing import Closing
 from gatepost.doors.dialogue import Dialogue, Talk, client
 from gatepost.doors.listener import Listener
 from gatepost.gate import Gate
+from gatepost.replies import Reply
 from gatepost.services.clock import Timer
 
 if TYPE_CHECKING:
@@ -33,21 +32,20 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-LINE_BUFFER = 65_536
+LINE_BUFFER: Final = 65_536
 """Octets without a line end after which the connection is closed."""
-READ_AHEAD = 131_072
+READ_AHEAD: Final = 131_072
 """Octets that wait to be worked on before reading is paused: less than a loop reads at a time."""
-BATCH = 16_384
+BATCH: Final = 16_384
 """Octets of replies that are held back for one write at the most."""
-MESSAGES = 16
+MESSAGES: Final = 16
 """Messages that a client may send at once before it is the others' turn."""
-PATIENCE = 5.0
+PATIENCE: Final = 5.0
 """Seconds that a plugin has to end once its client has left."""
-RATE_SECONDS = 60.0
+RATE_SECONDS: Final = 60.0
 """Over how many seconds the rate of DATA is measured."""
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 class SMTP(aiosmtpd.smtp.SMTP):
     """One greeted client."""
 
@@ -68,7 +66,7 @@ class SMTP(aiosmtpd.smtp.SMTP):
         self._waiting_since: float | None = None
         self._full = False
         self._last_words: Reply | None = None
-        self._farewell: Reply | None = decisions.STOPPING if listener.stopping else None
+        self._farewell: Reply | None = replies.STOPPING if listener.stopping else None
         self._timer: Timer | None = None
         self._received = 0
         self._messages = 0
@@ -77,15 +75,6 @@ class SMTP(aiosmtpd.smtp.SMTP):
     def gate(self) -> Gate:
         """The policy that the client began with."""
         return self.conversation.gate
-
-    @classmethod
-    def of(cls, listener: Listener) -> type[SMTP]:
-        """The class for the connections of ``listener``."""
-        if listener.door is None:
-            model = aiosmtpd.smtp.SMTP(None, hostname=listener.site.hostname, loop=asyncio.get_running_loop())
-            listener.door = type("SMTP", (cls,), vars(model))
-        door: type[SMTP] = listener.door
-        return door
 
     def take_over(self, transport: asyncio.Transport, heard: bytes, at_eof: bool) -> None:
         """Take the connection from whoever had it before the greeting, with what the client has said so far."""
@@ -151,9 +140,9 @@ class SMTP(aiosmtpd.smtp.SMTP):
 
         A plugin that is being asked is then cancelled; a hand-over is not.
         """
-        self._farewell = decisions.STOPPING
+        self._farewell = replies.STOPPING
         if now:
-            self._last_words = decisions.STOPPING
+            self._last_words = replies.STOPPING
             if not self.conversation.delivering:
                 self._dialogue.abandon()
         self._dialogue.go_on()
@@ -224,7 +213,7 @@ class SMTP(aiosmtpd.smtp.SMTP):
         end = self._buffer.find(b"\n", 0, LINE_BUFFER + 1)
         if end < 0:
             if len(self._buffer) > LINE_BUFFER:
-                self._last_words = decisions.NO_NEWLINE
+                self._last_words = replies.NO_NEWLINE
             return None
         line = bytes(self._buffer[:end])
         del self._buffer[: end + 1]
@@ -272,7 +261,7 @@ class SMTP(aiosmtpd.smtp.SMTP):
     def _more(self) -> Awaitable[None]:
         """To be awaited: until more octets have come, the client has ended, or a limit was met."""
         if self._paused_reading:  # uvloop would read on until nothing is left, 8 MB it may be, and then comes the next
-            self._dialogue.task.get_loop().call_soon(self._read_on)
+            self.listener.loop.call_soon(self._read_on)
         return self._wait()
 
     def _read_on(self) -> None:
@@ -322,13 +311,13 @@ class SMTP(aiosmtpd.smtp.SMTP):
         now = self.listener.site.clock.monotonic()
         waited = now - self._waiting_since if self._waiting_since is not None else 0.0
         if waited >= self._limits.idle:
-            self._limit(decisions.IDLE)
+            self._limit(replies.IDLE)
         elif self._receiving:
             self._look_at_rate()
         else:
             left = self._limits.session - (now - self.conversation.session.started)
             if left <= 0:
-                self._farewell = self._farewell or decisions.SESSION_TOO_LONG
+                self._farewell = self._farewell or replies.SESSION_TOO_LONG
                 self._dialogue.go_on()
                 left = self._limits.idle
             self._arm(max(0.1, min(self._limits.idle - waited, left)))
@@ -339,7 +328,7 @@ class SMTP(aiosmtpd.smtp.SMTP):
         size = intake.size if intake is not None else 0
         seconds = min(RATE_SECONDS, self._limits.idle)
         if self._waiting_since is not None and size - self._received < self._limits.data_rate * seconds:
-            self._limit(decisions.DATA_TOO_SLOW)
+            self._limit(replies.DATA_TOO_SLOW)
             return
         self._received = size
         self._arm(seconds)
@@ -355,7 +344,7 @@ class SMTP(aiosmtpd.smtp.SMTP):
         self._paused_reading = False  # what still comes is for whom the connection is handed to
         last_words = self._replies + (reply.wire if reply is not None else b"")
         # Who has said QUIT, and nothing behind it, says no more: there is nothing to drain.
-        at_eof = self._at_eof or (reply is decisions.BYE and not self._buffer)
+        at_eof = self._at_eof or (reply is replies.BYE and not self._buffer)
         Closing(self._channel, last_words, self.listener.site.clock, self._lost, at_eof=at_eof)
         self.conversation.replied()
 

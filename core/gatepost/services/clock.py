@@ -14,9 +14,9 @@ import heapq
 import time
 from collections.abc import Callable
 from itertools import count
-from typing import Protocol
+from typing import Final, Protocol
 
-TICK = 0.1
+TICK: Final = 0.1
 
 
 class Timer:

@@ -25,8 +25,9 @@ import socket
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Final, Protocol, Self
 
 from gatepost.errors import DNSError, DNSTemporaryError
 from gatepost.ip import IPAddress, ip_of, reverse_labels, reverse_pointer
@@ -36,18 +37,18 @@ from gatepost.services.dns_message import Answer, Question, is_truncated, read
 Outcome = Answer | Exception
 """What becomes of a question: what is said, or why nobody knows."""
 
-ROUNDS = 2
+ROUNDS: Final = 2
 """How often each server is asked before we give up; the time is shared evenly."""
 
-MAX_SOCKETS = 1000
+MAX_SOCKETS: Final = 1000
 """Questions on the wire at once. Further ones wait for a place, within their own time."""
 
-MAX_DATAGRAM = 65_535
+MAX_DATAGRAM: Final = 65_535
 
-MAX_NAMES = 5
+MAX_NAMES: Final = 5
 """Names of an address that are looked at; whoever owns the reverse zone may list thousands."""
 
-RESOLV_CONF = Path("/etc/resolv.conf")
+RESOLV_CONF: Final = Path("/etc/resolv.conf")
 
 
 class Resolver(Protocol):
@@ -81,7 +82,7 @@ class Resolver(Protocol):
         other was confirmed (RFC 8601 §2.7.3, "temperror"), DNSError when ``address`` is none.
         """
         wanted = _address(address)
-        kind = "A" if wanted.version == 4 else "AAAA"
+        kind = "A" if isinstance(wanted, IPv4Address) else "AAAA"
         unknown: DNSTemporaryError | None = None
         for name in (await self.query(reverse_pointer(wanted), "PTR"))[:MAX_NAMES]:
             try:
@@ -133,15 +134,15 @@ class Server:
 class DNS(Resolver):
     """The resolver of a running gate.
 
-    ``servers`` are read by ``Server.parse``; none means those of /etc/resolv.conf. ``timeout`` is how many seconds a
-    question may take in all. The last ``cache_size`` answers are kept, the least recently used of them goes first.
-    Raises DNSError for a server that cannot be read.
+    ``servers`` are read by ``Server.parse``; an empty list means those of /etc/resolv.conf. ``timeout`` is how many
+    seconds a question may take in all. The last ``cache_size`` answers are kept, the least recently used of them goes
+    first. Raises DNSError for a server that cannot be read.
 
     A server that answers where an earlier one failed is asked first from then on.
     """
 
     def __init__(
-        self, servers: Sequence[str] = (), *, timeout: float = 5.0, clock: Clock, cache_size: int = 100_000
+        self, servers: Sequence[str], *, clock: Clock, timeout: float = 5.0, cache_size: int = 100_000
     ) -> None:
         self._servers = [Server.parse(text) for text in servers] or list(system_servers())
         self._timeout = timeout
@@ -464,4 +465,4 @@ def _parse(address: str) -> IPAddress:
 def _address(address: str) -> IPAddress:
     """Return the address to look up; a client that came over a socket for both families is an IPv4 client."""
     parsed = _parse(address)
-    return parsed if parsed.version == 4 else parsed.ipv4_mapped or parsed
+    return parsed if isinstance(parsed, IPv4Address) else parsed.ipv4_mapped or parsed

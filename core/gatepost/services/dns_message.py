@@ -21,7 +21,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from functools import lru_cache
 from socket import AF_INET, AF_INET6, inet_ntop
-from typing import Any, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 
 import dns.exception
 import dns.name
@@ -33,16 +33,16 @@ from dns.rdatatype import RdataType
 
 from gatepost.errors import DNSError, DNSTemporaryError
 
-MAX_TTL = 86_400
+MAX_TTL: Final = 86_400
 """Seconds that an answer is kept at most."""
 
-MAX_NEGATIVE_TTL = 900
+MAX_NEGATIVE_TTL: Final = 900
 """Seconds that a negative answer is kept at most: a new listing or host name is seen within a quarter of an hour."""
 
-MAX_RECORDS = 500
+MAX_RECORDS: Final = 500
 """A client owns its reverse zone. An answer with more records than this would stall the loop, and is not read."""
 
-MAX_ALIASES = 16
+MAX_ALIASES: Final = 16
 """Aliases followed in one answer."""
 
 Labels = tuple[bytes, ...]
@@ -53,23 +53,23 @@ _NOERROR, _NXDOMAIN, _IN = int(dns.rcode.NOERROR), int(dns.rcode.NXDOMAIN), int(
 _A, _AAAA, _CNAME, _MX = int(RdataType.A), int(RdataType.AAAA), int(RdataType.CNAME), int(RdataType.MX)
 _NS, _PTR, _SOA, _TXT = int(RdataType.NS), int(RdataType.PTR), int(RdataType.SOA), int(RdataType.TXT)
 
-_HEADER = struct.Struct("!6H")
-_KIND_AND_CLASS = struct.Struct("!HH")
-_RECORD = struct.Struct("!HHIH")
-_PAYLOAD = 1232  # what passes every path in one piece
-_OPT = struct.pack("!BHHIH", 0, RdataType.OPT, _PAYLOAD, 0, 0)
+_HEADER: Final = struct.Struct("!6H")
+_KIND_AND_CLASS: Final = struct.Struct("!HH")
+_RECORD: Final = struct.Struct("!HHIH")
+_PAYLOAD: Final = 1232  # what passes every path in one piece
+_OPT: Final = struct.pack("!BHHIH", 0, RdataType.OPT, _PAYLOAD, 0, 0)
 
 _RESPONSE, _TRUNCATED, _RECURSION_DESIRED = 0x8000, 0x0200, 0x0100
 _OPCODE, _RCODE = 0x7800, 0x000F
 
 _LABEL, _POINTER = 0x40, 0xC0  # a label is shorter than the one, a pointer begins with the other
-_TO_QUESTION = struct.pack("!H", _POINTER << 8 | _HEADER.size)
-_MAX_NAME = 254  # octets, without the root's
-_MAX_STEPS = 255  # a name has at most 127 labels, and a pointer before each of them is more than any server writes
-_NO_TTL = 1 << 31
-_MIN_SOA = 22  # octets: two names and five numbers, of which the last is the minimum
+_TO_QUESTION: Final = struct.pack("!H", _POINTER << 8 | _HEADER.size)
+_MAX_NAME: Final = 254  # octets, without the root's
+_MAX_STEPS: Final = 255  # a name has at most 127 labels; a pointer before each is more than any server writes
+_NO_TTL: Final = 1 << 31
+_MIN_SOA: Final = 22  # octets: two names and five numbers, of which the last is the minimum
 
-_USUAL = re.compile(r"(?:[A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}")
+_USUAL: Final = re.compile(r"(?:[A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 from hashlib import blake2b
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 import orjson
 
@@ -23,11 +23,11 @@ from gatepost.services.clock import Clock
 
 Value: TypeAlias = str | int | float | bool | list[Any] | tuple[Any, ...] | dict[str, Any]
 
-DAY = 86_400.0
-MAX_TTL = 366 * DAY
-MAX_ENTRIES = 1_000_000
-MAX_VALUE = 65_536
-MAX_KEY = 256
+DAY: Final = 86_400.0
+MAX_TTL: Final = 366 * DAY
+MAX_ENTRIES: Final = 1_000_000
+MAX_VALUE: Final = 65_536
+MAX_KEY: Final = 256
 
 
 class Store(Protocol):

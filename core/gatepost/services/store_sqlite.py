@@ -26,7 +26,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 import structlog
 
@@ -34,24 +34,24 @@ from gatepost.errors import StoreError
 from gatepost.services.clock import Clock, Timer
 from gatepost.services.store import DAY, MAX_ENTRIES, MAX_TTL, Change, Entry, Key, NamespacedStore, Store
 
-BATCH_EVERY = 0.1
-BATCH_FROM = 5_000
-SNAPSHOT = 0.1
+BATCH_EVERY: Final = 0.1
+BATCH_FROM: Final = 5_000
+SNAPSHOT: Final = 0.1
 """Seconds for which reads see the file as it was, but for our own writes."""
-RETRY_AFTER = 1.0
-SWEEP_EVERY = 60.0
-SWEEP_ROWS = 1_000
-MAX_UNWRITTEN = 100_000
-LOCK_TIMEOUT = 5.0
-LOCK_RETRY = 0.02
-FARTHEST = MAX_TTL + DAY  # a clock may be set back by a little
+RETRY_AFTER: Final = 1.0
+SWEEP_EVERY: Final = 60.0
+SWEEP_ROWS: Final = 1_000
+MAX_UNWRITTEN: Final = 100_000
+LOCK_TIMEOUT: Final = 5.0
+LOCK_RETRY: Final = 0.02
+FARTHEST: Final = MAX_TTL + DAY  # a clock may be set back by a little
 
-READER = """
+READER: Final = """
 PRAGMA cache_size = -8000;
 PRAGMA query_only = ON;
 PRAGMA busy_timeout = 0;
 """
-SCHEMA = """
+SCHEMA: Final = """
 PRAGMA cache_size = -8000;
 PRAGMA journal_size_limit = 16777216;
 BEGIN IMMEDIATE;
@@ -65,14 +65,14 @@ CREATE TABLE IF NOT EXISTS entries (
 CREATE INDEX IF NOT EXISTS entries_expires ON entries (expires);
 COMMIT;
 """
-FIND = "SELECT value, expires FROM entries WHERE namespace = ? AND key = ?"
-KEEP = "INSERT OR REPLACE INTO entries (namespace, key, value, expires) VALUES (?, ?, ?, ?)"
-DROP = "DELETE FROM entries WHERE namespace = ? AND key = ?"
-SWEEP = """DELETE FROM entries WHERE (namespace, key) IN
+FIND: Final = "SELECT value, expires FROM entries WHERE namespace = ? AND key = ?"
+KEEP: Final = "INSERT OR REPLACE INTO entries (namespace, key, value, expires) VALUES (?, ?, ?, ?)"
+DROP: Final = "DELETE FROM entries WHERE namespace = ? AND key = ?"
+SWEEP: Final = """DELETE FROM entries WHERE (namespace, key) IN
            (SELECT namespace, key FROM entries WHERE expires <= ? OR expires > ? LIMIT ?)"""
-EVICT = """DELETE FROM entries WHERE (namespace, key) IN
+EVICT: Final = """DELETE FROM entries WHERE (namespace, key) IN
            (SELECT namespace, key FROM entries ORDER BY expires LIMIT ?)"""
-COUNT = "SELECT count(*) FROM entries"
+COUNT: Final = "SELECT count(*) FROM entries"
 
 Batch: TypeAlias = dict[Key, Entry]
 Found: TypeAlias = tuple[bytes, float] | None
@@ -241,11 +241,11 @@ class SqliteBackend:
 
     async def open(self) -> None:
         """Open the file or make it, readable by its owner only."""
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="gatepost-store")
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="gatepost-store")
         try:
             self._writer = await self._in_thread(lambda: _Writer(self._path, self._clock, self._max_entries))
         except (OSError, sqlite3.Error) as error:
-            self._thread.shutdown()
+            self._executor.shutdown()
             raise _unusable(self._path, error) from error
         self._reader = _Reader(self._writer.reader, self._clock)
 
@@ -260,7 +260,7 @@ class SqliteBackend:
                 await self._written(None, None, durable=False)
         finally:
             await self._in_thread(self._writer.close)
-            self._thread.shutdown()
+            self._executor.shutdown()
 
     def namespace(self, name: str) -> Store:
         """The store of the plugin instance ``name``."""
@@ -305,7 +305,7 @@ class SqliteBackend:
         return self._reader
 
     async def _in_thread(self, call: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+        return await asyncio.get_running_loop().run_in_executor(self._executor, call)
 
     async def _written(self, key: Key | None, change: Change | None, *, durable: bool) -> Entry | None:
         try:
@@ -324,7 +324,7 @@ class SqliteBackend:
             self._timer = None
         batch, self._pending = self._pending, {}
         loop = asyncio.get_running_loop()
-        done = loop.run_in_executor(self._thread, self._writer.write, batch, key, change, durable)
+        done = loop.run_in_executor(self._executor, self._writer.write, batch, key, change, durable)
         self._under_way += 1
         done.add_done_callback(self._landed)
         return done

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
-from gatepost import decisions
-from gatepost.decisions import PHASE_CODES
+from gatepost import replies
 from gatepost.rehearsal import Rehearsal
+from gatepost.replies import PHASE_CODES
 from gatepost.rulings import Record, Ruling
 from gatepost.session import Session
 from gatepost.testing.clock import wait_for
@@ -120,7 +120,7 @@ class Client:
         """Hear the reply to the final dot that was fed."""
         return await self._heard(self._end())
 
-    async def _end(self) -> decisions.Reply:
+    async def _end(self) -> replies.Reply:
         conversation = self.rehearsal.conversation
         reply = await conversation.end_of_data()
         conversation.replied()
@@ -128,7 +128,7 @@ class Client:
         await conversation.settled()
         return reply
 
-    async def _heard(self, work: Coroutine[Any, Any, decisions.Reply]) -> Reply:
+    async def _heard(self, work: Coroutine[Any, Any, replies.Reply]) -> Reply:
         """The reply that ``work`` comes to, with the rulings that led to it."""
         known, recorded = set(self._rulings()), len(self.policy.records)
         reply = await self.wait_for(work)
