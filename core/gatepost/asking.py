@@ -21,6 +21,9 @@ from gatepost.hookspecs import ALL_RUN
 from gatepost.rulings import Ruling, Said
 from gatepost.session import Envelope, Session
 
+_now: Final = perf_counter  # compiled, what is final is at hand, and what is imported is searched for
+_COROUTINE: Final = CoroutineType
+
 STALL: Final = 0.1
 """A hook that runs longer than this at a stretch, in seconds, is named in the log: it stops every other client."""
 
@@ -47,7 +50,7 @@ def ask_in_order(
     """
     trace = ruling.trace
     unfinished = None
-    began = start = perf_counter()
+    began = start = _now()
     for hook in hooks:
         if hook.guarded and exempt(session, envelope, ruling.recipient):
             trace.append(Said(hook.name, skipped="trusted", observed=hook.observed))
@@ -57,12 +60,12 @@ def ask_in_order(
             break
         try:
             answer = hook.function(*hook.pick(arguments))
-            if type(answer) is CoroutineType:
+            if type(answer) is _COROUTINE:
                 answer = begin(answer)
         except BaseException as error:  # no plugin ends a session, nor the process
-            unfinished = Unfinished(hook, True, None, error, perf_counter() - start)
+            unfinished = Unfinished(hook, True, None, error, _now() - start)
             break
-        now = perf_counter()
+        now = _now()
         seconds = now - start
         if seconds > STALL or (answer is not None and not _is_usual(answer, ruling.phase, hook)):
             unfinished = Unfinished(hook, True, answer, None, seconds)
@@ -96,19 +99,18 @@ def take(ruling: Ruling, hook: Hook, answer: Any, seconds: float, session: Sessi
     if answer is None and not did:
         ruling.trace.append((hook.name, seconds))
         return False
-    said = said_by(hook, answer, seconds)
-    said.did = did
+    said = said_by(hook, answer, seconds, did)
     ruling.trace.append(said)
     return answer is not None and ruling.phase not in ALL_RUN and compose(ruling, hook.name, answer, session, envelope)
 
 
-def said_by(hook: Hook, answer: Any, seconds: float) -> Said:
-    """What ``hook`` said, for the record."""
+def said_by(hook: Hook, answer: Any, seconds: float, did: tuple[str, ...] = ()) -> Said:
+    """What ``hook`` said, and what else it ``did``, for the record."""
     if isinstance(answer, Decision):
-        return Said(hook.name, answer, seconds)
+        return Said(hook.name, answer, seconds, did=did)
     if isinstance(answer, str):
-        return Said(hook.name, accept(answer), seconds)
+        return Said(hook.name, accept(answer), seconds, did=did)
     if isinstance(answer, Mapping):
         answers = tuple((str(recipient), decision) for recipient, decision in answer.items())
-        return Said(hook.name, seconds=seconds, answers=answers)
-    return Said(hook.name, seconds=seconds)
+        return Said(hook.name, seconds=seconds, did=did, answers=answers)
+    return Said(hook.name, seconds=seconds, did=did)

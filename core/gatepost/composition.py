@@ -21,6 +21,9 @@ from gatepost.session import Envelope, Ledger, Session
 NEED_GRANT: Final = frozenset({"rcpt", "auth", "queue"})
 """Phases in which a casual accept would open a relay, log somebody in, or lose a message."""
 
+_ACCEPT: Final = Action.ACCEPT  # asked for several times a message: an enum finds its members slowly
+_POINTS: Final = Action.POINTS
+
 _ENVELOPE_SCOPE: Final = frozenset({"mail", "data", "headers", "message"})
 
 
@@ -35,7 +38,7 @@ class Score:
 def fault_of(phase: str, instance: Instance, answer: object) -> str | None:
     """Why ``answer`` is none that ``phase`` takes from this plugin; None when it is one."""
     if isinstance(answer, Decision) and phase != "greeting":
-        if phase in NEED_GRANT and answer.action is Action.ACCEPT and not instance.may_grant(phase):
+        if phase in NEED_GRANT and answer.action is _ACCEPT and not instance.may_grant(phase):
             return f"accepted at {phase} without the grant"
         return None
     if phase in ALL_RUN or (phase == "greeting" and isinstance(answer, str)):
@@ -48,7 +51,7 @@ def fault_of(phase: str, instance: Instance, answer: object) -> str | None:
 def _fault_of_answers(instance: Instance, answers: Mapping[object, object]) -> str | None:
     if not all(isinstance(recipient, Address) for recipient in answers):
         return "answered for something that is no recipient"
-    if any(isinstance(answer, Decision) and answer.action is Action.POINTS for answer in answers.values()):
+    if any(isinstance(answer, Decision) and answer.action is _POINTS for answer in answers.values()):
         return "answered for a recipient with points"
     if not all(isinstance(answer, Decision) for answer in answers.values()):
         return "answered for a recipient with something that is no decision"
@@ -63,11 +66,11 @@ def compose(ruling: Ruling, name: str, answer: Any, session: Session, envelope: 
         return True
     if ruling.phase == "queue" and envelope is not None:
         return _compose_delivery(ruling, name, answer, envelope)
-    if answer.action is Action.POINTS:
+    if answer.action is _POINTS:
         if answer.number:
             ledger_of(ruling, session, envelope)[name, answer.text] = answer.number
         return False
-    if answer.action is Action.ACCEPT and ruling.phase == "rcpt":
+    if answer.action is _ACCEPT and ruling.phase == "rcpt":
         ruling.vouched = True
         return False
     ruling.decide(answer, name)
@@ -77,7 +80,7 @@ def compose(ruling: Ruling, name: str, answer: Any, session: Session, envelope: 
 def _compose_delivery(ruling: Ruling, name: str, answer: Any, envelope: Envelope) -> bool:
     """At queue an answer is for the recipients that have none yet. Over when all have one."""
     if isinstance(answer, Decision):
-        if answer.action is Action.POINTS:
+        if answer.action is _POINTS:
             return False
         envelope.answers.update(dict.fromkeys(envelope.pending, (name, answer)))
     else:

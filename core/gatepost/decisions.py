@@ -10,7 +10,7 @@ It knows nothing of plugins, sessions or sockets. RFC 5321 §4.2 (reply codes), 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 TEXT_LIMIT = 4000
@@ -59,21 +59,19 @@ class Decision:
     status: str | None = None
     disconnect: bool = False
     number: float = 0
+    refuses: bool = field(init=False, repr=False, compare=False)
+    """True for deny and defer."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "text", printable(self.text)[:TEXT_LIMIT])
+        object.__setattr__(self, "refuses", self.action is _DENY or self.action is _DEFER)
         if self.code is not None or self.status is not None:
             check_code(self.code, self.status, _CLASSES.get(self.action, 2))
 
     @property
-    def refuses(self) -> bool:
-        """True for deny and defer."""
-        return self.action is _DENY or self.action is _DEFER
-
-    @property
     def permanent(self) -> bool:
         """True for deny."""
-        return self.action is Action.DENY
+        return self.action is _DENY
 
     def __str__(self) -> str:
         if self.action is Action.POINTS:

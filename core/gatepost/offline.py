@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from gatepost.errors import DNSTemporaryError
 from gatepost.rehearsal import HastyClock
-from gatepost.services.dns import Resolver
 from gatepost.services.next_hops import NextHops
+from gatepost.services.resolver import Resolver
 from gatepost.services.store import MemoryBackend
 
 if TYPE_CHECKING:

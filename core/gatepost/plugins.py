@@ -32,8 +32,8 @@ from gatepost.gate import Gate
 from gatepost.hookspecs import ALL_RUN, HOOKS_VERSION, PHASES, PROJECT, Hookspecs
 from gatepost.options import Options
 from gatepost.services.clock import Clock
-from gatepost.services.dns import Resolver
 from gatepost.services.next_hops import NextHops
+from gatepost.services.resolver import Resolver
 from gatepost.services.store import Backend
 from gatepost.site import Log, Recorder
 

@@ -52,26 +52,44 @@ def id_of(number: int) -> str:
     )
 
 
-@dataclass(slots=True)
 class Said:
-    """One plugin's part in a ruling, never changed once it is made (not frozen, which would make it slow to make).
+    """One plugin's part in a ruling, never changed once it is made.
 
     ``answer`` is what it returned; ``error`` says why there is no answer (exception, time-out, wrong return value), and
-    ``skipped`` why it was not asked at all (trusted, circuit open). ``seconds`` is how long the call took.
+    ``skipped`` why it was not asked at all (trusted, circuit open). ``seconds`` is how long the call took. Not a
+    dataclass, as with ``Ruling``.
     """
 
-    plugin: str
-    answer: Decision | None = None
-    seconds: float = 0.0
-    error: str = ""
-    skipped: str = ""
-    observed: bool = False
-    withheld: tuple[str, ...] = ()
-    """What an observed plugin did besides answering (trust, header edits, capabilities) and was not applied."""
-    did: tuple[str, ...] = ()
-    """What it did besides answering and was applied: whom it trusts."""
-    answers: tuple[tuple[str, Decision], ...] = ()
-    """At queue: what it said of each recipient, when it did not say one thing of all."""
+    __slots__ = ("answer", "answers", "did", "error", "observed", "plugin", "seconds", "skipped", "withheld")
+
+    def __init__(
+        self,
+        plugin: str,
+        answer: Decision | None = None,
+        seconds: float = 0.0,
+        *,
+        error: str = "",
+        skipped: str = "",
+        observed: bool = False,
+        withheld: tuple[str, ...] = (),
+        did: tuple[str, ...] = (),
+        answers: tuple[tuple[str, Decision], ...] = (),
+    ) -> None:
+        self.plugin = plugin
+        self.answer = answer
+        self.seconds = seconds
+        self.error = error
+        self.skipped = skipped
+        self.observed = observed
+        self.withheld = withheld
+        """What an observed plugin did besides answering (trust, header edits, capabilities) and was not applied."""
+        self.did = did
+        """What it did besides answering and was applied: whom it trusts."""
+        self.answers = answers
+        """At queue: what it said of each recipient, when it did not say one thing of all."""
+
+    def __repr__(self) -> str:
+        return f"Said({self.plugin!r}, {str(self)!r})"
 
     def __str__(self) -> str:
         if self.skipped:

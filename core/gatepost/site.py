@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from gatepost.config import Limits
     from gatepost.rulings import Record
     from gatepost.services.clock import Clock
-    from gatepost.services.dns import Resolver
+    from gatepost.services.resolver import Resolver
     from gatepost.services.store import Store
     from gatepost.spool import Spool
 

@@ -1180,7 +1180,10 @@ def test_ids_are_ten_characters_that_sort_by_time_and_never_repeat() -> None:
 
 def test_two_rulings_that_say_the_same_are_two() -> None:
     assert Ruling("data") != Ruling("data")
-    assert Said("x") == Said("x")
+
+
+def test_what_was_said_shows_who_said_it() -> None:
+    assert repr(Said("x", deny("no"))) == "Said('x', 'deny no')"
 
 
 async def test_a_message_is_taken_when_nobody_says_anything() -> None:

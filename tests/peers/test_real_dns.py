@@ -16,7 +16,8 @@ import pytest
 
 from gatepost.errors import DNSTemporaryError
 from gatepost.services.clock import SystemClock, VirtualClock
-from gatepost.services.dns import DNS, reversed_address
+from gatepost.services.dns import DNS
+from gatepost.services.resolver import reversed_address
 
 ZONES = {
     "example.test": """

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from gatepost import Decision, Session, hookimpl
-from gatepost.doors.smtp import BATCH, SMTP
+from gatepost.doors.smtp import BATCH
 from gatepost.services.clock import VirtualClock
 from gatepost.services.store import MemoryBackend
 from gatepost_builtin.connection.earlytalker import Earlytalker, EarlytalkerOptions
-from tests.door import Deaf, Keeping, live, until
+from tests.door import Deaf, Keeping, LiveDoor, live, until
 from tests.policy import MESSAGE, Policy, vouching
 
 GROUP = b"MAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.org>\r\nRCPT TO:<c@example.org>\r\nDATA\r\n"
@@ -66,22 +66,18 @@ class Tapped:
         return getattr(self._transport, name)
 
 
-@pytest.fixture
-def writes(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """Return the list of all writes of all doors."""
-    written: list[bytes] = []
-    connection_made = SMTP.connection_made
-    monkeypatch.setattr(
-        SMTP, "connection_made", lambda self, transport: connection_made(self, cast(Any, Tapped(transport, written)))
-    )
-    return written
+def tap(door: LiveDoor) -> list[bytes]:
+    """Return the list of all that the door writes to its client from now on."""
+    writes: list[bytes] = []
+    door.client._channel = Tapped(door.client._channel, writes)
+    return writes
 
 
 class TestLegalGroups:
-    async def test_mail_rcpt_data_in_one_group(self, writes: list[bytes]) -> None:
+    async def test_mail_rcpt_data_in_one_group(self) -> None:
         async with live(Policy(vouching(), keeping := Keeping())) as door:
             wire = await door.hello()
-            writes.clear()
+            writes = tap(door)
             wire.send(GROUP)
             assert [reply[:3] for reply in await wire.replies(4)] == [b"250", b"250", b"250", b"354"]
             assert len(writes) == 1
@@ -93,10 +89,10 @@ class TestLegalGroups:
             assert len(writes) == 3
             assert keeping.contents == [MESSAGE] * 2
 
-    async def test_replies_to_a_large_batch_leave_in_large_writes(self, writes: list[bytes]) -> None:
+    async def test_replies_to_a_large_batch_leave_in_large_writes(self) -> None:
         async with live(Policy(vouching(), Keeping())) as door:
             wire = await door.hello()
-            writes.clear()
+            writes = tap(door)
             wire.send(b"HELP\r\n" * 2000)
             replies = b"".join(await wire.replies(2000))
             assert b"".join(writes) == replies
@@ -233,7 +229,7 @@ class TestIllegalPipelining:
     async def test_earlytalker_refuses_a_message_behind_data_and_closes(self, check: bool, starts: bytes) -> None:
         clock = VirtualClock()
         store = MemoryBackend(clock).namespace("earlytalker")
-        earlytalker = Earlytalker(EarlytalkerOptions(delay=0.0, check_data=check), store, Deaf())
+        earlytalker = Earlytalker(EarlytalkerOptions(delay=0.0, check_data=check), store, clock, Deaf())
         async with live(Policy(earlytalker, vouching(), keeping := Keeping(), clock=clock)) as door:
             wire = await door.hello()
             wire.send(GROUP + MESSAGE + b".\r\nMAIL FROM:<evil@example.com>\r\nQUIT\r\n")

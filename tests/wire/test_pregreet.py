@@ -26,7 +26,7 @@ def policy(*others: Any, mode: str = "enforce", **options: Any) -> Policy:
     """A policy that makes its clients wait for 6 s."""
     clock = VirtualClock()
     store = MemoryBackend(clock).namespace("earlytalker")
-    earlytalker = Earlytalker(EarlytalkerOptions(**options), store, Deaf())
+    earlytalker = Earlytalker(EarlytalkerOptions(**options), store, clock, Deaf())
     return Policy(instance(earlytalker, mode=mode), *others, clock=clock)
 
 

@@ -16,6 +16,8 @@ from collections.abc import Callable
 from itertools import count
 from typing import Final, Protocol
 
+from mypy_extensions import mypyc_attr
+
 TICK: Final = 0.1
 
 
@@ -58,6 +60,7 @@ class Clock(Protocol):
         """Wait ``seconds``."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class _Sleeping:
     """``sleep`` over ``call_later``, alike for both clocks."""
 
@@ -73,6 +76,7 @@ class _Sleeping:
             timer.cancel()
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class SystemClock(_Sleeping):
     """The machine's clock, with one timing wheel for the loop that runs when the first timer is set."""
 
@@ -120,6 +124,7 @@ class SystemClock(_Sleeping):
             self._wake_at(self._ticks[0])
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class VirtualClock(_Sleeping):
     """A clock that stands still until ``advance``: for tests, ``gatepost try`` and replay.
 

@@ -1,4 +1,4 @@
-"""DNS, as plugins ask it: a stub resolver with a cache.
+"""DNS: a stub resolver with a cache. What plugins see of it stands in ``resolver``.
 
 It asks recursive servers (the system's unless others are configured) and believes what they say, so they should be
 near and trusted; it does not resolve by itself, validates no DNSSEC, and applies no search domains. What an answer
@@ -11,7 +11,6 @@ these two are never mixed up.
   back shall find a list that has recovered.
 * RFC 5452 §9.2: an unpredictable id for each query, and an unpredictable port, as each has a socket of its own, which
   is connected: nobody but the server asked is heard.
-* RFC 5782 §2.1, §2.4: how DNS lists are asked for an address. RFC 8601 §3: forward-confirmed reverse DNS.
 
 Messages are read and written in ``dns_message``.
 """
@@ -25,14 +24,13 @@ import socket
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Final, Protocol, Self
+from typing import Final, Self
 
 from gatepost.errors import DNSError, DNSTemporaryError
-from gatepost.ip import IPAddress, ip_of, reverse_labels, reverse_pointer
 from gatepost.services.clock import Clock, Timer
 from gatepost.services.dns_message import Answer, Question, is_truncated, read
+from gatepost.services.resolver import Resolver
 
 Outcome = Answer | Exception
 """What becomes of a question: what is said, or why nobody knows."""
@@ -45,65 +43,7 @@ MAX_SOCKETS: Final = 1000
 
 MAX_DATAGRAM: Final = 65_535
 
-MAX_NAMES: Final = 5
-"""Names of an address that are looked at; whoever owns the reverse zone may list thousands."""
-
 RESOLV_CONF: Final = Path("/etc/resolv.conf")
-
-
-class Resolver(Protocol):
-    """What a plugin gets when its constructor asks for ``dns``. A fake needs ``query`` only, if it subclasses this."""
-
-    async def query(self, name: str, kind: str, *, timeout: float | None = None) -> tuple[str, ...]:
-        """Return the records of ``kind`` at ``name``; empty when there are none (NXDOMAIN, NODATA).
-
-        ``kind`` is "A", "AAAA", "PTR", "TXT", "MX", "NS" and so on; ``timeout`` is in seconds, over all retries and
-        servers, and is the service's own when None. Addresses come as text, names in lower case without the last dot,
-        MX as "10 mx.example.org" ("0 ." where mail is unwelcome, RFC 7505), TXT with its strings joined and all that
-        is not printable ASCII as \\DDD, everything else as RFC 1035 §5.1 writes it.
-
-        Raises DNSTemporaryError when nobody knows (SERVFAIL, REFUSED, no answer in time), DNSError when ``name`` or
-        ``kind`` can never be asked for.
-        """
-        ...
-
-    def known(self, name: str, kind: str) -> tuple[str, ...] | None:
-        """Return what ``query`` would give at once and without asking anybody, or None when it would have to ask."""
-        return None
-
-    async def reverse(self, address: str) -> tuple[str, ...]:
-        """Return the names that the PTR records of an IPv4 or IPv6 ``address`` give. Raises as ``query`` does."""
-        return await self.query(reverse_pointer(_address(address)), "PTR")
-
-    async def verified_name(self, address: str) -> str | None:
-        """Return the first name of ``address`` whose own A or AAAA records hold it; None when there is none.
-
-        The first five names are looked at. Raises DNSTemporaryError when one of them could not be looked up and no
-        other was confirmed (RFC 8601 §2.7.3, "temperror"), DNSError when ``address`` is none.
-        """
-        wanted = _address(address)
-        kind = "A" if isinstance(wanted, IPv4Address) else "AAAA"
-        unknown: DNSTemporaryError | None = None
-        for name in (await self.query(reverse_pointer(wanted), "PTR"))[:MAX_NAMES]:
-            try:
-                if wanted in map(_parse, await self.query(name, kind)):
-                    return name
-            except DNSTemporaryError as error:
-                unknown = error
-            except DNSError:
-                continue  # a PTR record may hold any octets, also what is no name
-        if unknown is not None:
-            raise unknown
-        return None
-
-
-def reversed_address(address: str) -> str:
-    """Return what stands before the zone of a DNS list: 127.0.0.2 is "2.0.0.127", IPv6 its 32 nibbles with dots.
-
-    An IPv4 address inside IPv6 (``::ffff:127.0.0.2``) stays IPv6, as the test entries of lists are (RFC 5782 §2.1,
-    §2.4, §5). Raises DNSError when ``address`` is none.
-    """
-    return reverse_labels(_parse(address))
 
 
 @dataclass(frozen=True, slots=True)
@@ -453,16 +393,3 @@ def system_servers() -> tuple[Server, ...]:
     return tuple(Server.parse(line[1]) for line in lines if len(line) > 1 and line[0] == "nameserver") or (
         Server("127.0.0.1"),
     )
-
-
-def _parse(address: str) -> IPAddress:
-    try:
-        return ip_of(address.partition("%")[0] if "%" in address else address)
-    except ValueError as error:
-        raise DNSError(f"{address!r} is not an IP address") from error
-
-
-def _address(address: str) -> IPAddress:
-    """Return the address to look up; a client that came over a socket for both families is an IPv4 client."""
-    parsed = _parse(address)
-    return parsed if isinstance(parsed, IPv4Address) else parsed.ipv4_mapped or parsed

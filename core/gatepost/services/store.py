@@ -17,6 +17,7 @@ from hashlib import blake2b
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 import orjson
+from mypy_extensions import mypyc_attr
 
 from gatepost.errors import StoreError
 from gatepost.services.clock import Clock
@@ -222,6 +223,7 @@ def decode(octets: bytes) -> Any:
         raise StoreError(f"the store holds a value that it cannot read: {error}") from None
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class MemoryBackend:
     """The store in this process's memory, for trials and tests: what it knows ends with the process.
 

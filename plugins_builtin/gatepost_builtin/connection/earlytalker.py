@@ -30,10 +30,12 @@ from typing import Literal
 
 from pydantic import field_validator
 
-from gatepost import Decision, Duration, Log, Options, Session, Store, StoreError, defer, deny, hookimpl
+from gatepost import Clock, Decision, Duration, Log, Options, Session, Store, StoreError, defer, deny, hookimpl
 
 CLIENT_PATIENCE = 300.0
 """Seconds that a mail server waits for the greeting (RFC 5321 §4.5.3.2.1)."""
+AT_HAND = 16_384
+"""Clients of which it is at hand when they waited, so that the store need not be asked."""
 
 TOO_EARLY = "you talked before the greeting"
 REFUSALS = {
@@ -70,10 +72,12 @@ class Earlytalker:
     on_error = "pass"
     skip_trusted = True
 
-    def __init__(self, options: EarlytalkerOptions, store: Store, log: Log) -> None:
+    def __init__(self, options: EarlytalkerOptions, store: Store, clock: Clock, log: Log) -> None:
         self._options = options
         self._store = store
+        self._clock = clock
         self._log = log
+        self._at_hand: dict[str, float] = {}
         # Who was not held has shown nothing, and is not remembered for it.
         self._remembers = options.delay > 0 and options.remember > 0
 
@@ -97,15 +101,29 @@ class Earlytalker:
         return BEHIND_DATA if "data" in session.early_talk and self._options.check_data else None
 
     async def _has_waited(self, session: Session) -> bool:
+        key = client_key(session)
+        waited = self._at_hand.get(key)
+        if waited is not None and 0 <= self._clock.now() - waited < self._options.remember:
+            return True
         try:
-            return await self._store.get(client_key(session)) is not None
+            waited = await self._store.get(key)
         except StoreError as error:
             self._log.warning("memory_unreadable", error=str(error))
             return False
+        if waited is None:
+            return False
+        self._have_at_hand(key, waited)
+        return True
+
+    def _have_at_hand(self, key: str, waited: float) -> None:
+        """Only of clients that come back: of strangers there may be a flood."""
+        if len(self._at_hand) >= AT_HAND:
+            del self._at_hand[next(iter(self._at_hand))]
+        self._at_hand[key] = waited
 
     async def _keep(self, session: Session) -> None:
         try:
-            await self._store.put(client_key(session), True, self._options.remember)
+            await self._store.put(client_key(session), self._clock.now(), self._options.remember)
         except StoreError as error:
             self._log.warning("memory_unwritable", error=str(error))
 

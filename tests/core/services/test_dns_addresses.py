@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from gatepost.errors import DNSError, DNSTemporaryError
 from gatepost.services import dns as module
 from gatepost.services.clock import VirtualClock
-from gatepost.services.dns import DNS, Resolver, Server, reversed_address, system_servers
+from gatepost.services.dns import DNS, Server, system_servers
+from gatepost.services.resolver import Resolver, reversed_address
 
 
 @pytest.mark.parametrize(

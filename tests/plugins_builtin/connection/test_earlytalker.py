@@ -156,6 +156,33 @@ async def test_without_a_delay_nobody_is_remembered_for_waiting() -> None:
     assert (await policy.connect(talks_early=True)).banner.code == 554
 
 
+async def test_a_client_that_came_back_is_known_without_the_store() -> None:
+    policy = policy_of()
+    for _ in range(2):
+        await policy.connect()
+    policy.store.broken.add("earlytalker")
+    assert (await policy.connect()).waited == 0.0
+    assert not policy.log.events
+
+
+async def test_when_the_clock_is_set_back_the_store_says_who_has_waited() -> None:
+    policy = policy_of()
+    for _ in range(2):
+        await policy.connect()
+    policy.clock.set_back("1h")
+    await policy.store.of("earlytalker").delete("192.0.2.1")
+    assert (await policy.connect("192.0.2.1")).waited == 6.0
+
+
+async def test_only_so_many_clients_are_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gatepost_builtin.connection.earlytalker.AT_HAND", 2)
+    policy = policy_of()
+    for address in ("192.0.2.1", "192.0.2.2", "192.0.2.3"):
+        assert [(await policy.connect(address)).waited for _ in range(2)] == [6.0, 0.0]
+    policy.store.broken.add("earlytalker")
+    assert [(await policy.connect(f"192.0.2.{number}")).waited for number in (3, 2, 1)] == [0.0, 0.0, 6.0]
+
+
 @pytest.mark.parametrize(
     ("first", "second", "waits"),
     [
