@@ -251,7 +251,7 @@ class Conversation:
             return replies.syntax_error("expected MAIL FROM:<address>")
         try:
             sender, rest = parse_path(argument[5:], forward=False)
-            parameters = parse_parameters(rest)
+            parameters = parse_parameters(rest) if rest else {}
         except AddressError as error:
             return commands.unreadable(argument, error, smtputf8=" SMTPUTF8" in argument.upper())
         envelope = Envelope(sender, parameters)
@@ -278,7 +278,7 @@ class Conversation:
             return replies.syntax_error("expected RCPT TO:<address>")
         try:
             recipient, rest = parse_path(argument[3:], forward=True)
-            if parse_parameters(rest):
+            if rest and parse_parameters(rest):
                 return replies.UNKNOWN_PARAMETER
         except AddressError as error:
             return commands.unreadable(argument, error, smtputf8=envelope.smtputf8)

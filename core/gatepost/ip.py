@@ -9,11 +9,12 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 IPAddress = IPv4Address | IPv6Address
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=256)
 def ip_of(text: str) -> IPAddress:
     """The address that ``text`` is. Raises ``ValueError`` when it is none.
 
     The last ones are kept here, for who asks about a client asks again, and not with each of the clients that wait.
+    They are few, so that the processor has them at hand too.
     """
     try:
         return IPv4Address(socket.inet_pton(socket.AF_INET, text))

@@ -20,7 +20,7 @@ import aiosmtpd.smtp
 
 from gatepost import replies
 from gatepost.conversation import Conversation
-from gatepost.doors.closing import Closing
+from gatepost.doors.closing import Closing, hold_for_the_end
 from gatepost.doors.dialogue import Dialogue, Talk, client
 from gatepost.doors.listener import Listener
 from gatepost.gate import Gate
@@ -345,6 +345,8 @@ class SMTP(aiosmtpd.smtp.SMTP):
         last_words = self._replies + (reply.wire if reply is not None else b"")
         # Who has said QUIT, and nothing behind it, says no more: there is nothing to drain.
         at_eof = self._at_eof or (reply is replies.BYE and not self._buffer)
+        if at_eof:
+            hold_for_the_end(self._channel)
         Closing(self._channel, last_words, self.listener.site.clock, self._lost, at_eof=at_eof)
         self.conversation.replied()
 

@@ -75,8 +75,8 @@ class DNS(Resolver):
     """The resolver of a running gate.
 
     ``servers`` are read by ``Server.parse``; an empty list means those of /etc/resolv.conf. ``timeout`` is how many
-    seconds a question may take in all. The last ``cache_size`` answers are kept, the least recently used of them goes
-    first. Raises DNSError for a server that cannot be read.
+    seconds a question may take in all. The last ``cache_size`` answers are kept, the oldest of them goes first.
+    Raises DNSError for a server that cannot be read.
 
     A server that answers where an earlier one failed is asked first from then on.
     """
@@ -168,7 +168,6 @@ class DNS(Resolver):
         kept = self._cache.get(asked)
         if kept is None or self._clock.monotonic() >= kept[0]:
             return None
-        self._cache.move_to_end(asked)
         return kept[1]
 
     def _keep(self, asked: tuple[str, str], answer: Answer) -> None:

@@ -26,6 +26,7 @@ store that fails costs the memory and not the check.
 from __future__ import annotations
 
 import ipaddress
+from collections import OrderedDict
 from typing import Literal
 
 from pydantic import field_validator
@@ -77,7 +78,7 @@ class Earlytalker:
         self._store = store
         self._clock = clock
         self._log = log
-        self._at_hand: dict[str, float] = {}
+        self._at_hand: OrderedDict[str, float] = OrderedDict()  # of a dict, the oldest would be searched for
         # Who was not held has shown nothing, and is not remembered for it.
         self._remembers = options.delay > 0 and options.remember > 0
 
@@ -118,7 +119,7 @@ class Earlytalker:
     def _have_at_hand(self, key: str, waited: float) -> None:
         """Only of clients that come back: of strangers there may be a flood."""
         if len(self._at_hand) >= AT_HAND:
-            del self._at_hand[next(iter(self._at_hand))]
+            self._at_hand.popitem(last=False)
         self._at_hand[key] = waited
 
     async def _keep(self, session: Session) -> None:
