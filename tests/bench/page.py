@@ -36,7 +36,7 @@ def _lines(figures: Figures, pictures: Sequence[Path]) -> Iterator[str]:
     )
     yield "\nWith: " + "; ".join(dict.fromkeys(figure.version for figure in figures.figures)) + "."
     for picture in pictures:
-        yield f"\n![{picture.stem}](performance/{picture.name})"
+        yield f"\n![{picture.stem}]({picture.name})"
     yield "\n### What was to be reached\n"
     yield from _table([["", "at most", "reached", ""], *(_verdict_lines(figures))])
     for name in (name for name in NAMES if name in figures.dates):

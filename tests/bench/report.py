@@ -104,4 +104,4 @@ def judged(verdict: Verdict) -> Iterator[str]:
     if verdict.met:
         yield f"[green]met[/], {-verdict.percent:.0f} % below"
     else:
-        yield f"[red]missed[/] by {verdict.percent:.0f} %"
+        yield f"[red]missed[/] by {verdict.percent:.1f} %"

@@ -82,8 +82,10 @@ def _plain(says: str, work: str, measure: str, limit: float, unit: str, row: str
     return Target(f"{work}: {says}", work, (measure,), row, limit, unit)
 
 
-def _memory_of_each(work: str, limit: float) -> Target:
-    return Target(f"{work}: memory", work, ("memory", "memory, further"), "gatepost", limit, "KiB each")
+def _memory_of_each(work: str, limit: float, clients: int) -> Target:
+    """Of fewer clients the memory of each means little: they take what was free already."""
+    says = f"{work}: memory of {clients:,}"
+    return Target(says, work, ("memory", "memory, further"), "gatepost", limit, "KiB each", at=clients)
 
 
 TARGETS = (
@@ -110,7 +112,7 @@ TARGETS = (
         "gatepost, watched",
     ),
     _of_haraka("quit", Fraction(1, 2)),
-    _memory_of_each("held", 4),
+    _memory_of_each("held", 4, 15_000),
     _plain("CPU", "held", "CPU", 60, "µs each"),
     _plain(
         "a good client is served while they are held",
@@ -120,7 +122,7 @@ TARGETS = (
         "ms",
         "gatepost, newcomers",
     ),
-    _memory_of_each("idle", 7),
+    _memory_of_each("idle", 7, 10_000),
     Target(
         "plugins: ten that pass, a message",
         "plugins",

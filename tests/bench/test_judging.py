@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.bench.figures import Figure, Figures, Machine, Measure
-from tests.bench.report import number
+from tests.bench.report import judged, number
 from tests.bench.targets import TARGETS, Target, verdicts
 from tests.bench.works import FULL, NAMES, QUICK, Effort, work
 
@@ -69,6 +69,11 @@ def test_without_a_size_the_largest_counts() -> None:
     assert found.measure.at == 10_000
 
 
+def test_memory_of_fewer_clients_is_not_judged() -> None:
+    of_few = Figure("idle", "gatepost", "", Measure("memory", "KiB each", 1000), (0.1,))
+    assert [verdict.met for verdict in verdicts(figures(of_few)) if verdict.target.work == "idle"] == [None]
+
+
 def test_a_ratio_is_one_of_medians() -> None:
     verdict = verdicts(figures(cpu("gatepost", 10, 140, 1000), cpu("haraka", 1, 700, 9999)))[0]
     assert verdict.target.says == "messages-new: CPU at most 1/3 of Haraka's"
@@ -81,6 +86,11 @@ def test_a_missed_target_says_by_how_much() -> None:
     verdict = verdicts(figures(cpu("gatepost", 350), cpu("haraka", 700)))[0]
     assert verdict.met is False
     assert verdict.percent == pytest.approx(50)
+
+
+def test_what_misses_by_little_is_not_said_to_miss_by_nothing() -> None:
+    verdict = verdicts(figures(cpu("gatepost", 334), cpu("haraka", 1000)))[0]
+    assert list(judged(verdict)) == ["0.333 of Haraka's", "0.334", "[red]missed[/] by 0.2 %"]
 
 
 def test_without_the_peer_nothing_is_judged() -> None:

@@ -26,7 +26,7 @@ def test_it_shows_what_was_measured_and_the_same_figures_give_the_same_page(tmp_
     written = page.write(figures, [tmp_path / "messages.svg"], tmp_path).read_text()
     assert "2026-01-05: a processor, 2 cores, Linux. Median of 5 runs" in written
     assert "gatepost 1.0; Haraka 3." in written
-    assert "![messages](performance/messages.svg)" in written
+    assert "![messages](messages.svg)" in written
     assert "|  | CPU, µs a message |\n|---|---:|\n| gatepost | 100 (90.0 – 120) |\n| haraka | 400 |" in written
     assert "| messages-new: CPU at most 1/3 of Haraka's | 0.333 of Haraka's | 0.250 | met, 25 % below |" in written
     assert "Not measured: messages-new: postfix: it is not installed" in written
