@@ -25,7 +25,7 @@ from gatepost import config as configuration
 from gatepost.config import Config, SocketAddress
 from gatepost.doors.listener import Connections, Listener
 from gatepost.doors.pregreet import Pregreet
-from gatepost.errors import GatepostError
+from gatepost.errors import GatepostError, StoreError
 from gatepost.lifetime import end_plugins, start_plugins
 from gatepost.observe.recorder import ServerRecorder
 from gatepost.plugins import Policy, Services, load
@@ -261,7 +261,10 @@ class Server:
             made.close()
         await self._next_hops.close()
         await self._resolver.close()
-        await self._store.close()
+        try:
+            await self._store.close()
+        except StoreError as error:  # what plugins remember may be lost, and the end is in good order all the same
+            self.recorder.event("memory_lost", "error", error=str(error))
         if self._asyncio_servers:
             self.recorder.event("stopped")
         self.recorder.close()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
+import sqlite3
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -30,6 +32,14 @@ domains = ["example.test"]
 [plugins.forward]
 to = "{url}"
 verify = false
+"""
+REMEMBERING = """
+[plugins]
+order = ["earlytalker", "recipients", "discard"]
+[plugins.earlytalker]
+delay = "1ms"
+[plugins.recipients]
+domains = ["example.test"]
 """
 SLOW_START = '''
 """Takes its time at the start."""
@@ -73,6 +83,19 @@ async def test_who_waits_or_is_idle_is_told_to_come_back(start_gate: StartGate) 
             assert await client.wire.rest() == b""
             await client.wire.close()
         await asyncio.to_thread(gate.wait)
+
+
+async def test_with_a_store_that_cannot_be_written_it_ends_in_good_order_and_says_what_is_lost(
+    start_gate: StartGate,
+) -> None:
+    gate = start_gate(REMEMBERING)
+    async with connected(gate.port) as client:
+        assert (await client.reply()).startswith(b"220")
+        with contextlib.closing(sqlite3.connect(gate.folder / "state/state.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            await asyncio.to_thread(gate.stop)
+    assert "database is locked" in gate.lines("memory_lost")[0]["error"]
+    assert gate.lines("stopped")
 
 
 async def test_a_dialogue_under_way_may_finish(start_gate: StartGate) -> None:

@@ -35,6 +35,7 @@ class Fault(enum.Enum):
     DROP = "the query is lost"
     TRUNCATE = "over UDP: ask again over TCP"
     HANG_UP = "over UDP: ask again over TCP; over TCP: the connection ends"
+    CUT = "over UDP and TCP: ask again over TCP"
     CROSS = "over UDP: ask again over TCP; over TCP: the answer is to another query"
     REFERRAL = "ask somebody else"
     GARBAGE = "header and question are right, nothing behind them is"
@@ -109,7 +110,7 @@ class DNSServer:
             return
         if fault is Fault.FORGERY:
             self._forge(query, client)
-        truncate = fault in (Fault.TRUNCATE, Fault.HANG_UP, Fault.CROSS)
+        truncate = fault in (Fault.TRUNCATE, Fault.HANG_UP, Fault.CUT, Fault.CROSS)
         self._udp.sendto(self._respond(query, fault, truncate=truncate), client)
 
     async def _stream(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -119,7 +120,7 @@ class DNSServer:
         if fault is Fault.CROSS:
             query.id ^= 1
         if fault is not Fault.HANG_UP:
-            response = self._respond(query, fault)
+            response = self._respond(query, fault, truncate=fault is Fault.CUT)
             writer.write(len(response).to_bytes(2, "big") + response)
         writer.close()
 

@@ -462,3 +462,31 @@ class TestClose:
             assert door.listener.connected
             await policy.clock.advance(DRAIN)
             await door.left()
+
+    @pytest.mark.parametrize(
+        "behind", [b"\r\n", b"x" * 2 * LINE_BUFFER], ids=["a line end", "what is not read any more"]
+    )
+    async def test_who_talks_behind_quit_at_the_wrong_moment_has_heard_what_came_before(self, behind: bytes) -> None:
+        """Such a connection ends with a reset, and what has not left by then never does."""
+        loop = asyncio.get_running_loop()
+        with socket.socket() as client:
+
+            class Late:
+                @hookimpl
+                def quit(self) -> None:
+                    with contextlib.suppress(BlockingIOError):
+                        client.send(behind)
+
+            async with live(Policy(vouching(), keeping := Keeping(), Late())) as door:
+                client.setblocking(False)
+                await loop.sock_connect(client, ("127.0.0.1", door.port))
+                group = b"MAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.org>\r\nDATA\r\n"
+                await loop.sock_sendall(client, b"EHLO x\r\n" + group + MESSAGE + b".\r\nQUIT\r\n")
+                heard = b""
+                async with asyncio.timeout(PATIENCE):
+                    with contextlib.suppress(ConnectionResetError):
+                        while block := await loop.sock_recv(client, ONE_READ):
+                            heard += block
+                await door.left()
+        assert len(keeping.contents) == 1
+        assert re.findall(rb"^\d+ ", heard, re.MULTILINE)[:6] == [b"220 ", b"250 ", b"250 ", b"250 ", b"354 ", b"250 "]

@@ -22,7 +22,8 @@ _CAN_HOLD: Final = hasattr(socket, "TCP_CORK")  # as on Linux
 def hold_for_the_end(transport: asyncio.Transport) -> None:
     """Let the last words leave together with the end of the connection, in one packet instead of two (tcp(7)).
 
-    Only for a client that says no more: a reset would leave nothing of words that are held.
+    Only for a client that should say no more, and for words that it can do without: if it does say more, the kernel
+    sends a reset and nothing of what is held, which is all that the transport has not written yet.
     """
     connection = transport.get_extra_info("socket")
     if _CAN_HOLD and connection is not None:

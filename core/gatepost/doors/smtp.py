@@ -341,12 +341,12 @@ class SMTP(aiosmtpd.smtp.SMTP):
 
     def _close(self, reply: Reply | None) -> None:
         """Say the last words and close."""
+        # Who has said QUIT, and nothing behind it, should say no more: there is nothing to drain.
+        at_eof = self._at_eof or (reply is replies.BYE and not self._buffer and not self._paused_reading)
         self._paused_reading = False  # what still comes is for whom the connection is handed to
-        last_words = self._replies + (reply.wire if reply is not None else b"")
-        # Who has said QUIT, and nothing behind it, says no more: there is nothing to drain.
-        at_eof = self._at_eof or (reply is replies.BYE and not self._buffer)
-        if at_eof:
+        if at_eof and not self._replies and not self._channel.get_write_buffer_size():
             hold_for_the_end(self._channel)
+        last_words = self._replies + (reply.wire if reply is not None else b"")
         Closing(self._channel, last_words, self.listener.site.clock, self._lost, at_eof=at_eof)
         self.conversation.replied()
 

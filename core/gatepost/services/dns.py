@@ -380,6 +380,8 @@ async def _by_stream(server: Server, question: Question, number: int) -> bytes:
         writer.close()
     if not question.is_answered(number, octets):
         raise DNSTemporaryError("answers another question")
+    if is_truncated(octets):
+        raise DNSTemporaryError("truncates its answer over TCP too")
     return octets
 
 

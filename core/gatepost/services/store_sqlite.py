@@ -91,7 +91,8 @@ def _unusable(path: Path, error: Exception) -> StoreError:
         what = error.strerror if isinstance(error, OSError) else error
         hint = "Is its folder there and not full, and do file and folder belong to the account that gatepost runs as?"
         return StoreError(f"the store {path} cannot be used: {what}. {hint}")
-    return StoreError(f"the store {path} is damaged or no store of gatepost: {error}. Move it away to start afresh")
+    hint = "Stop gatepost and move it away to start afresh"
+    return StoreError(f"the store {path} is damaged or no store of gatepost: {error}. {hint}")
 
 
 class _Reader:

@@ -56,7 +56,6 @@ from datetime import UTC, date, datetime
 from itertools import chain
 from typing import Annotated, TypeAlias
 
-from publicsuffixlist import PublicSuffixList
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from gatepost import (
@@ -74,6 +73,7 @@ from gatepost import (
     deny,
     hookimpl,
 )
+from gatepost_builtin.public_suffixes import public_suffixes
 
 PHASE_OF = {"network": "connect", "name": "connect", "helo": "helo", "sender": "mail", "recipient": "rcpt"}
 """The phase in which each key of an entry is known, in the order of a session."""
@@ -232,7 +232,7 @@ class Access:
         self._own = _by_phase(options)
         self._own_entries = {phase: _entries([self._own], phase) for phase in PHASE_OF.values()}
         self._files = options.files
-        self._suffixes = PublicSuffixList()
+        self._suffixes = public_suffixes()
         self._reported: set[Entry] = set()
 
     @property

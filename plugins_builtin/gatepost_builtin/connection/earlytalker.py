@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections import OrderedDict
-from typing import Literal
+from typing import Literal, TypeGuard
 
 from pydantic import field_validator
 
@@ -103,18 +103,21 @@ class Earlytalker:
 
     async def _has_waited(self, session: Session) -> bool:
         key = client_key(session)
-        waited = self._at_hand.get(key)
-        if waited is not None and 0 <= self._clock.now() - waited < self._options.remember:
+        if self._is_remembered(self._at_hand.get(key)):
             return True
         try:
             waited = await self._store.get(key)
         except StoreError as error:
             self._log.warning("memory_unreadable", error=str(error))
             return False
-        if waited is None:
+        if not self._is_remembered(waited):
             return False
         self._have_at_hand(key, waited)
         return True
+
+    def _is_remembered(self, waited: object) -> TypeGuard[float]:
+        """Whether that is when a client waited, and not too long ago by the options of today."""
+        return isinstance(waited, float) and 0 <= self._clock.now() - waited < self._options.remember
 
     def _have_at_hand(self, key: str, waited: float) -> None:
         """Only of clients that come back: of strangers there may be a flood."""

@@ -38,7 +38,6 @@ from hashlib import blake2b
 from math import ceil
 from typing import Annotated
 
-from publicsuffixlist import PublicSuffixList
 from pydantic import Field, model_validator
 
 from gatepost import (
@@ -54,6 +53,7 @@ from gatepost import (
     defer,
     hookimpl,
 )
+from gatepost_builtin.public_suffixes import public_suffixes
 
 RENEWALS = 36
 """How many times in `remember` what is known of a client that keeps sending is written anew."""
@@ -124,7 +124,7 @@ class Greylist:
         self.clock = clock
         self._renewed_after = options.remember / RENEWALS
         self._prefixes = {4: (options.ipv4_prefix, 32), 6: (options.ipv6_prefix, 128)}
-        self._suffixes = PublicSuffixList()
+        self._suffixes = public_suffixes()
         self._sender = lru_cache(AT_HAND)(Sender.called)
 
     @hookimpl

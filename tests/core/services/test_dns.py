@@ -85,6 +85,7 @@ async def test_nxdomain_and_nodata_are_empty(dns: DNS, name: str, kind: str) -> 
         (Fault.REFERRAL, "a referral"),
         (Fault.GARBAGE, "cannot be read"),
         (Fault.HANG_UP, "0 bytes read"),
+        (Fault.CUT, "truncates its answer over TCP too"),
         (Fault.CROSS, "answers another question"),
     ],
 )

@@ -645,7 +645,7 @@ class TestMistakes:
         path.write_bytes(b"Received: from somewhere\n" * 1000)  # noqa: ASYNC240 – nobody else runs
         said = await self.refused(path, clock)
         assert said == f"the store {path} is damaged or no store of gatepost: file is not a database. " + (
-            "Move it away to start afresh"
+            "Stop gatepost and move it away to start afresh"
         )
 
     async def test_a_file_that_is_damaged_while_in_use(self, in_file: Backend, path: Path) -> None:

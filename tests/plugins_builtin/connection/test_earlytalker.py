@@ -165,13 +165,26 @@ async def test_a_client_that_came_back_is_known_without_the_store() -> None:
     assert not policy.log.events
 
 
-async def test_when_the_clock_is_set_back_the_store_says_who_has_waited() -> None:
+async def test_who_waited_by_a_clock_that_ran_ahead_waits_again() -> None:
     policy = policy_of()
     for _ in range(2):
         await policy.connect()
     policy.clock.set_back("1h")
-    await policy.store.of("earlytalker").delete("192.0.2.1")
-    assert (await policy.connect("192.0.2.1")).waited == 6.0
+    assert [(await policy.connect()).waited for _ in range(2)] == [6.0, 0.0]
+
+
+@pytest.mark.parametrize("kept", ["x", True, [1.0], {"waited": 1.0}])
+async def test_what_somebody_else_has_left_in_the_store_says_nothing(kept: object) -> None:
+    policy = policy_of()
+    await policy.store.of("earlytalker").put("192.0.2.1", kept, 3600)
+    assert [(await policy.connect("192.0.2.1")).waited for _ in range(2)] == [6.0, 0.0]
+    assert (await policy.connect("192.0.2.1", talks_early=True)).banner.code == 554
+
+
+async def test_with_less_to_remember_it_forgets_who_waited_longer_ago() -> None:
+    policy = policy_of(remember="1h")
+    await policy.store.of("earlytalker").put("192.0.2.1", policy.clock.now() - 3601, 3600)
+    assert [(await policy.connect("192.0.2.1")).waited for _ in range(2)] == [6.0, 0.0]
 
 
 async def test_only_so_many_clients_are_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
