@@ -169,7 +169,8 @@ class Ruling:
 
     def repeated(self, decision: Decision, recipient: Address | None) -> Ruling:
         """The same ruling once more, as ``recipient`` hears it: in the words of ``decision``."""
-        ruling = Ruling(self.phase, self.trace, recipient=recipient)
+        ruling = Ruling(self.phase, recipient=recipient)
+        ruling.trace = self.trace  # the very list, by which a record knows that both tell of one asking
         ruling.decide(decision, self.plugin, self.fault)
         ruling.id, ruling.seconds, ruling.vouched = self.id, self.seconds, self.vouched
         ruling.spoken_at, ruling.unasked = self.spoken_at, self.unasked

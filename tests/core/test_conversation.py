@@ -484,6 +484,17 @@ async def test_a_refusal_at_helo_or_mail_is_spoken_at_rcpt(phase: str, answer: A
     assert reply.lines()[-1].endswith(f"[{record.id}]")
 
 
+@pytest.mark.parametrize("phase", ["helo", "mail"])
+async def test_a_refusal_that_was_delayed_stands_once_in_each_record(phase: str) -> None:
+    client = await connected(instance(saying(phase, deny("no")), "refuses"))
+    await dialogue(client, "EHLO x", "MAIL FROM:<>", "RCPT TO:<b@example.org>", "RCPT TO:<c@example.org>")
+    records = client.policy.events.records
+    assert [record.recipients for record in records] == [("b@example.org",), ("c@example.org",)]
+    for record in records:
+        (told,) = [ruling for ruling in record.rulings if ruling.phase == phase]
+        assert (told.id, str(told.recipient), told.spoken_at) == (record.id, record.recipients[0], "rcpt")
+
+
 SPOKEN = {"connect": 0, "helo": 1, "mail": 2, "rcpt": 3}
 
 

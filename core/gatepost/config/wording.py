@@ -130,7 +130,8 @@ def _finding(detail: Any, model: type[BaseModel], also_known: Collection[str]) -
     if kind == "too_short":
         return _Finding(f"at least {context['min_length']} in the list", "", str(context["actual_length"]))
     if family in _WANTED and not kind.startswith("string_too"):
-        return _Finding(_WANTED[family], "", found)
+        hint = _misspelt(detail["loc"], model) if family == "model" else ""
+        return _Finding(_WANTED[family], hint, found)
     return _Finding("", detail["msg"][:1].lower() + detail["msg"][1:], "")
 
 
@@ -158,6 +159,13 @@ def _joined(findings: list[_Finding]) -> str:
 def _tells(found: str) -> bool:
     """Order: what only names the kind comes first, since one member of a union may be a secret."""
     return found not in ("text", "a list", "a table")
+
+
+def _misspelt(location: KeyPath, model: type[BaseModel]) -> str:
+    """The near miss of a key that is no plugin's name: a table that takes any key takes a misspelt one of ours too."""
+    owners = [owner for owner in _models_at(location[:-1], model) if owner.model_config.get("extra") == "allow"]
+    known = {name for owner in owners for name in _keys(owner)}
+    return did_you_mean(str(location[-1]), known - {location[-1]}) if location else ""
 
 
 def _unknown_key(location: KeyPath, model: type[BaseModel], also_known: Collection[str]) -> str:

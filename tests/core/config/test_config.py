@@ -195,6 +195,13 @@ KINDS = {
     "list": ("[plugins]\norder = 'a'\n", 2, "plugins.order", "expected a list, found text"),
     "table": ("limits = 5\n", 1, "limits", "expected a table, found 5"),
     "plugin table": ("[plugins]\ndnsbl = 5\n", 2, "plugins.dnsbl", "expected a table, found 5"),
+    "misspelt order": (
+        '[plugins]\nordre = ["discard"]\n',
+        2,
+        "plugins.ordre",
+        'expected a table, found a list; did you mean "order"?',
+    ),
+    "bind without a listener": ("[listen]\nbinds = []\n", 2, "listen.binds", "expected a table, found a list"),
     "all plugins": ("plugins = []\n", 1, "plugins", "expected a table, found a list"),
     "duration": ("grace = '5 min'\n", 1, "grace", f'{DURATION}, found "5 min"'),
     "duration without unit": (
