@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 from gatepost.address import Address
 from gatepost.errors import PluginError
-from gatepost.ip import IPAddress, ip_of
+from gatepost.ip import IPAddress, ip_of, reverse_pointer
 from gatepost.rulings import Ruling, id_of, new_id, new_number
 
 if TYPE_CHECKING:
@@ -244,6 +244,16 @@ class Session:
         if isinstance(name, EllipsisType):
             name = self._verified_name = await self._site.resolver.verified_name(self.client)
         return name
+
+    def look_up_name(self) -> None:
+        """Begin to look up the verified name, so that who asks for it in a later phase need not wait for DNS.
+
+        Nothing begins where DNS has at hand what it says of the address, or the name is known already.
+        """
+        if isinstance(self._verified_name, EllipsisType):
+            pointer = reverse_pointer(self.ip)
+            if self._site.resolver.known(pointer, "PTR") is None:
+                self.later(self.verified_name())
 
     @property
     def known_name(self) -> str:

@@ -349,6 +349,67 @@ async def test_work_that_never_began_is_closed_without_a_word() -> None:
         await starts.handle
 
 
+POINTER = "1.2.0.192.in-addr.arpa"
+
+
+class NamesEarly:
+    """Looks up the client's name from the connection on, and wants to know it at rcpt."""
+
+    @hookimpl
+    def connect(self, session: Session) -> None:
+        session.look_up_name()
+
+    @hookimpl
+    async def rcpt(self, session: Session) -> Decision | None:
+        return deny(f"you are {await session.verified_name()}")
+
+
+async def test_a_name_that_is_looked_up_early_is_there_when_it_is_asked_for() -> None:
+    policy = policy_of(NamesEarly())
+    policy.dns.name("192.0.2.1", "mx.example.org")
+    policy.dns.delay(POINTER, 2)
+    client = await policy.connect("192.0.2.1")
+    await client.ehlo()
+    await client.mail()
+    assert client.waited == 0
+    await policy.clock.advance(2)
+    assert "you are mx.example.org" in (await client.rcpt()).lines()[0]
+    assert client.waited == 0
+    assert policy.dns.asked == [(POINTER, "PTR"), ("mx.example.org", "A")]
+
+
+async def test_a_name_that_could_not_be_looked_up_early_is_asked_for_once_more() -> None:
+    policy = policy_of(NamesEarly())
+    policy.dns.servfail(POINTER)
+    client = await policy.connect("192.0.2.1")
+    await policy.clock.advance(1)
+    policy.dns.name("192.0.2.1", "mx.example.org")
+    policy.dns.answer(POINTER, "PTR", "mx.example.org")
+    await client.ehlo()
+    await client.mail()
+    assert "you are mx.example.org" in (await client.rcpt()).lines()[0]
+
+
+async def test_nobody_is_asked_early_for_what_dns_has_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = policy_of(NamesEarly())
+    policy.dns.name("192.0.2.1")
+    monkeypatch.setattr(policy.dns, "known", lambda name, kind: () if (name, kind) == (POINTER, "PTR") else None)
+    client = await policy.connect("192.0.2.1")
+    await policy.clock.advance(1)
+    assert policy.dns.asked == []
+    await client.ehlo()
+    await client.mail()
+    assert "you are None" in (await client.rcpt()).lines()[0]
+
+
+async def test_a_name_that_is_still_looked_up_at_disconnect_is_let_go() -> None:
+    policy = policy_of(NamesEarly())
+    policy.dns.timeout(POINTER)
+    client = await policy.connect("192.0.2.1")
+    await client.close()
+    assert client.session.known_name == "unknown"
+
+
 async def test_a_time_out_of_who_takes_the_work_does_not_end_the_work() -> None:
     starts = Starts(40, deny("listed"))
     policy = policy_of(instance(starts, on_error="pass"))

@@ -9,8 +9,8 @@ what comes back after `retry_window` is new again.
 come back costs more than the message is worth. And what does come back minutes later may be on a DNS list by then.
 
 **Who is "a client".** The organisation's domain (`example.com` of `out7.mail.example.com`) if the client has a name
-that is confirmed forward and backward, else its network. Large senders retry from another address each time. When the
-name cannot be known at the moment, the network stands in.
+that is confirmed forward and backward, else its network. Large senders retry from another address each time. The name
+is looked up from the connection on; when it cannot be known at the moment, the network stands in.
 
 **What it costs.** The first message between two people waits as long as the sender's queue makes it: mostly five to
 thirty minutes. Those who wait for a code to log in notice. A client whose messages were delivered `auto_allow_after`
@@ -126,6 +126,11 @@ class Greylist:
         self._prefixes = {4: (options.ipv4_prefix, 32), 6: (options.ipv6_prefix, 128)}
         self._suffixes = public_suffixes()
         self._sender = lru_cache(AT_HAND)(Sender.called)
+
+    @hookimpl
+    def connect(self, session: Session) -> None:
+        if self.options.by_name:
+            session.look_up_name()
 
     @hookimpl
     def rcpt(self, session: Session, envelope: Envelope, recipient: Address) -> Answer | Awaitable[Answer]:

@@ -89,6 +89,16 @@ async def test_names_can_be_left_aside() -> None:
     assert policy.dns.asked == []
 
 
+async def test_who_a_client_is_is_looked_up_while_it_says_hello() -> None:
+    policy = policy_of()
+    policy.dns.name("192.0.2.1", "out1.example.com")
+    policy.dns.delay("1.2.0.192.in-addr.arpa", 2)
+    client = await arrive(policy)
+    await policy.clock.advance(2)
+    assert (await client.rcpt()).code == 451
+    assert client.waited == 0
+
+
 async def test_while_dns_does_not_know_the_network_stands_in() -> None:
     policy = policy_of()
     policy.dns.servfail("1.2.0.192.in-addr.arpa")
