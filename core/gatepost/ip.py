@@ -22,14 +22,19 @@ def ip_of(text: str) -> IPAddress:
         return ip_address(text)
 
 
-def reverse_pointer(address: IPAddress) -> str:
-    """The name under which DNS keeps what belongs to ``address`` (RFC 1035 §3.5, RFC 3596 §2.5)."""
-    return f"{reverse_labels(address)}.{'in-addr' if isinstance(address, IPv4Address) else 'ip6'}.arpa"
+@lru_cache(maxsize=256)
+def reverse_labels(text: str) -> str:
+    """The octets of the IPv4 address that ``text`` is, or the nibbles of an IPv6 address, last one first, with dots.
 
-
-def reverse_labels(address: IPAddress) -> str:
-    """The octets of an IPv4 address, or the nibbles of an IPv6 address, last one first, with dots between them."""
+    Kept like addresses: each list is asked about a client, and its name is. Raises ``ValueError`` as ``ip_of`` does.
+    """
+    address = ip_of(text)
     if isinstance(address, IPv4Address):
         number = int(address)
         return f"{number & 255}.{number >> 8 & 255}.{number >> 16 & 255}.{number >> 24}"
     return ".".join(reversed(address.packed.hex()))
+
+
+def reverse_pointer(text: str) -> str:
+    """The name under which DNS keeps what belongs to that address (RFC 1035 §3.5, RFC 3596 §2.5)."""
+    return f"{reverse_labels(text)}.{'ip6' if ':' in text else 'in-addr'}.arpa"

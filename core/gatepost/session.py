@@ -251,7 +251,7 @@ class Session:
         Nothing begins where DNS has at hand what it says of the address, or the name is known already.
         """
         if isinstance(self._verified_name, EllipsisType):
-            pointer = reverse_pointer(self.ip)
+            pointer = reverse_pointer(self.client)
             if self._site.resolver.known(pointer, "PTR") is None:
                 self.later(self.verified_name())
 

@@ -7,11 +7,14 @@ RFC 8601 §3: forward-confirmed reverse DNS.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from ipaddress import IPv4Address
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from gatepost.errors import DNSError, DNSTemporaryError
 from gatepost.ip import IPAddress, ip_of, reverse_labels, reverse_pointer
+
+T = TypeVar("T")
 
 MAX_NAMES = 5
 """Names of an address that are looked at; whoever owns the reverse zone may list thousands."""
@@ -39,7 +42,7 @@ class Resolver(Protocol):
 
     async def reverse(self, address: str) -> tuple[str, ...]:
         """Return the names that the PTR records of an IPv4 or IPv6 ``address`` give. Raises as ``query`` does."""
-        return await self.query(reverse_pointer(_address(address)), "PTR")
+        return await self.query(reverse_pointer(_client(address)), "PTR")
 
     async def verified_name(self, address: str) -> str | None:
         """Return the first name of ``address`` whose own A or AAAA records hold it; None when there is none.
@@ -47,12 +50,12 @@ class Resolver(Protocol):
         The first five names are looked at. Raises DNSTemporaryError when one of them could not be looked up and no
         other was confirmed (RFC 8601 §2.7.3, "temperror"), DNSError when ``address`` is none.
         """
-        wanted = _address(address)
-        kind = "A" if isinstance(wanted, IPv4Address) else "AAAA"
+        client = _client(address)
+        kind = "AAAA" if ":" in client else "A"
         unknown: DNSTemporaryError | None = None
-        for name in (await self.query(reverse_pointer(wanted), "PTR"))[:MAX_NAMES]:
+        for name in (await self.query(reverse_pointer(client), "PTR"))[:MAX_NAMES]:
             try:
-                if wanted in map(_parse, await self.query(name, kind)):
+                if ip_of(client) in map(_parse, await self.query(name, kind)):
                     return name
             except DNSTemporaryError as error:
                 unknown = error
@@ -69,17 +72,22 @@ def reversed_address(address: str) -> str:
     An IPv4 address inside IPv6 (``::ffff:127.0.0.2``) stays IPv6, as the test entries of lists are (RFC 5782 §2.1,
     §2.4, §5). Raises DNSError when ``address`` is none.
     """
-    return reverse_labels(_parse(address))
+    return _of(reverse_labels, address)
 
 
 def _parse(address: str) -> IPAddress:
+    return _of(ip_of, address)
+
+
+def _of(function: Callable[[str], T], address: str) -> T:
+    """What ``function`` makes of an address without its zone. Raises DNSError when it is none."""
     try:
-        return ip_of(address.partition("%")[0] if "%" in address else address)
+        return function(address.partition("%")[0] if "%" in address else address)
     except ValueError as error:
         raise DNSError(f"{address!r} is not an IP address") from error
 
 
-def _address(address: str) -> IPAddress:
-    """Return the address to look up; a client that came over a socket for both families is an IPv4 client."""
+def _client(address: str) -> str:
+    """The address to look up; a client that came over a socket for both families is an IPv4 client."""
     parsed = _parse(address)
-    return parsed if isinstance(parsed, IPv4Address) else parsed.ipv4_mapped or parsed
+    return address.partition("%")[0] if isinstance(parsed, IPv4Address) else str(parsed.ipv4_mapped or parsed)

@@ -89,7 +89,7 @@ class Earlytalker:
 
     @hookimpl
     async def connect(self, session: Session) -> Decision | None:
-        if self._remembers and await self._has_waited(session):
+        if self._remembers and (self._is_at_hand(session) or await self._has_waited(session)):
             return None if await session.silence(0) else REFUSALS[self._options.action]
         if not await session.silence(self._options.delay):
             return REFUSALS[self._options.action]
@@ -101,10 +101,12 @@ class Earlytalker:
     def data(self, session: Session) -> Decision | None:
         return BEHIND_DATA if "data" in session.early_talk and self._options.check_data else None
 
+    def _is_at_hand(self, session: Session) -> bool:
+        return self._is_remembered(self._at_hand.get(client_key(session)))
+
     async def _has_waited(self, session: Session) -> bool:
+        """Whether the store remembers that the client has waited."""
         key = client_key(session)
-        if self._is_remembered(self._at_hand.get(key)):
-            return True
         try:
             waited = await self._store.get(key)
         except StoreError as error:
