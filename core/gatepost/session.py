@@ -238,7 +238,8 @@ class Session:
     async def verified_name(self) -> str | None:
         """The client's forward-confirmed reverse DNS name (RFC 8601 §2.7.3), or None when it has none.
 
-        Asked once a session. Raises ``DNSTemporaryError`` when it cannot be known now.
+        Asked once a session; ``look_up_name`` in an earlier phase saves the wait. Raises ``DNSTemporaryError`` when it
+        cannot be known now.
         """
         name = self._verified_name
         if isinstance(name, EllipsisType):

@@ -404,10 +404,13 @@ async def test_nobody_is_asked_early_for_what_dns_has_at_hand(monkeypatch: pytes
 
 async def test_a_name_that_is_still_looked_up_at_disconnect_is_let_go() -> None:
     policy = policy_of(NamesEarly())
-    policy.dns.timeout(POINTER)
+    policy.dns.name("192.0.2.1", "mx.example.org")
+    policy.dns.delay(POINTER, 2)
     client = await policy.connect("192.0.2.1")
+    await policy.clock.advance(1)
     await client.close()
-    assert client.session.known_name == "unknown"
+    await policy.clock.advance(2)
+    assert policy.dns.asked == [(POINTER, "PTR")]
 
 
 async def test_a_time_out_of_who_takes_the_work_does_not_end_the_work() -> None:
