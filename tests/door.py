@@ -196,7 +196,7 @@ class LiveDoor:
     async def left(self) -> None:
         """Wait until all sessions have ended, wholly."""
         await until(
-            lambda: not (self.listener.connected or self.listener.connections.total or self.policy.site.is_busy)
+            lambda: not (self.listener.connected or self.listener.connections.total or self.policy.runtime.is_busy)
         )
 
     async def close(self) -> None:
@@ -214,7 +214,7 @@ async def live(
 
     Fails at the end when an exception was left to the loop.
     """
-    listener = Listener("smtp", policy.gate, policy.site, Connections(most, most_each))
+    listener = Listener("smtp", policy.gate, policy.runtime, Connections(most, most_each))
     made = listen(SocketAddress(host, 0))
     loop = asyncio.get_running_loop()
     left_to_the_loop: list[dict[str, Any]] = []

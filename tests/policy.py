@@ -35,12 +35,12 @@ class Policy(testing.Policy):
         limits: Mapping[str, Any] | None = None,
         clock: Any = None,
         folder: Any = None,
-        **site: Any,
+        **runtime: Any,
     ) -> None:
         self._points = score
         super().__init__(*plugins, bare=True, dns="lenient", startup=False, limits=limits, clock=clock, spool=folder)
-        for name, value in site.items():
-            setattr(self.site, name, value)
+        for name, value in runtime.items():
+            setattr(self.runtime, name, value)
 
     def _load(self, plugins: tuple[Any, ...]) -> LoadedPolicy:
         instances = [

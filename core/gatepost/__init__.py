@@ -19,6 +19,7 @@ from gatepost.message import Headers, Message
 from gatepost.options import Duration, Network, Options, Secret, Size, WatchedFile
 from gatepost.rulings import Receipt, Ruling, Said
 from gatepost.services.clock import Clock
+from gatepost.services.host import Log, Server
 from gatepost.services.next_hop import Delivery, NextHop
 from gatepost.services.next_hop_syntax import Answer as NextHopAnswer
 from gatepost.services.next_hop_syntax import Target
@@ -26,7 +27,6 @@ from gatepost.services.next_hops import NextHops
 from gatepost.services.resolver import Resolver, reversed_address
 from gatepost.services.store import Store
 from gatepost.session import Envelope, Later, Session
-from gatepost.site import Log, Server
 
 __all__ = [
     "HOOKS_VERSION",

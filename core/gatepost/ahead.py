@@ -12,7 +12,7 @@ from typing import Any
 from gatepost.chain import Hook
 from gatepost.deadlines import Deadlines
 from gatepost.errors import PluginError
-from gatepost.session import Acting, acting
+from gatepost.write_guard import Acting, acting
 
 
 def start(hook: Hook, arguments: tuple[Any, ...], deadlines: Deadlines) -> asyncio.Task[Any]:

@@ -22,13 +22,14 @@ from gatepost.composition import rule_score
 from gatepost.delivery import hand_over
 from gatepost.errors import AddressError
 from gatepost.gate import Gate
+from gatepost.ids import new_id
 from gatepost.intake import Intake
 from gatepost.message import Message
 from gatepost.proceedings import Proceedings
 from gatepost.replies import Reply, identified
-from gatepost.rulings import Receipt, Ruling, new_id
+from gatepost.rulings import Receipt, Ruling
+from gatepost.runtime import Runtime
 from gatepost.session import Envelope, Session
-from gatepost.site import Site
 from gatepost.tracing import add_received, forget_forged_results
 
 Handler = Callable[["Conversation", str], Awaitable[Reply]]
@@ -50,13 +51,13 @@ class Conversation:
         "_waits",
         "gate",
         "intake",
+        "runtime",
         "session",
-        "site",
     )
 
-    def __init__(self, gate: Gate, site: Site, session: Session) -> None:
+    def __init__(self, gate: Gate, runtime: Runtime, session: Session) -> None:
         self.gate = gate
-        self.site = site
+        self.runtime = runtime
         self.session = session
         self.intake: Intake | None = None
         self._helo_done = False
@@ -64,7 +65,7 @@ class Conversation:
         self._headers_ruling: Ruling | None = None
         self._receipt: Receipt | None = None
         self._judged: Intake | None = None
-        self._proceedings = Proceedings(gate, site, session)
+        self._proceedings = Proceedings(gate, runtime, session)
         self._waits: str | None = None
         self._noise = self._refusals = self._unknown_in_row = 0
         session.scored = gate.score is not None
@@ -78,7 +79,7 @@ class Conversation:
 
     async def greet(self) -> Reply:
         """The banner."""
-        text = f"{self.site.hostname} ESMTP"
+        text = f"{self.runtime.hostname} ESMTP"
         if self.gate.chains["greeting"]:
             ruling = await self._proceedings.ask("greeting", (self.session,))
             text = ruling.decision.text if ruling.decision else text
@@ -91,7 +92,7 @@ class Conversation:
     def failed(self, error: BaseException) -> Reply:
         """The reply to a fault of ours: 451 with an incident id, and never the fault's text."""
         identifier = new_id()
-        self.site.recorder.event("internal_error", "error", id=identifier, error=repr(error), exc_info=error)
+        self.runtime.recorder.event("internal_error", "error", id=identifier, error=repr(error), exc_info=error)
         return replies.internal_error(identifier)
 
     @property
@@ -141,7 +142,7 @@ class Conversation:
             return await self._unknown(verb, line)
         if verb in NOISE:
             self._noise += 1
-            if self._noise > self.site.limits.noise_commands:
+            if self._noise > self.runtime.limits.noise_commands:
                 return replies.TOO_MUCH_NOISE
         try:
             argument = rest.decode()
@@ -175,13 +176,13 @@ class Conversation:
     @property
     def delivering(self) -> bool:
         """True from the final dot until the message is settled: that is never broken off."""
-        return self in self.site.delivering
+        return self in self.runtime.delivering
 
     def _counted(self, reply: Reply) -> Reply:
         """Count permanent refusals: who collects too many without ever sending mail is harvesting addresses."""
         if reply.code >= 500:
             self._refusals += 1
-            if self._refusals > self.site.limits.refusals and not reply.close:
+            if self._refusals > self.runtime.limits.refusals and not reply.close:
                 return replies.TOO_MANY_REFUSALS
         return reply
 
@@ -206,7 +207,7 @@ class Conversation:
             ruling = await self._proceedings.ask("unknown_command", (self.session, text))
             if ruling.decision is not None:
                 return self._answered(ruling, 250)
-        if self._unknown_in_row >= self.site.limits.unknown_commands:
+        if self._unknown_in_row >= self.runtime.limits.unknown_commands:
             return replies.TOO_MANY_UNKNOWN
         return replies.UNKNOWN_COMMAND
 
@@ -232,10 +233,10 @@ class Conversation:
         self._helo_done = reply is None
         if reply is not None:
             return reply
-        return replies.hello(self.site.hostname, await self._keywords() if esmtp else ())
+        return replies.hello(self.runtime.hostname, await self._keywords() if esmtp else ())
 
     async def _keywords(self) -> tuple[str, ...]:
-        own = commands.keywords(self.site.limits.max_size)
+        own = commands.keywords(self.runtime.limits.max_size)
         if not self.gate.chains["capabilities"]:
             return own
         changed = list(own)
@@ -255,7 +256,7 @@ class Conversation:
         except AddressError as error:
             return commands.unreadable(argument, error, smtputf8=" SMTPUTF8" in argument.upper())
         envelope = Envelope(sender, parameters)
-        if parameters and (reply := commands.take_parameters(envelope, self.site.limits.max_size)) is not None:
+        if parameters and (reply := commands.take_parameters(envelope, self.runtime.limits.max_size)) is not None:
             return reply
         if sender.smtputf8 and not envelope.smtputf8:
             return replies.NEEDS_SMTPUTF8
@@ -284,7 +285,7 @@ class Conversation:
             return commands.unreadable(argument, error, smtputf8=envelope.smtputf8)
         if recipient.smtputf8 and not envelope.smtputf8:
             return replies.NEEDS_SMTPUTF8
-        if len(envelope.recipients) >= self.site.limits.recipients:
+        if len(envelope.recipients) >= self.runtime.limits.recipients:
             return replies.TOO_MANY_RECIPIENTS
         return await self._judge_recipient(envelope, recipient)
 
@@ -311,8 +312,8 @@ class Conversation:
             envelope = self.session.envelope
             ruling = await self._proceedings.ask("data", (self.session, envelope), envelope)
             if not ruling.refuses:
-                content, reject = self.site.spool.content(), self.site.line_ends == "reject"
-                self.intake = Intake(content, self.site.limits, reject=reject)
+                content, reject = self.runtime.spool.content(), self.runtime.line_ends == "reject"
+                self.intake = Intake(content, self.runtime.limits, reject=reject)
                 return replies.START_DATA
             reply = self._proceedings.speak(ruling)
             await self._reset()
@@ -326,7 +327,7 @@ class Conversation:
             return replies.NEED_MAIL
         if not self.session.envelope.recipients:
             return replies.NEED_RCPT
-        return None if self.site.spool.has_room() else replies.NO_ROOM
+        return None if self.runtime.spool.has_room() else replies.NO_ROOM
 
     def _body_behind(self, reply: Reply) -> Reply:
         """Close after a refused DATA when its body is already on the way: it would run as commands."""
@@ -397,7 +398,7 @@ class Conversation:
         """
         intake, envelope = self.intake, self.session.envelope
         assert intake is not None and envelope is not None
-        self.site.delivering.add(self)
+        self.runtime.delivering.add(self)
         try:
             await self.headers()
             self.intake = None
@@ -423,7 +424,7 @@ class Conversation:
             await self._reset()
         finally:
             judged.discard()
-            self.site.delivering.discard(self)
+            self.runtime.delivering.discard(self)
 
     async def _judge(self, envelope: Envelope, intake: Intake) -> Reply:
         """Accept or refuse what has been received."""
@@ -437,7 +438,7 @@ class Conversation:
         assert self._message is not None
         self._message.eight_bit = intake.eight_bit
         if intake.names_results:
-            forget_forged_results(self._message, self.site.hostname)
+            forget_forged_results(self._message, self.runtime.hostname)
         return await self._judge_message(envelope, self._message)
 
     async def _judge_message(self, envelope: Envelope, message: Message) -> Reply:
@@ -446,8 +447,8 @@ class Conversation:
             ruling = await self._rule_message(envelope, message)
             if ruling.refuses:
                 return self._proceedings.speak(ruling)
-        add_received(message, session, envelope, self.site)
-        ruling, reply = await hand_over(self.gate, self.site, session, envelope, message)
+        add_received(message, session, envelope, self.runtime)
+        ruling, reply = await hand_over(self.gate, self.runtime, session, envelope, message)
         self._proceedings.keep(ruling, envelope)
         if reply.code >= 400:
             self._proceedings.refused(ruling, reply)

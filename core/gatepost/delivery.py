@@ -25,7 +25,7 @@ from gatepost.session import Envelope, Session
 from gatepost.spool import BLOCK
 
 if TYPE_CHECKING:
-    from gatepost.site import Site
+    from gatepost.runtime import Runtime
 
 REMEMBER: Final = 7 * 86400.0
 """Seconds a taken recipient is remembered: longer than clients keep trying (RFC 5321 §4.5.4.1: 4 to 5 days)."""
@@ -41,13 +41,13 @@ Delivered = Mapping[Address, tuple[str, Decision]]
 
 
 async def hand_over(
-    gate: Gate, site: Site, session: Session, envelope: Envelope, message: Message
+    gate: Gate, runtime: Runtime, session: Session, envelope: Envelope, message: Message
 ) -> tuple[Ruling, Reply]:
     """Ask the queue phase, and make one ruling and one reply of its answers."""
     ruling = Ruling("queue")
-    marks = Marks(site, envelope, message)
+    marks = Marks(runtime, envelope, message)
     try:
-        if site.clock.monotonic() >= site.look_for_marks_at:
+        if runtime.clock.monotonic() >= runtime.look_for_marks_at:
             await marks.recall()
         if envelope.pending and gate.chains["queue"]:
             ruling = await gate.ask("queue", (session, envelope, message), session, envelope)
@@ -55,7 +55,7 @@ async def hand_over(
         if ruling.refuses:
             await marks.remember()
     except (SpoolError, StoreError) as error:
-        site.recorder.event("hand_over_failed", "error", error=str(error), session=session.id)
+        runtime.recorder.event("hand_over_failed", "error", error=str(error), session=session.id)
         ruling.decide(defer("local error, try again later"), "gatepost", fault=True)
     if marks.recalled and not ruling.refuses:
         await marks.forget()
@@ -120,11 +120,11 @@ class Marks:
     messages of one sender may be handed over at the same time.
     """
 
-    __slots__ = ("_envelope", "_hash", "_message", "_site", "_store", "recalled")
+    __slots__ = ("_envelope", "_hash", "_message", "_runtime", "_store", "recalled")
 
-    def __init__(self, site: Site, envelope: Envelope, message: Message) -> None:
-        self._site = site
-        self._store = site.marks
+    def __init__(self, runtime: Runtime, envelope: Envelope, message: Message) -> None:
+        self._runtime = runtime
+        self._store = runtime.marks
         self._envelope = envelope
         self._message = message
         self._hash = ""
@@ -133,9 +133,9 @@ class Marks:
 
     async def recall(self) -> None:
         """Answer for the recipients that were taken before."""
-        now = self._site.clock.monotonic()
+        now = self._runtime.clock.monotonic()
         if not await self._store.get(ANY):
-            self._site.look_for_marks_at = now + LOOK_EVERY
+            self._runtime.look_for_marks_at = now + LOOK_EVERY
             return
         for recipient in self._envelope.recipients:
             if await self._store.get(self._key(recipient)) and await self._store.get(await self._mark(recipient)):
@@ -150,7 +150,7 @@ class Marks:
                 keys += (await self._mark(recipient), self._key(recipient))
         if keys:
             await asyncio.gather(*(self._store.put(key, True, REMEMBER, durable=True) for key in (*keys, ANY)))
-            self._site.look_for_marks_at = 0.0
+            self._runtime.look_for_marks_at = 0.0
 
     async def forget(self) -> None:
         """All are taken: the same content, should it come again, is a new message."""
@@ -158,7 +158,7 @@ class Marks:
             for recipient in self.recalled:
                 await self._store.delete(await self._mark(recipient))
         except StoreError as error:  # they are taken all the same
-            self._site.recorder.event("store_failed", "warning", error=str(error))
+            self._runtime.recorder.event("store_failed", "warning", error=str(error))
 
     def _key(self, recipient: Address) -> str:
         return f"{self._envelope.sender}\n{recipient}"

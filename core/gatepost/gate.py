@@ -23,12 +23,13 @@ from gatepost.asking import ask_in_order
 from gatepost.chain import Chain, Instance, compile_hook
 from gatepost.composition import Score
 from gatepost.deadlines import Deadlines
+from gatepost.events import Recorder
 from gatepost.hookspecs import PHASES
 from gatepost.rulings import Ruling
 from gatepost.services.clock import Clock
-from gatepost.session import Acting, Envelope, Session, acting
-from gatepost.site import Recorder
+from gatepost.session import Envelope, Session
 from gatepost.unfinished import Asking
+from gatepost.write_guard import Acting, acting
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

@@ -20,8 +20,8 @@ from gatepost.decisions import Decision
 if TYPE_CHECKING:
     from gatepost.message import Message
     from gatepost.rulings import Receipt, Ruling
+    from gatepost.services.host import Server
     from gatepost.session import Envelope, Session
-    from gatepost.site import Server
 
 PROJECT = "gatepost"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -38,3 +39,16 @@ def reverse_labels(text: str) -> str:
 def reverse_pointer(text: str) -> str:
     """The name under which DNS keeps what belongs to that address (RFC 1035 §3.5, RFC 3596 §2.5)."""
     return f"{reverse_labels(text)}.{'ip6' if ':' in text else 'in-addr'}.arpa"
+
+
+def network_of(client: str) -> str:
+    """The unit in which connections are counted: an IPv4 address, an IPv6 /64; "" for loopback."""
+    if ":" not in client:
+        return "" if client.startswith("127.") else client
+    address = ipaddress.IPv6Address(client.partition("%")[0])
+    return "" if address.is_loopback else str(ipaddress.IPv6Network((int(address) >> 64 << 64, 64)))
+
+
+def client_address(peer: str) -> str:
+    """The address of a peer as text: an IPv4-mapped IPv6 address is the IPv4 address that it stands for."""
+    return peer[7:] if peer.startswith("::ffff:") and "." in peer else peer

@@ -11,8 +11,9 @@ import inspect
 from typing import Any
 
 from gatepost.errors import GatepostError, PluginError
+from gatepost.events import Recorder
 from gatepost.plugins import Policy
-from gatepost.site import Recorder, Server
+from gatepost.services.host import Server
 
 
 async def start_plugins(policy: Policy, server: Server) -> None:

@@ -15,8 +15,8 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from gatepost.session import may_write
 from gatepost.spool import BLOCK, Content, ContentReader
+from gatepost.write_guard import may_write
 
 END_OF_HEADERS: Final = b"\r\n\r\n"
 FIELD: Final = re.compile(rb"^([!-9;-~]+)[ \t]*:(.*\n?(?:[ \t].*\n?)*)", re.MULTILINE)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gatepost.config import Config
     from gatepost.plugins import Services
     from gatepost.rulings import Record
-    from gatepost.site import Log
+    from gatepost.services.host import Log
 
 
 class NoDNS(Resolver):

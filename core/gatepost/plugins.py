@@ -28,14 +28,15 @@ from gatepost.composition import Score
 from gatepost.config import Config, validate_options
 from gatepost.distributions import unmet
 from gatepost.errors import ConfigError, Mistake, PluginError
+from gatepost.events import Recorder
 from gatepost.gate import Gate
 from gatepost.hookspecs import ALL_RUN, HOOKS_VERSION, PHASES, PROJECT, Hookspecs
 from gatepost.options import Options
 from gatepost.services.clock import Clock
+from gatepost.services.host import Log
 from gatepost.services.next_hops import NextHops
 from gatepost.services.resolver import Resolver
 from gatepost.services.store import Backend
-from gatepost.site import Log, Recorder
 
 GROUP = "gatepost.plugins"
 _MARK = f"{PROJECT}_impl"

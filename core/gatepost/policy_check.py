@@ -27,8 +27,8 @@ from gatepost.offline import Hush, NoDNS
 from gatepost.options.kinds import dotted_key, format_duration
 from gatepost.plugins import Policy, make_gate
 from gatepost.rehearsal import HastyClock, Rehearsal
+from gatepost.runtime import Runtime
 from gatepost.services.store import MemoryBackend
-from gatepost.site import Site
 from gatepost.sockets import account_of, is_loopback
 from gatepost.spool import Spool
 
@@ -212,7 +212,7 @@ def _is_wildcard(host: str) -> bool:
 async def _relayed(vouching: list[Instance], config: Config, listener: str) -> dict[str, str]:
     """The plugins that vouched for what is not ours, with the first recipient of each."""
     clock = HastyClock()
-    site = Site(
+    runtime = Runtime(
         hostname=config.hostname,
         clock=clock,
         resolver=NoDNS(),
@@ -221,7 +221,7 @@ async def _relayed(vouching: list[Instance], config: Config, listener: str) -> d
         limits=Limits(),
         recorder=Hush(),
     )
-    client = Rehearsal(make_gate(vouching, clock, site.recorder), site, STRANGER, listener=listener)
+    client = Rehearsal(make_gate(vouching, clock, runtime.recorder), runtime, STRANGER, listener=listener)
     await client.connect()
     await client.say(f"EHLO {ELSEWHERE}")
     await client.say(f"MAIL FROM:<stranger@{ELSEWHERE}>")

@@ -14,10 +14,11 @@ from gatepost.address import Address
 from gatepost.decisions import defer, deny
 from gatepost.gate import Gate
 from gatepost.hookspecs import PHASES
+from gatepost.ids import new_id
 from gatepost.replies import Reply, internal_error, refusal
-from gatepost.rulings import Record, Ruling, new_id, reply_text
+from gatepost.rulings import Record, Ruling, reply_text
+from gatepost.runtime import Runtime
 from gatepost.session import Envelope, Session
-from gatepost.site import Site
 
 SPOKEN: Final = {"connect": 0, "helo": 1, "mail": 2, "rcpt": 3}
 """The phases at which a refusal may be spoken (``reject_at``), in order."""
@@ -28,11 +29,11 @@ KEPT: Final = 100
 class Proceedings:
     """The rulings of one session."""
 
-    __slots__ = ("_gate", "_session", "_site", "_to_tell", "recorded")
+    __slots__ = ("_gate", "_runtime", "_session", "_to_tell", "recorded")
 
-    def __init__(self, gate: Gate, site: Site, session: Session) -> None:
+    def __init__(self, gate: Gate, runtime: Runtime, session: Session) -> None:
         self._gate = gate
-        self._site = site
+        self._runtime = runtime
         self._session = session
         self._to_tell: list[Ruling] = []
         self.recorded = 0
@@ -128,14 +129,14 @@ class Proceedings:
             if sender is not None:
                 record.sender = sender
             record.seconds = ruling.seconds
-            self._site.recorder.record(record)
+            self._runtime.recorder.record(record)
 
     def refused_data(self, reply: Reply, identifier: str, size: int) -> None:
         """Record that a message of ``size`` octets broke a rule of the wire."""
         if self._keeps("refused"):
             record = self._record("refused", identifier, "data", "gatepost", reply)
             record.size = size
-            self._site.recorder.record(record)
+            self._runtime.recorder.record(record)
 
     def refused_by_rule(self, reply: Reply, line: bytes) -> None:
         """Record that a command broke a rule of the wire, or met a limit, and no plugin was asked for it."""
@@ -144,24 +145,24 @@ class Proceedings:
             phase = verb if verb in PHASES else "unknown_command"
             record = self._record("refused", new_id(), phase, "gatepost", reply)
             record.seconds = 0.0
-            self._site.recorder.record(record)
+            self._runtime.recorder.record(record)
 
     def accepted(self, ruling: Ruling, reply: Reply, identifier: str, size: int) -> None:
         """Record that a message of ``size`` octets is in durable hands."""
         if self._keeps("accepted"):
             record = self._record("accepted", identifier, "queue", ruling.plugin, reply, ruling)
             record.size, record.seconds = size, ruling.seconds
-            self._site.recorder.record(record)
+            self._runtime.recorder.record(record)
 
     def disconnected(self, last_reply: Reply | None) -> None:
         """Record that the session has ended, with what the door said if it ended it."""
         if self._keeps("disconnected"):
-            self._site.recorder.record(self._record("disconnected", self._session.id, "disconnect", "", last_reply))
+            self._runtime.recorder.record(self._record("disconnected", self._session.id, "disconnect", "", last_reply))
 
     def _keeps(self, event: str) -> bool:
         """Count an outcome. False when nobody keeps a record of it, so that none need be made."""
         self.recorded += 1
-        return self._site.recorder.keeps(event)
+        return self._runtime.recorder.keeps(event)
 
     def _record(
         self,
@@ -180,7 +181,7 @@ class Proceedings:
             rulings = (*[ruling for ruling in rulings if ruling.trace is not led_to.trace], led_to)
         return Record(
             id=identifier,
-            at=self._site.clock.now(),
+            at=self._runtime.clock.now(),
             event=event,
             session=session.id,
             client=session.client,
@@ -191,6 +192,6 @@ class Proceedings:
             plugin=plugin,
             reply=reply_text(reply) if reply else "",
             rulings=rulings,
-            seconds=self._site.clock.monotonic() - session.started,
+            seconds=self._runtime.clock.monotonic() - session.started,
             trusted=session.trusted or (envelope.trusted if envelope else ""),
         )

@@ -13,9 +13,9 @@ from gatepost.conversation import Conversation
 from gatepost.gate import Gate
 from gatepost.replies import Reply
 from gatepost.rulings import Ruling
+from gatepost.runtime import Runtime
 from gatepost.services.clock import SystemClock
 from gatepost.session import Session
-from gatepost.site import Site
 from gatepost.spool import BLOCK
 
 
@@ -47,12 +47,12 @@ class Rehearsal:
     """One client. ``talks_early``: it does not wait for the greeting. ``listener`` is what the session is told."""
 
     def __init__(
-        self, gate: Gate, site: Site, client: str, *, talks_early: bool = False, listener: str = "smtp"
+        self, gate: Gate, runtime: Runtime, client: str, *, talks_early: bool = False, listener: str = "smtp"
     ) -> None:
         self._talks_early = talks_early
-        self._site = site
-        self.session = Session(client, site=site, door=self, listener=listener)
-        self.conversation = Conversation(gate, site, self.session)
+        self._runtime = runtime
+        self.session = Session(client, runtime=runtime, door=self, listener=listener)
+        self.conversation = Conversation(gate, runtime, self.session)
         self.closed = False
 
     def silence(self, seconds: float) -> asyncio.Future[bool]:
@@ -63,7 +63,7 @@ class Rehearsal:
         if self._talks_early:
             self.session.early_talk |= {"connect"}
         else:
-            await self._site.clock.sleep(seconds)
+            await self._runtime.clock.sleep(seconds)
         return not self._talks_early
 
     async def connect(self) -> Reply:

@@ -29,11 +29,11 @@ from gatepost.errors import GatepostError, StoreError
 from gatepost.lifetime import end_plugins, start_plugins
 from gatepost.observe.recorder import ServerRecorder
 from gatepost.plugins import Policy, Services, load
+from gatepost.runtime import Jobs, Runtime
 from gatepost.services.clock import SystemClock
 from gatepost.services.dns import DNS
 from gatepost.services.next_hops import NextHops
 from gatepost.services.store import open_store
-from gatepost.site import Jobs, Site
 from gatepost.sockets import BACKLOG, drop_privileges, is_loopback, listen, make_folder, raise_descriptor_limit
 from gatepost.spool import Spool
 
@@ -63,7 +63,7 @@ class Server:
             log=self.recorder.plugin_log,
         )
         spool = config.spool
-        self.site = Site(
+        self.runtime = Runtime(
             hostname=config.hostname,
             clock=self.clock,
             resolver=self._resolver,
@@ -99,7 +99,7 @@ class Server:
         await self._begin(policy)
         connections = Connections(most, self.config.limits.connections_per_client)
         for name, gate in policy.gates.items():
-            self.listeners[name] = Listener(name, gate, self.site, connections)
+            self.listeners[name] = Listener(name, gate, self.runtime, connections)
         await self._accept()
         listening = [str(SocketAddress(*place)) for places in self.addresses.values() for place in places]
         order = list(self.config.order)
@@ -131,7 +131,7 @@ class Server:
 
     async def _begin(self, policy: Policy) -> None:
         """Start the plugins of a policy. When one of them fails, what the others repeat ends too."""
-        jobs = Jobs(self.site)
+        jobs = Jobs(self.runtime)
         self._policies.append((policy, jobs))
         try:
             await start_plugins(policy, jobs)
@@ -155,7 +155,7 @@ class Server:
 
     def _hang_up(self) -> None:
         if self._asyncio_servers:
-            self.site.spawn(self.reload())
+            self.runtime.spawn(self.reload())
         else:
             self.recorder.event("reload_failed", "error", error="still starting; send SIGHUP again after that")
 
@@ -206,7 +206,7 @@ class Server:
         """Let go of policies that new sessions do not get: their jobs now, the rest with their last session."""
         for _, jobs in policies:
             await jobs.stop()
-        ending = self.site.tasks - self._reloads  # sessions whose connection is gone
+        ending = self.runtime.tasks - self._reloads  # sessions whose connection is gone
         if ending:
             await asyncio.wait(ending)
         connected = {connection.gate for each in self.listeners.values() for connection in each.connected}
@@ -238,9 +238,9 @@ class Server:
 
     async def _finish_tasks(self) -> None:
         """Wait for hand-overs, which end on the next hop's own time-outs, and for sessions to be closed."""
-        while self.site.is_busy:
-            if self.site.tasks:
-                await asyncio.wait(tuple(self.site.tasks))
+        while self.runtime.is_busy:
+            if self.runtime.tasks:
+                await asyncio.wait(tuple(self.runtime.tasks))
             else:
                 await self.clock.sleep(0.1)
 

@@ -10,19 +10,19 @@ from __future__ import annotations
 import asyncio
 import datetime
 from collections.abc import Coroutine, Generator
-from contextvars import ContextVar
 from types import EllipsisType, MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 from gatepost.address import Address
-from gatepost.errors import PluginError
+from gatepost.ids import id_of, new_id, new_number
 from gatepost.ip import IPAddress, ip_of, reverse_pointer
-from gatepost.rulings import Ruling, id_of, new_id, new_number
+from gatepost.rulings import Ruling
+from gatepost.write_guard import may_write
 
 if TYPE_CHECKING:
     from gatepost.deadlines import Watch
     from gatepost.message import Message
-    from gatepost.site import Site
+    from gatepost.runtime import Runtime
 
 T = TypeVar("T")
 
@@ -34,35 +34,6 @@ Ledger = dict[tuple[str, str], float]
 _NEVER: Final[frozenset[str]] = frozenset()
 _NOBODY: Final[frozenset[Address]] = frozenset()
 """Shared: an empty set of its own takes more than 200 octets, for each client that waits."""
-
-
-class Acting:
-    """On whose behalf code runs that may not write: an observed plugin, or a look-up that runs ahead."""
-
-    __slots__ = ("ahead", "arguments", "withheld")
-
-    def __init__(self, arguments: tuple[Any, ...] = (), *, ahead: bool = False) -> None:
-        self.arguments = arguments
-        """Those that an observed plugin was given, with lists of its own."""
-        self.ahead = ahead
-        self.withheld: list[str] = []
-
-
-acting: Final[ContextVar[Acting | None]] = ContextVar("acting", default=None)
-
-
-def may_write(what: str) -> bool:
-    """False when ``what`` is to be recorded and not applied, since the plugin is only observed.
-
-    Raises ``PluginError`` in a look-up that runs ahead, which must not write to the session.
-    """
-    actor = acting.get()
-    if actor is None:
-        return True
-    if actor.ahead:
-        raise PluginError(f"an ahead look-up must not write to the session: {what}")
-    actor.withheld.append(what)
-    return False
 
 
 class Later(Generic[T]):
@@ -132,7 +103,7 @@ class Session:
         "_later",
         "_notes",
         "_number",
-        "_site",
+        "_runtime",
         "_verified_name",
         "allowance",
         "client",
@@ -156,14 +127,14 @@ class Session:
     )
 
     def __init__(
-        self, client: str, *, site: Site, door: Door, port: int = 0, local: str = "", listener: str = "smtp"
+        self, client: str, *, runtime: Runtime, door: Door, port: int = 0, local: str = "", listener: str = "smtp"
     ) -> None:
         self._number = new_number()
         self.client = client
         self.port = port
         self.local = local
         self.listener = listener
-        self.started = site.clock.monotonic()
+        self.started = runtime.clock.monotonic()
         self.helo = ""
         self.esmtp = False
         self.may_relay = False
@@ -182,7 +153,7 @@ class Session:
         self.helo_points: Ledger | None = None
         self.rulings: tuple[Ruling, ...] = ()
         self.delayed: tuple[Ruling, ...] = ()
-        self._site = site
+        self._runtime = runtime
         self._door = door
         self._notes: dict[int, dict[str, Any]] | None = None
         self._later: list[Later[Any]] | None = None
@@ -243,7 +214,7 @@ class Session:
         """
         name = self._verified_name
         if isinstance(name, EllipsisType):
-            name = self._verified_name = await self._site.resolver.verified_name(self.client)
+            name = self._verified_name = await self._runtime.resolver.verified_name(self.client)
         return name
 
     def look_up_name(self) -> None:
@@ -253,7 +224,7 @@ class Session:
         """
         if isinstance(self._verified_name, EllipsisType):
             pointer = reverse_pointer(self.client)
-            if self._site.resolver.known(pointer, "PTR") is None:
+            if self._runtime.resolver.known(pointer, "PTR") is None:
                 self.later(self.verified_name())
 
     @property
@@ -267,7 +238,7 @@ class Session:
         Only for what the client cannot choose: its network, authentication, or its verified name. To be trusted is not
         to be allowed to relay.
         """
-        today = datetime.datetime.fromtimestamp(self._site.clock.now(), datetime.UTC).date()
+        today = datetime.datetime.fromtimestamp(self._runtime.clock.now(), datetime.UTC).date()
         if may_write(f"session.trust({why!r})") and (until is None or today <= until):
             self.trusted = why
             self.did = (*self.did, f"trusts the client: {why}")

@@ -15,7 +15,7 @@ from gatepost.message import Message, printable_utf8, put_first
 from gatepost.session import Envelope, Session
 
 if TYPE_CHECKING:
-    from gatepost.site import Site
+    from gatepost.runtime import Runtime
 
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9.:\[\]_-]")
 RESULTS: Final = "Authentication-Results"
@@ -23,7 +23,7 @@ SEARCHED: Final = 1000
 """Characters in which those who wrote results must have said who they are."""
 
 
-def add_received(message: Message, session: Session, envelope: Envelope, site: Site) -> None:
+def add_received(message: Message, session: Session, envelope: Envelope, runtime: Runtime) -> None:
     """Put our Received field in front. What the client said of itself keeps only harmless characters."""
     helo = _harmless(session.helo) or "unknown"
     client = f"IPv6:{session.client}" if ":" in session.client else session.client
@@ -33,8 +33,8 @@ def add_received(message: Message, session: Session, envelope: Envelope, site: S
     name = _harmless(session.known_name)
     field = (
         f"Received: from {helo} ({name} [{client}])\r\n"
-        f"\tby {site.hostname} (gatepost) with {protocol} id {envelope.id}{only};\r\n"
-        f"\t{_date(int(site.clock.now()))}\r\n"
+        f"\tby {runtime.hostname} (gatepost) with {protocol} id {envelope.id}{only};\r\n"
+        f"\t{_date(int(runtime.clock.now()))}\r\n"
     )
     put_first(message, field.encode())
 

@@ -23,11 +23,11 @@ from gatepost.composition import fault_of
 from gatepost.deadlines import Deadlines, Watch
 from gatepost.decisions import defer
 from gatepost.errors import DNSTemporaryError, PluginError
+from gatepost.events import Recorder
 from gatepost.hookspecs import ALL_RUN
-from gatepost.observed import begin_observing, withheld
 from gatepost.rulings import Ruling, Said
-from gatepost.session import Envelope, Session, acting
-from gatepost.site import Recorder
+from gatepost.session import Envelope, Session
+from gatepost.write_guard import acting, begin_observing, withheld
 
 _NONE_AHEAD: dict[Hook, asyncio.Task[Any]] = {}
 

@@ -385,7 +385,7 @@ async def test_each_recipient_over_the_limit_is_452_and_the_rest_stands() -> Non
 
 async def test_a_spool_without_room_is_452_at_data_and_the_client_may_go_on() -> None:
     client = await connected()
-    spool = client.policy.site.spool
+    spool = client.policy.runtime.spool
     spool.budget = 0
     await client.ehlo()
     await client.mail()
@@ -670,7 +670,7 @@ async def test_a_refusal_at_headers_is_kept_and_spoken_at_the_final_dot(answer: 
     rehearsal = client.rehearsal
     assert await rehearsal.feed(b"Subject: x\r\n\r\nbody") == b""
     await rehearsal.feed(b"y" * 100_000)
-    assert client.policy.site.spool.in_memory == 0
+    assert client.policy.runtime.spool.in_memory == 0
     assert await rehearsal.feed(b"\r\n.\r\n") == b""
     reply = await rehearsal.conversation.end_of_data()
     await rehearsal.conversation.settled()
@@ -712,7 +712,7 @@ async def test_a_message_over_a_limit_is_refused_with_the_id_of_its_record(conte
     assert (reply.code, record.event, record.plugin) == (552, "refused", "gatepost")
     assert record.size >= 1000
     assert reply.lines()[-1].endswith(f"[{record.id}]")
-    assert client.policy.site.spool.in_memory == 0
+    assert client.policy.runtime.spool.in_memory == 0
     assert (await client.transaction(content=content)).lines() != reply.lines()
 
 
@@ -726,7 +726,7 @@ async def test_a_transaction_ends_with_its_refusal_and_the_next_one_is_free(phas
     assert reply.code >= 400
     assert notes.log == ["reset a@example.com"]
     assert client.session.envelope is None
-    assert client.policy.site.spool.in_memory == 0
+    assert client.policy.runtime.spool.in_memory == 0
     assert await dialogue(client, "DATA", "MAIL FROM:<>") == [503, 250]
 
 
@@ -792,16 +792,16 @@ async def test_stopping_waits_for_a_hand_over_and_what_follows_it_also_when_nobo
     conversation = client.rehearsal.conversation
     work = asyncio.ensure_future(conversation.end_of_data())
     await asyncio.sleep(0.001)
-    assert conversation.delivering and client.policy.site.is_busy
+    assert conversation.delivering and client.policy.runtime.is_busy
     slow.go_on.set()
     await work
     assert notes.log == []
-    assert conversation.delivering and client.policy.site.is_busy
+    assert conversation.delivering and client.policy.runtime.is_busy
     await conversation.close()
     assert notes.log == [f"queued {len(MESSAGE)} True slow", "reset a@example.com", "disconnect"]
     assert [record.event for record in client.policy.events.records] == ["accepted", "disconnected"]
-    assert not client.policy.site.is_busy
-    assert client.policy.site.spool.in_memory == 0
+    assert not client.policy.runtime.is_busy
+    assert client.policy.runtime.spool.in_memory == 0
 
 
 @pytest.mark.parametrize(
@@ -824,7 +824,7 @@ async def test_reset_quit_and_disconnect_always_fire(lines: list[str], log: list
     assert notes.log == log
     last = client.policy.events.records[-1]
     assert (last.event, last.id, last.client) == ("disconnected", client.session.id, "192.0.2.1")
-    assert client.policy.site.spool.in_memory == 0
+    assert client.policy.runtime.spool.in_memory == 0
 
 
 async def test_disconnect_fires_for_a_client_that_was_refused_at_connect() -> None:

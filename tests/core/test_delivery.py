@@ -233,8 +233,8 @@ class Watched:
 
 
 def watched(policy: Policy) -> Watched:
-    store = Watched(policy.site.marks)
-    policy.site.marks = store  # type: ignore[assignment]
+    store = Watched(policy.runtime.marks)
+    policy.runtime.marks = store  # type: ignore[assignment]
     return store
 
 
@@ -266,7 +266,7 @@ async def test_while_there_are_no_marks_the_store_is_read_once_in_a_while_and_no
 async def test_a_mark_that_another_process_writes_is_soon_seen() -> None:
     here, there = Scripted({"one": TAKEN, "two": LATER}), Scripted({"one": TAKEN, "two": TAKEN})
     policy, other = policy_of(here), policy_of(there)
-    other.site.marks = policy.site.marks
+    other.runtime.marks = policy.runtime.marks
     assert (await send(other, "one", "two", content=b"another\r\n")).code == 250
     assert (await send(policy, "one", "two")).code == 451
     await other.clock.advance(LOOK_EVERY)
@@ -344,7 +344,7 @@ async def test_until_a_message_is_accepted_nobody_takes_it_twice(attempts: list[
 async def test_a_message_in_a_file_is_handed_over_and_recognized_too(tmp_path: Any) -> None:
     delivery = Scripted({"one": TAKEN, "two": LATER}, {"two": TAKEN})
     policy = policy_of(delivery, folder=tmp_path)
-    policy.site.spool.memory = 100
+    policy.runtime.spool.memory = 100
     content = MESSAGE + b"0123456789\r\n" * 50_000
     assert [(await send(policy, "one", "two", content=content)).code for _ in range(2)] == [451, 250]
     assert list(tmp_path.iterdir()) == []
@@ -355,7 +355,7 @@ async def test_without_recipients_that_are_taken_nothing_is_left_behind() -> Non
     client: Client = await policy.connect()
     assert (await client.transaction()).code == 250
     assert client.session.envelope is None
-    assert not policy.site.is_busy
+    assert not policy.runtime.is_busy
 
 
 async def test_the_record_says_how_long_the_hand_over_took_and_not_the_session() -> None:

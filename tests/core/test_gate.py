@@ -16,7 +16,8 @@ from gatepost import Address, Decision, DNSTemporaryError, Later, Session, accep
 from gatepost.chain import BUDGET, BUDGETS, CONNECT_SLACK, FAILURES_TO_OPEN, OPEN_SECONDS
 from gatepost.composition import Score
 from gatepost.deadlines import abandon
-from gatepost.rulings import Ruling, Said, new_id
+from gatepost.ids import new_id
+from gatepost.rulings import Ruling, Said
 from tests.policy import MESSAGE, Client, Policy, delivering, instance, saying, vouching
 
 KINDS = ["plain", "async", "ahead", "blocking"]
@@ -712,7 +713,7 @@ async def test_waiting_of_an_observed_plugin_is_real() -> None:
 
 
 async def test_a_client_that_leaves_in_the_midst_of_an_observed_plugin_leaves_no_trace_of_it() -> None:
-    from gatepost.session import acting
+    from gatepost.write_guard import acting
 
     policy = policy_of(instance(Async(seconds=50), mode="observe"))
     task = asyncio.ensure_future(really_ask(policy))

@@ -11,7 +11,7 @@ from gatepost import PluginError, Server, hookimpl
 from gatepost.lifetime import end_plugins, start_plugins
 from gatepost.plugins import Policy as Loaded
 from gatepost.plugins import make_gate, register
-from gatepost.site import Jobs
+from gatepost.runtime import Jobs
 from tests.policy import Events, Policy, instance
 
 
@@ -52,7 +52,7 @@ def loaded(*plugins: Any) -> Loaded:
 
 async def test_all_start_in_the_configured_order_whatever_their_kind() -> None:
     told: list[str] = []
-    await start_plugins(loaded(Telling("a", told), Telling("b", told)), Jobs(Policy().site))
+    await start_plugins(loaded(Telling("a", told), Telling("b", told)), Jobs(Policy().runtime))
     assert told == ["a: startup at mx.example.org", "b: startup at mx.example.org"]
 
 
@@ -61,7 +61,7 @@ async def test_the_first_that_cannot_start_is_named_and_ends_the_start(error: Ba
     told: list[str] = []
     policy = loaded(Telling("a", told), Telling("b", told, error), Telling("c", told))
     with pytest.raises(PluginError, match=rf"^p1: its startup failed: {type(error).__name__}: {error}$"):
-        await start_plugins(policy, Jobs(Policy().site))
+        await start_plugins(policy, Jobs(Policy().runtime))
     assert told == ["a: startup at mx.example.org"]
 
 
@@ -69,12 +69,12 @@ async def test_all_end_also_after_one_that_fails() -> None:
     told: list[str] = []
     events = Events()
     policy = loaded(Telling("a", told, SystemExit(3)), Telling("b", told))
-    await end_plugins(policy, Jobs(Policy().site), events)
+    await end_plugins(policy, Jobs(Policy().runtime), events)
     assert told == ["b: shutdown"]
     assert events.named("shutdown_failed") == [{"plugin": "p0", "error": "p0: its shutdown failed: SystemExit: 3"}]
 
 
 async def test_what_blocks_runs_in_a_thread() -> None:
     blocking = Blocking()
-    await start_plugins(loaded(blocking), Jobs(Policy().site))
+    await start_plugins(loaded(blocking), Jobs(Policy().runtime))
     assert blocking.thread not in (None, threading.main_thread())

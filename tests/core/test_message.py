@@ -27,8 +27,8 @@ from gatepost.replies import (
     TOO_BIG,
     Reply,
 )
-from gatepost.session import Acting, acting
 from gatepost.spool import BLOCK, Content, Spool
+from gatepost.write_guard import Acting, acting
 
 HEADER = b"From: a@example.com\r\nSubject: hello\r\n"
 

@@ -29,7 +29,7 @@ class Plugin:
 """
 
 
-class Site:
+class Runtime:
     """A folder of installed packages, a configuration, and what loading it says."""
 
     def __init__(self, folder: Path) -> None:
@@ -86,11 +86,11 @@ class Site:
 
 
 @pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runtime]:
     """Return a folder of packages that Python finds until the test ends."""
     before = set(sys.modules)
     monkeypatch.syspath_prepend(tmp_path)
-    yield Site(tmp_path)
+    yield Runtime(tmp_path)
     for name in set(sys.modules) - before:
         del sys.modules[name]
 
@@ -102,26 +102,26 @@ ONE = f'{LISTEN}[plugins]\norder = ["thing"]\n'
 # What is loaded.
 
 
-def test_an_installed_plugin_does_nothing_before_it_is_named_in_the_order(site: Site) -> None:
-    site.install("thing")
+def test_an_installed_plugin_does_nothing_before_it_is_named_in_the_order(runtime: Runtime) -> None:
+    runtime.install("thing")
     assert "thing" in {offer.name for offer in installed()}
-    policy = site.load(LISTEN)
+    policy = runtime.load(LISTEN)
     assert (policy.instances, policy.gates["smtp"].order("mail")) == ({}, ())
-    policy = site.load(ONE)
+    policy = runtime.load(ONE)
     assert policy.gates["smtp"].order("mail") == ("thing",)
     made = policy.instances["thing"]
     assert (made.package, made.version) == ("gatepost-thing", "1.0")
 
 
-def test_a_plugin_that_nobody_names_is_not_even_imported(site: Site) -> None:
-    site.install("broken", "raise RuntimeError")
-    assert site.load(LISTEN).instances == {}
+def test_a_plugin_that_nobody_names_is_not_even_imported(runtime: Runtime) -> None:
+    runtime.install("broken", "raise RuntimeError")
+    assert runtime.load(LISTEN).instances == {}
 
 
-def test_each_listener_may_have_an_order_of_its_own_over_the_same_instances(site: Site) -> None:
-    site.install("one")
-    site.install("two")
-    policy = site.load(
+def test_each_listener_may_have_an_order_of_its_own_over_the_same_instances(runtime: Runtime) -> None:
+    runtime.install("one")
+    runtime.install("two")
+    policy = runtime.load(
         """
         [listen.smtp]
         bind = ["127.0.0.1:2525"]
@@ -137,9 +137,9 @@ def test_each_listener_may_have_an_order_of_its_own_over_the_same_instances(site
     assert policy.gates["smtp"].instances[0] is policy.gates["other"].instances[1]
 
 
-def test_one_plugin_may_have_several_instances_and_one_may_be_off(site: Site) -> None:
-    site.install("thing")
-    policy = site.load(
+def test_one_plugin_may_have_several_instances_and_one_may_be_off(runtime: Runtime) -> None:
+    runtime.install("thing")
+    policy = runtime.load(
         f"""{LISTEN}
 [plugins]
 order = ["again", "thing", "off"]
@@ -162,8 +162,8 @@ mode = "off"
     assert policy.instances["thing"].plugin is not made.plugin
 
 
-def test_a_constructor_gets_the_services_that_it_names(site: Site) -> None:
-    site.install(
+def test_a_constructor_gets_the_services_that_it_names(runtime: Runtime) -> None:
+    runtime.install(
         "thing",
         """
         class ThingOptions(Options):
@@ -187,7 +187,7 @@ def test_a_constructor_gets_the_services_that_it_names(site: Site) -> None:
             def connect(self): ...
         """,
     )
-    policy = site.load(ONE + '[plugins.thing]\ndelay = "2m"')
+    policy = runtime.load(ONE + '[plugins.thing]\ndelay = "2m"')
     made = policy.instances["thing"]
     assert made.plugin.got == ("thing", "thing", 120.0)
     assert isinstance(made.plugin.next_hop, NextHops)
@@ -211,32 +211,32 @@ class Plugin:
 
 
 @pytest.mark.parametrize(("table", "phases"), [("", {"mail", "rcpt"}), ('phases = ["helo", "mail"]', {"mail"})])
-def test_a_plugin_is_asked_in_no_other_phases_than_it_declares(site: Site, table: str, phases: set[str]) -> None:
-    site.install("thing", DECLARING)
-    policy = site.load(f"{ONE}[plugins.thing]\n{table}")
+def test_a_plugin_is_asked_in_no_other_phases_than_it_declares(runtime: Runtime, table: str, phases: set[str]) -> None:
+    runtime.install("thing", DECLARING)
+    policy = runtime.load(f"{ONE}[plugins.thing]\n{table}")
     assert {phase for phase in ("helo", "mail", "rcpt") if policy.default.order(phase)} == phases
 
 
-async def test_each_instance_has_a_namespace_of_the_store_to_itself(site: Site) -> None:
-    site.install(
+async def test_each_instance_has_a_namespace_of_the_store_to_itself(runtime: Runtime) -> None:
+    runtime.install(
         "thing",
         "class Plugin:\n    def __init__(self, store): self.store = store\n    @hookimpl\n    def mail(self): ...",
     )
-    policy = site.load(f'{LISTEN}[plugins]\norder = ["thing", "again"]\n[plugins.again]\nuse = "thing"')
+    policy = runtime.load(f'{LISTEN}[plugins]\norder = ["thing", "again"]\n[plugins.again]\nuse = "thing"')
     one, two = (made.plugin.store for made in policy.instances.values())
     await one.put("key", 1, 60)
     assert (await one.get("key"), await two.get("key")) == (1, None)
 
 
-def test_a_module_with_hook_functions_is_a_plugin(site: Site) -> None:
-    site.install("thing", "@hookimpl\ndef mail(sender): return deny('no')", target="{module}")
-    policy = site.load(ONE)
+def test_a_module_with_hook_functions_is_a_plugin(runtime: Runtime) -> None:
+    runtime.install("thing", "@hookimpl\ndef mail(sender): return deny('no')", target="{module}")
+    policy = runtime.load(ONE)
     assert policy.gates["smtp"].order("mail") == ("thing",)
 
 
 @pytest.mark.parametrize("future", [True, False])
-def test_a_local_file_needs_no_package(site: Site, future: bool) -> None:
-    site.file(
+def test_a_local_file_needs_no_package(runtime: Runtime, future: bool) -> None:
+    runtime.file(
         "plugins/my thing.py",
         """
         import dataclasses
@@ -261,26 +261,26 @@ def test_a_local_file_needs_no_package(site: Site, future: bool) -> None:
                 return None
         """,
     )
-    path = site.folder / "plugins/my thing.py"
+    path = runtime.folder / "plugins/my thing.py"
     if not future:
         path.write_text(path.read_text().replace("from __future__ import annotations\n", ""))
-    policy = site.load(ONE + '[plugins.thing]\nuse = "plugins/my thing.py"\ndomains = ["a.example"]\ndelay = "1m"')
+    policy = runtime.load(ONE + '[plugins.thing]\nuse = "plugins/my thing.py"\ndomains = ["a.example"]\ndelay = "1m"')
     made = policy.instances["thing"]
     assert (made.plugin.options.delay, made.plugin.options.domains) == (60.0, {"a.example"})
     assert (made.package, made.version) == (str(path), "")
 
 
-def test_a_local_file_may_be_a_module_with_hook_functions_and_be_used_twice(site: Site) -> None:
-    site.file("mine.py", "@hookimpl\ndef mail(sender): return None")
-    policy = site.load(
+def test_a_local_file_may_be_a_module_with_hook_functions_and_be_used_twice(runtime: Runtime) -> None:
+    runtime.file("mine.py", "@hookimpl\ndef mail(sender): return None")
+    policy = runtime.load(
         f'{LISTEN}[plugins]\norder = ["a", "b"]\n[plugins.a]\nuse = "mine.py"\n[plugins.b]\nuse = "mine.py"'
     )
     assert policy.default.order("mail") == ("a", "b")
 
 
-def test_a_phase_that_this_gatepost_does_not_know_may_be_optional(site: Site) -> None:
-    site.install("thing", GOOD + "    @hookimpl(optionalhook=True)\n    def dream(self): ...\n")
-    assert site.load(ONE).default.order("mail") == ("thing",)
+def test_a_phase_that_this_gatepost_does_not_know_may_be_optional(runtime: Runtime) -> None:
+    runtime.install("thing", GOOD + "    @hookimpl(optionalhook=True)\n    def dream(self): ...\n")
+    assert runtime.load(ONE).default.order("mail") == ("thing",)
 
 
 # What is refused: a sentence for each.
@@ -370,10 +370,10 @@ def body(hook: str, declarations: str = "") -> str:
     ],
 )
 def test_a_plugin_with_a_mistake_is_refused_with_plugin_package_and_version(
-    site: Site, text: str, complaint: str
+    runtime: Runtime, text: str, complaint: str
 ) -> None:
-    site.install("thing", text, version="2.5")
-    (mistake,) = site.mistakes(ONE)
+    runtime.install("thing", text, version="2.5")
+    (mistake,) = runtime.mistakes(ONE)
     assert mistake.startswith(f"gatepost.toml:4: plugins.thing: gatepost-thing 2.5: {complaint}")
 
 
@@ -387,35 +387,35 @@ def test_a_plugin_with_a_mistake_is_refused_with_plugin_package_and_version(
         ("", "AttributeError: module 'gatepost_thing_module' has no attribute 'Plugin'"),
     ],
 )
-def test_a_plugin_that_cannot_be_imported_is_named(site: Site, text: str, complaint: str) -> None:
-    site.install("thing", text)
-    (mistake,) = site.mistakes(ONE)
+def test_a_plugin_that_cannot_be_imported_is_named(runtime: Runtime, text: str, complaint: str) -> None:
+    runtime.install("thing", text)
+    (mistake,) = runtime.mistakes(ONE)
     assert mistake.startswith(
         f"gatepost.toml:4: plugins.thing: thing of gatepost-thing 1.0 cannot be imported: {complaint}"
     )
 
 
-def test_two_packages_that_offer_one_name_are_both_named(site: Site) -> None:
-    site.install("thing", package="gatepost-thing")
-    site.install("thing", package="gatepost-rival", version="0.3")
-    (mistake,) = site.mistakes(ONE)
+def test_two_packages_that_offer_one_name_are_both_named(runtime: Runtime) -> None:
+    runtime.install("thing", package="gatepost-thing")
+    runtime.install("thing", package="gatepost-rival", version="0.3")
+    (mistake,) = runtime.mistakes(ONE)
     assert mistake.endswith(
         "thing is offered by two packages, gatepost-rival 0.3 and gatepost-thing 1.0; uninstall one"
     )
 
 
-def test_a_package_that_offers_the_name_of_a_built_in_plugin_stops_the_start_with_both_names(site: Site) -> None:
-    site.install("dnsbl", version="0.3")
-    (mistake,) = site.mistakes(f'{LISTEN}[plugins]\norder = ["dnsbl"]\n[plugins.dnsbl]\nzones = {{ a = 1 }}')
+def test_a_package_that_offers_the_name_of_a_built_in_plugin_stops_the_start_with_both_names(runtime: Runtime) -> None:
+    runtime.install("dnsbl", version="0.3")
+    (mistake,) = runtime.mistakes(f'{LISTEN}[plugins]\norder = ["dnsbl"]\n[plugins.dnsbl]\nzones = {{ a = 1 }}')
     ours = installed_version("gatepost")
     assert mistake.endswith(f"dnsbl is offered by two packages, gatepost {ours} and gatepost-dnsbl 0.3; uninstall one")
 
 
-def test_two_packages_with_one_name_do_no_harm_while_nobody_names_it(site: Site) -> None:
-    site.install("thing", package="gatepost-thing")
-    site.install("thing", package="gatepost-rival")
-    site.install("other")
-    assert site.load(f'{LISTEN}[plugins]\norder = ["other"]').default.order("mail") == ("other",)
+def test_two_packages_with_one_name_do_no_harm_while_nobody_names_it(runtime: Runtime) -> None:
+    runtime.install("thing", package="gatepost-thing")
+    runtime.install("thing", package="gatepost-rival")
+    runtime.install("other")
+    assert runtime.load(f'{LISTEN}[plugins]\norder = ["other"]').default.order("mail") == ("other",)
 
 
 # Made for another gatepost
@@ -425,17 +425,19 @@ OURS = installed_version("gatepost")
 
 
 @pytest.mark.parametrize("requirement", ["gatepost>=99", "gatepost>=99,<100", "Gatepost ~= 99.1"])
-def test_a_plugin_made_for_a_newer_gatepost_is_refused_before_it_is_imported(site: Site, requirement: str) -> None:
-    site.install("thing", "raise RuntimeError('was imported')", version="2.5", requires=[requirement])
+def test_a_plugin_made_for_a_newer_gatepost_is_refused_before_it_is_imported(
+    runtime: Runtime, requirement: str
+) -> None:
+    runtime.install("thing", "raise RuntimeError('was imported')", version="2.5", requires=[requirement])
     wanted = requirement[len("gatepost") :].replace(" ", "")
-    assert site.mistakes(ONE) == [
+    assert runtime.mistakes(ONE) == [
         f"gatepost.toml:4: plugins.thing: thing of gatepost-thing 2.5 is made for gatepost {wanted}, and this is {OURS}"
     ]
 
 
-def test_a_plugin_made_for_an_older_gatepost_only_is_refused_too(site: Site) -> None:
-    site.install("thing", requires=["gatepost<0.0.1"])
-    (mistake,) = site.mistakes(ONE)
+def test_a_plugin_made_for_an_older_gatepost_only_is_refused_too(runtime: Runtime) -> None:
+    runtime.install("thing", requires=["gatepost<0.0.1"])
+    (mistake,) = runtime.mistakes(ONE)
     assert mistake.endswith(f"is made for gatepost <0.0.1, and this is {OURS}")
 
 
@@ -451,9 +453,9 @@ def test_a_plugin_made_for_an_older_gatepost_only_is_refused_too(site: Site) -> 
         "gatepost is nice",
     ],
 )
-def test_a_plugin_whose_requirements_are_met_or_do_not_count_is_taken(site: Site, requirement: str) -> None:
-    site.install("thing", requires=[requirement])
-    assert site.load(ONE).default.order("mail") == ("thing",)
+def test_a_plugin_whose_requirements_are_met_or_do_not_count_is_taken(runtime: Runtime, requirement: str) -> None:
+    runtime.install("thing", requires=[requirement])
+    assert runtime.load(ONE).default.order("mail") == ("thing",)
 
 
 @pytest.mark.parametrize(
@@ -466,34 +468,34 @@ def test_a_plugin_whose_requirements_are_met_or_do_not_count_is_taken(site: Site
     ],
 )
 def test_a_pre_release_counts_as_what_it_leads_to(
-    site: Site, monkeypatch: pytest.MonkeyPatch, ours: str, requirement: str, is_met: bool
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch, ours: str, requirement: str, is_met: bool
 ) -> None:
-    site.install("thing", requires=[requirement])
+    runtime.install("thing", requires=[requirement])
     monkeypatch.setattr("importlib.metadata.version", lambda name: ours)
     if is_met:
-        assert site.load(ONE).default.order("mail") == ("thing",)
+        assert runtime.load(ONE).default.order("mail") == ("thing",)
     else:
-        assert site.mistakes(ONE)[0].endswith(f"and this is {ours}")
+        assert runtime.mistakes(ONE)[0].endswith(f"and this is {ours}")
 
 
-def test_a_class_made_for_later_hooks_is_refused_with_that_sentence_only(site: Site) -> None:
+def test_a_class_made_for_later_hooks_is_refused_with_that_sentence_only(runtime: Runtime) -> None:
     later = f"hooks_version = {HOOKS_VERSION + 1}"
-    site.install("thing", body("@hookimpl\n    def dream(self, session, depth): ...", later), version="2.5")
-    assert site.mistakes(ONE + '[plugins.thing]\ndepth = "all"') == [
+    runtime.install("thing", body("@hookimpl\n    def dream(self, session, depth): ...", later), version="2.5")
+    assert runtime.mistakes(ONE + '[plugins.thing]\ndepth = "all"') == [
         f"gatepost.toml:5: plugins.thing: gatepost-thing 2.5: it is made for hooks version {HOOKS_VERSION + 1}, "
         f"and this gatepost has {HOOKS_VERSION}: a newer one is needed"
     ]
 
 
-def test_a_local_file_made_for_later_hooks_is_refused_too(site: Site) -> None:
-    site.file("mine.py", f"hooks_version = {HOOKS_VERSION + 1}\n@hookimpl\ndef dream(session): ...")
-    (mistake,) = site.mistakes(ONE + '[plugins.thing]\nuse = "mine.py"')
+def test_a_local_file_made_for_later_hooks_is_refused_too(runtime: Runtime) -> None:
+    runtime.file("mine.py", f"hooks_version = {HOOKS_VERSION + 1}\n@hookimpl\ndef dream(session): ...")
+    (mistake,) = runtime.mistakes(ONE + '[plugins.thing]\nuse = "mine.py"')
     assert "mine.py: it is made for hooks version" in mistake
 
 
-def test_a_class_made_for_these_hooks_is_taken(site: Site) -> None:
-    site.install("thing", body("@hookimpl\n    def mail(self): ...", f"hooks_version = {HOOKS_VERSION}"))
-    assert site.load(ONE).default.order("mail") == ("thing",)
+def test_a_class_made_for_these_hooks_is_taken(runtime: Runtime) -> None:
+    runtime.install("thing", body("@hookimpl\n    def mail(self): ...", f"hooks_version = {HOOKS_VERSION}"))
+    assert runtime.load(ONE).default.order("mail") == ("thing",)
 
 
 # What goes away
@@ -520,49 +522,51 @@ class Plugin:
 """
 
 
-def test_a_plugin_that_uses_what_goes_away_is_named_once_and_works(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plugin_that_uses_what_goes_away_is_named_once_and_works(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("gatepost.plugins.Hookspecs", OldSpecs)
-    site.install("thing", OLD, version="2.5")
-    site.install("good", body("@hookimpl\n    def mail(self, session): ..."))
-    policy = site.load(
+    runtime.install("thing", OLD, version="2.5")
+    runtime.install("good", body("@hookimpl\n    def mail(self, session): ..."))
+    policy = runtime.load(
         f'{LISTEN}[listen.b]\nbind = ["127.0.0.1:2526"]\nplugins = ["thing"]\n[plugins]\norder = ["good", "thing"]'
     )
     assert policy.default.order("mail") == ("good", "thing")
     sentences = ["vrfy is asked no more from 9.0 on", "mail gives no sender from 9.0 on: see envelope.sender"]
     assert {str(each) for each in policy.deprecations} == {
-        f"{site.toml}:7: plugins.thing: gatepost-thing 2.5: {sentence}" for sentence in sentences
+        f"{runtime.toml}:7: plugins.thing: gatepost-thing 2.5: {sentence}" for sentence in sentences
     }
-    assert sorted(site.events.named("deprecated"), key=lambda facts: str(facts["reason"]), reverse=True) == [
+    assert sorted(runtime.events.named("deprecated"), key=lambda facts: str(facts["reason"]), reverse=True) == [
         {"plugin": "thing", "package": "gatepost-thing", "version": "2.5", "reason": sentence} for sentence in sentences
     ]
 
 
-def test_nothing_of_the_present_hooks_goes_away(site: Site) -> None:
-    site.install("thing", OLD)
-    assert list(deprecated(tuple(site.load(ONE).instances.values()))) == []
+def test_nothing_of_the_present_hooks_goes_away(runtime: Runtime) -> None:
+    runtime.install("thing", OLD)
+    assert list(deprecated(tuple(runtime.load(ONE).instances.values()))) == []
 
 
 # Found without being made
 
 
-def test_plugins_are_found_by_table_or_installed_name_and_not_made(site: Site) -> None:
-    site.install("thing", body("@hookimpl\n    def mail(self): ...", "def __init__(self): raise ValueError"))
-    site.file("mine.py", GOOD)
-    site.toml.write_text('[plugins.own]\nuse = "mine.py"\n[plugins.again]\nuse = "thing"\n')
-    found, mistakes = find(configuration.load(site.toml, {}), ["own", "again", "thing", "nonesuch"])
+def test_plugins_are_found_by_table_or_installed_name_and_not_made(runtime: Runtime) -> None:
+    runtime.install("thing", body("@hookimpl\n    def mail(self): ...", "def __init__(self): raise ValueError"))
+    runtime.file("mine.py", GOOD)
+    runtime.toml.write_text('[plugins.own]\nuse = "mine.py"\n[plugins.again]\nuse = "thing"\n')
+    found, mistakes = find(configuration.load(runtime.toml, {}), ["own", "again", "thing", "nonesuch"])
     assert {name: origin for name, (_, origin) in found.items()} == {
-        "own": str(site.folder / "mine.py"),
+        "own": str(runtime.folder / "mine.py"),
         "again": "gatepost-thing 1.0",
         "thing": "gatepost-thing 1.0",
     }
     assert [mistake.key for mistake in mistakes] == ["plugins.nonesuch"]
 
 
-def test_a_missing_plugin_is_named_with_the_nearest_one(site: Site) -> None:
-    site.install("thing")
-    (mistake,) = site.mistakes(f'{LISTEN}[plugins]\norder = ["thng"]')
+def test_a_missing_plugin_is_named_with_the_nearest_one(runtime: Runtime) -> None:
+    runtime.install("thing")
+    (mistake,) = runtime.mistakes(f'{LISTEN}[plugins]\norder = ["thng"]')
     assert mistake == "gatepost.toml:4: plugins.thng: no installed package offers a plugin 'thng'; did you mean thing?"
-    (mistake,) = site.mistakes(f'{LISTEN}[plugins]\norder = ["xyzzy"]')
+    (mistake,) = runtime.mistakes(f'{LISTEN}[plugins]\norder = ["xyzzy"]')
     assert mistake.endswith("no installed package offers a plugin 'xyzzy'")
 
 
@@ -576,18 +580,18 @@ def test_a_missing_plugin_is_named_with_the_nearest_one(site: Site) -> None:
     ],
 )
 def test_a_local_file_with_a_mistake_is_named_at_its_line(
-    site: Site, use: str, text: str | None, complaint: str
+    runtime: Runtime, use: str, text: str | None, complaint: str
 ) -> None:
     if text is not None:
-        site.file("mine.py", text)
-    (mistake,) = site.mistakes(f'{ONE}[plugins.thing]\nuse = "{use}"')
+        runtime.file("mine.py", text)
+    (mistake,) = runtime.mistakes(f'{ONE}[plugins.thing]\nuse = "{use}"')
     assert mistake.startswith(("gatepost.toml:6: plugins.thing.use: ", "gatepost.toml:5: plugins.thing: "))
     assert complaint in mistake
 
 
-def test_a_module_can_be_used_once_only(site: Site) -> None:
-    site.install("thing", "@hookimpl\ndef mail(sender): return None", target="{module}")
-    (mistake,) = site.mistakes(f'{LISTEN}[plugins]\norder = ["thing", "again"]\n[plugins.again]\nuse = "thing"')
+def test_a_module_can_be_used_once_only(runtime: Runtime) -> None:
+    runtime.install("thing", "@hookimpl\ndef mail(sender): return None", target="{module}")
+    (mistake,) = runtime.mistakes(f'{LISTEN}[plugins]\norder = ["thing", "again"]\n[plugins.again]\nuse = "thing"')
     assert (
         mistake == "gatepost.toml:6: plugins.again.use: it is the same module as thing; a module can be used once only"
     )
@@ -607,9 +611,9 @@ class Plugin:
 """
 
 
-def test_mistakes_of_options_come_all_at_once_with_their_lines(site: Site) -> None:
-    site.install("thing", OPTIONS)
-    found = site.mistakes(
+def test_mistakes_of_options_come_all_at_once_with_their_lines(runtime: Runtime) -> None:
+    runtime.install("thing", OPTIONS)
+    found = runtime.mistakes(
         ONE + '[plugins.thing]\ndelay = "soon"\ndomain = ["a.example"]\nmode = "observe"\nphases = ["mail", "rcpt"]'
     )
     assert [mistake.partition(": ")[0] for mistake in found] == [f"gatepost.toml:{line}" for line in (5, 6, 7, 8, 9)]
@@ -620,16 +624,16 @@ def test_mistakes_of_options_come_all_at_once_with_their_lines(site: Site) -> No
     assert "it does not take part in 'rcpt', but in mail" in found[4]
 
 
-def test_a_plugin_without_options_takes_none(site: Site) -> None:
-    site.install("thing")
-    (mistake,) = site.mistakes(ONE + "[plugins.thing]\ndelay = 5")
+def test_a_plugin_without_options_takes_none(runtime: Runtime) -> None:
+    runtime.install("thing")
+    (mistake,) = runtime.mistakes(ONE + "[plugins.thing]\ndelay = 5")
     assert mistake == "gatepost.toml:6: plugins.thing.delay: gatepost-thing 1.0 takes no options"
 
 
-def test_mistakes_of_all_plugins_come_at_once(site: Site) -> None:
-    site.install("one", "raise RuntimeError")
-    site.install("two", body("@hookimpl\n    def mial(self): ..."))
-    found = site.mistakes(f'{LISTEN}[plugins]\norder = ["one", "two", "three"]')
+def test_mistakes_of_all_plugins_come_at_once(runtime: Runtime) -> None:
+    runtime.install("one", "raise RuntimeError")
+    runtime.install("two", body("@hookimpl\n    def mial(self): ..."))
+    found = runtime.mistakes(f'{LISTEN}[plugins]\norder = ["one", "two", "three"]')
     assert [mistake.split(": ")[1] for mistake in found] == ["plugins.one", "plugins.two", "plugins.three"]
 
 
@@ -647,9 +651,9 @@ def test_a_plugin_is_loaded_without_running_its_properties() -> None:
     assert make_gate([instance(Loud())], policy.clock, policy.events).order("mail") == ("loud",)
 
 
-def test_a_hook_that_pluggy_itself_has_marked_is_taken(site: Site) -> None:
-    site.install(
+def test_a_hook_that_pluggy_itself_has_marked_is_taken(runtime: Runtime) -> None:
+    runtime.install(
         "thing",
         "import pluggy\nmark = pluggy.HookimplMarker('gatepost')\nclass Plugin:\n    @mark\n    def mail(self): ...",
     )
-    assert site.load(ONE).default.order("mail") == ("thing",)
+    assert runtime.load(ONE).default.order("mail") == ("thing",)

@@ -6,14 +6,14 @@ import asyncio
 
 import pytest
 
-from gatepost.site import Jobs
+from gatepost.runtime import Jobs
 from tests.policy import Policy
 
 
 @pytest.mark.parametrize("error", [OSError("no"), SystemExit(3), asyncio.CancelledError()])
 async def test_a_job_that_fails_is_said_and_repeated(error: BaseException) -> None:
     policy = Policy()
-    jobs, turns = Jobs(policy.site), []
+    jobs, turns = Jobs(policy.runtime), []
 
     async def job() -> None:
         turns.append(policy.clock.monotonic())
@@ -29,7 +29,7 @@ async def test_a_job_that_fails_is_said_and_repeated(error: BaseException) -> No
 
 async def test_a_job_under_way_ends_with_the_server() -> None:
     policy = Policy()
-    jobs, ended = Jobs(policy.site), asyncio.Event()
+    jobs, ended = Jobs(policy.runtime), asyncio.Event()
 
     async def job() -> None:
         try:

@@ -162,8 +162,8 @@ def folder(tmp_path: Path) -> Path:
     for entry in {*Path(sysconfig.get_path("purelib")).iterdir(), *Path(sysconfig.get_path("platlib")).iterdir()}:
         if entry.suffix != ".pth" and not entry.name.startswith(("gatepost", "_gatepost", "__editable__")):
             (others / entry.name).symlink_to(entry)
-    (site,) = (tmp_path / "page/.venv/lib").glob("python*/site-packages")
-    (site / "others.pth").write_text(f"{others}\n")
+    (runtime,) = (tmp_path / "page/.venv/lib").glob("python*/site-packages")
+    (runtime / "others.pth").write_text(f"{others}\n")
     programs = tmp_path / "page/.venv/bin"
     for name, module in {"pytest": "pytest", "mypy": "mypy"}.items():
         (programs / name).write_text(f'#!/bin/sh\nexec "{programs}/python" -m {module} "$@"\n')

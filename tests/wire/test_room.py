@@ -12,7 +12,7 @@ import pytest
 
 from gatepost import hookimpl
 from gatepost.doors import pregreet
-from gatepost.doors.listener import client_address, network_of
+from gatepost.ip import client_address, network_of
 from gatepost_builtin.delivery.forward import Forward
 from tests.door import Keeping, live, until
 from tests.peers.mail_server import MailServer
@@ -102,24 +102,24 @@ class TestRoom:
 
     async def test_messages_in_flight_over_256_mib_of_memory(self) -> None:
         policy = Policy(vouching(), keeping := Keeping())
-        policy.site.spool.budget, policy.site.spool.memory = 600_000, 512_000
+        policy.runtime.spool.budget, policy.runtime.spool.memory = 600_000, 512_000
         async with live(policy) as door:
             first, second = await door.hello(), await door.hello()
             await first.envelope()
             await first.say(b"DATA")
             first.send(HEAD + b"\r\n" + b"x" * 1000 + b"\r\n" + (b"x" * 998 + b"\r\n") * 100)
-            await until(lambda: policy.site.spool.in_memory > 100_000)
+            await until(lambda: policy.runtime.spool.in_memory > 100_000)
             await second.envelope()
             assert await second.say(b"DATA") == b"452 4.3.1 no room for mail at the moment\r\n"
             first.send(b".\r\n")
             assert (await first.reply()).startswith(b"250 ")
             assert (await second.message()).startswith(b"250 ")
             assert len(keeping.contents) == 2
-            assert policy.site.spool.in_memory == 0
+            assert policy.runtime.spool.in_memory == 0
 
     async def test_messages_in_flight_that_began_when_there_was_room_go_to_disk(self, tmp_path: Path) -> None:
         policy = Policy(vouching(), keeping := Keeping(), folder=tmp_path)
-        policy.site.spool.budget, policy.site.spool.memory = 250_000, 100_000
+        policy.runtime.spool.budget, policy.runtime.spool.memory = 250_000, 100_000
         async with live(policy) as door:
             wires = [await door.hello() for _ in range(5)]
             for wire in wires:
@@ -128,7 +128,7 @@ class TestRoom:
             for wire in wires:
                 wire.send(HEAD + b"\r\n" + (b"x" * 98 + b"\r\n") * 950)
             await until(lambda: all(client.conversation.intake.size > 95_000 for client in door.clients))
-            assert policy.site.spool.in_memory <= 250_000
+            assert policy.runtime.spool.in_memory <= 250_000
             for wire in wires:
                 wire.send(b".\r\n")
                 assert (await wire.reply()).startswith(b"250 ")
@@ -136,12 +136,12 @@ class TestRoom:
 
     async def test_spool_disk_below_min_free(self, tmp_path: Path) -> None:
         policy = Policy(vouching(), Keeping(), folder=tmp_path)
-        policy.site.spool.min_free = 1 << 60
+        policy.runtime.spool.min_free = 1 << 60
         async with live(policy) as door:
             wire = await door.hello()
             await wire.envelope()
             assert await wire.say(b"DATA") == b"452 4.3.1 no room for mail at the moment\r\n"
-            policy.site.spool.min_free = 1
+            policy.runtime.spool.min_free = 1
             assert (await wire.message()).startswith(b"250 ")
 
     @pytest.mark.parametrize("fails", ["make", "write"])
@@ -150,7 +150,7 @@ class TestRoom:
     ) -> None:
         """``/dev/full`` answers ENOSPC to every write; a folder that is gone cannot take a file."""
         policy = Policy(vouching(), keeping := Keeping(), folder=tmp_path / ("gone" if fails == "make" else ""))
-        policy.site.spool.memory = 1000
+        policy.runtime.spool.memory = 1000
         if fails == "write":
             monkeypatch.setattr("tempfile.TemporaryFile", lambda **how: io.FileIO("/dev/full", "w"))
         async with live(policy) as door:
@@ -159,7 +159,7 @@ class TestRoom:
             big = HEAD + b"\r\n" + (b"x" * 98 + b"\r\n") * 50
             assert (await wire.message(big)).startswith(b"452 4.3.1 no room for mail at the moment")
             assert os.listdir(tmp_path) == []
-            assert policy.site.spool.in_memory == 0
+            assert policy.runtime.spool.in_memory == 0
             await wire.envelope()
             assert (await wire.message(MESSAGE)).startswith(b"250 ")
             assert len(keeping.contents) == 1

@@ -335,7 +335,7 @@ class TestServer:
     async def test_reloads_that_overlap_end_and_so_does_the_server(self, tmp_path: Path) -> None:
         """An impatient administrator, or a script, sends SIGHUP again before the first is done with."""
         async with self.serving(tmp_path) as server:
-            reloads = [server.site.spawn(server.reload()) for _ in range(3)]
+            reloads = [server.runtime.spawn(server.reload()) for _ in range(3)]
             async with asyncio.timeout(10):
                 await asyncio.gather(*reloads)
                 await server.reload()

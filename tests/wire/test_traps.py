@@ -255,7 +255,7 @@ class TestEofAndReset:
                 await wire.close()
                 await door.left()
             assert not keeping.contents
-            assert policy.site.spool.in_memory == 0
+            assert policy.runtime.spool.in_memory == 0
 
 
 class TestMemory:

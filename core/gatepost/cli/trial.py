@@ -23,11 +23,11 @@ from gatepost.plugins import Services, load, make_gate
 from gatepost.rehearsal import HastyClock, Rehearsal
 from gatepost.replies import Reply
 from gatepost.rulings import Record, Ruling, reply_text
+from gatepost.runtime import Runtime
 from gatepost.services.clock import SystemClock
 from gatepost.services.dns import DNS
 from gatepost.services.next_hops import NextHops
 from gatepost.services.store import open_store
-from gatepost.site import Site
 from gatepost.spool import Spool
 
 MESSAGE = "message"
@@ -123,7 +123,7 @@ async def play(config: Config, flags: Flags) -> Trial:
         would_deliver = () if flags.deliver else gate.order("queue")
         if not flags.deliver:
             gate.chains = {**gate.chains, **_takes_all(gate)}
-        site = Site(
+        runtime = Runtime(
             hostname=config.hostname,
             clock=clock,
             resolver=services.dns,
@@ -133,7 +133,7 @@ async def play(config: Config, flags: Flags) -> Trial:
             recorder=recorder,
             line_ends=config.line_ends,
         )
-        client = Rehearsal(gate, site, flags.ip, talks_early=flags.early, listener=flags.listener or "smtp")
+        client = Rehearsal(gate, runtime, flags.ip, talks_early=flags.early, listener=flags.listener or "smtp")
         await _Player(trial, gate, clock, client).play(flags)
         if trial.steps[-1].said == MESSAGE and not trial.steps[-1].is_refused:
             trial.would_deliver = would_deliver

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import ipaddress
 from typing import Protocol
 
 from gatepost.gate import Gate
-from gatepost.site import Site
+from gatepost.ip import network_of
+from gatepost.runtime import Runtime
 
 
 class Connections:
@@ -47,19 +47,6 @@ class Connections:
                 del self._by_client[key]
 
 
-def network_of(client: str) -> str:
-    """The unit in which connections are counted: an IPv4 address, an IPv6 /64; "" for loopback."""
-    if ":" not in client:
-        return "" if client.startswith("127.") else client
-    address = ipaddress.IPv6Address(client.partition("%")[0])
-    return "" if address.is_loopback else str(ipaddress.IPv6Network((int(address) >> 64 << 64, 64)))
-
-
-def client_address(peer: str) -> str:
-    """The address of a peer as text: an IPv4-mapped IPv6 address is the IPv4 address that it stands for."""
-    return peer[7:] if peer.startswith("::ffff:") and "." in peer else peer
-
-
 class Connected(Protocol):
     """A connection that can be told to end."""
 
@@ -74,16 +61,16 @@ class Connected(Protocol):
 class Listener:
     """One ``[listen.NAME]``. ``gate`` is replaced by a reload; connections keep the one they began with."""
 
-    __slots__ = ("connected", "connections", "context", "gate", "loop", "name", "site", "stopping")
+    __slots__ = ("connected", "connections", "context", "gate", "loop", "name", "runtime", "stopping")
 
-    def __init__(self, name: str, gate: Gate, site: Site, connections: Connections) -> None:
+    def __init__(self, name: str, gate: Gate, runtime: Runtime, connections: Connections) -> None:
         self.name = name
         self.loop = asyncio.get_running_loop()
         """Kept here, since to ask for it costs a call of the system before Python 3.12."""
         self.context = contextvars.copy_context()
         """One for the callbacks of all clients that wait: a copy of its own would be 56 octets for each."""
         self.gate = gate
-        self.site = site
+        self.runtime = runtime
         self.connections = connections
         self.connected: dict[Connected, None] = {}  # a set would take three times as much for each client that waits
         self.stopping = False

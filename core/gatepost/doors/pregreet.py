@@ -19,12 +19,14 @@ from gatepost import replies
 from gatepost.conversation import Conversation
 from gatepost.doors.closing import Closing
 from gatepost.doors.dialogue import Dialogue, Talk
-from gatepost.doors.listener import Listener, client_address
+from gatepost.doors.listener import Listener
 from gatepost.doors.smtp import SMTP
 from gatepost.errors import PluginError
 from gatepost.gate import Gate
+from gatepost.ids import new_id
+from gatepost.ip import client_address
 from gatepost.replies import Reply
-from gatepost.rulings import Ruling, new_id, reply_text
+from gatepost.rulings import Ruling, reply_text
 from gatepost.services.clock import Timer
 from gatepost.session import Session
 
@@ -72,7 +74,9 @@ class Pregreet(asyncio.Protocol):
         local = transport.get_extra_info("sockname") or ("",)
         client = client_address(peer)
         own = intern(local[0])  # one text for all who came to this address
-        self.session = Session(client, site=listener.site, door=self, port=port, local=own, listener=listener.name)
+        self.session = Session(
+            client, runtime=listener.runtime, door=self, port=port, local=own, listener=listener.name
+        )
         listener.connected[self] = None
         if not listener.connections.enter(client):
             self._turn_away(replies.TOO_MANY_CONNECTIONS)
@@ -96,7 +100,7 @@ class Pregreet(asyncio.Protocol):
         if self._heard:
             silent.set_result(False)
         elif seconds > 0:
-            self._timer = self._listener.site.clock.call_later(seconds, self)
+            self._timer = self._listener.runtime.clock.call_later(seconds, self)
         elif self._has_unread():
             self.session.early_talk |= {"connect"}
             silent.set_result(False)
@@ -133,7 +137,7 @@ class Pregreet(asyncio.Protocol):
         self._quiet()
         if self._dialogue is not None:
             self._dialogue.abandon()
-        self._end(Conversation(self.gate, self._listener.site, self.session))
+        self._end(Conversation(self.gate, self._listener.runtime, self.session))
 
     def stop(self, now: bool) -> None:
         """The server stops: who waits is told to come back."""
@@ -151,14 +155,14 @@ class Pregreet(asyncio.Protocol):
             return self._open(ruling, dialogue)
         # A fault of ours: never a permanent refusal, never an acceptance, and never no answer at all.
         identifier = new_id()
-        self._listener.site.recorder.event("internal_error", "error", id=identifier, error=repr(error))
+        self._listener.runtime.recorder.event("internal_error", "error", id=identifier, error=repr(error))
         self._refuse(replies.internal_error(identifier, close=True))
         return None
 
     def _open(self, ruling: Ruling, dialogue: Dialogue) -> Talk | None:
         """Speak the refusal, or hand the connection to an SMTP object, whose dialogue goes on."""
         self._quiet()
-        conversation = Conversation(self.gate, self._listener.site, self.session)
+        conversation = Conversation(self.gate, self._listener.runtime, self.session)
         reply = conversation.opened(ruling)
         if reply is not None:
             self._refuse(reply, conversation)
@@ -176,13 +180,13 @@ class Pregreet(asyncio.Protocol):
 
         At once, without draining: a flood of clients that are turned away must not use up the descriptors.
         """
-        self._listener.site.recorder.event("turned_away", client=self.session.client, reply=reply_text(reply))
-        Closing(self._transport, reply.wire, self._listener.site.clock, self._leave, at_eof=True)
+        self._listener.runtime.recorder.event("turned_away", client=self.session.client, reply=reply_text(reply))
+        Closing(self._transport, reply.wire, self._listener.runtime.clock, self._leave, at_eof=True)
 
     def _refuse(self, reply: Reply, conversation: Conversation | None = None) -> None:
         self._quiet()
-        conversation = conversation or Conversation(self.gate, self._listener.site, self.session)
-        clock = self._listener.site.clock
+        conversation = conversation or Conversation(self.gate, self._listener.runtime, self.session)
+        clock = self._listener.runtime.clock
         Closing(self._transport, reply.wire, clock, lambda: self._end(conversation), at_eof=self._at_eof)
         conversation.replied()
 
@@ -201,7 +205,7 @@ class Pregreet(asyncio.Protocol):
         self._leave()
         self._let_go()
         if conversation.has_to_tell:
-            self._listener.site.spawn(conversation.close())
+            self._listener.runtime.spawn(conversation.close())
         else:
             conversation.ended()
 

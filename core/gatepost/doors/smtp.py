@@ -292,23 +292,23 @@ class SMTP(aiosmtpd.smtp.SMTP):
     def _wait(self) -> Awaitable[None]:
         """To be awaited: the client. Its time runs until it has done what it is waited for, not only a part of it."""
         if self._waiting_since is None:
-            self._waiting_since = self.listener.site.clock.monotonic()
+            self._waiting_since = self.listener.runtime.clock.monotonic()
         return client
 
     # Limits of time.
 
     @property
     def _limits(self) -> Limits:
-        return self.listener.site.limits
+        return self.listener.runtime.limits
 
     def _arm(self, seconds: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self.listener.site.clock.call_later(seconds, self._look_at_clock)
+        self._timer = self.listener.runtime.clock.call_later(seconds, self._look_at_clock)
 
     def _look_at_clock(self) -> None:
         """Speak the limit that is passed, or look again when the next one may be."""
-        now = self.listener.site.clock.monotonic()
+        now = self.listener.runtime.clock.monotonic()
         waited = now - self._waiting_since if self._waiting_since is not None else 0.0
         if waited >= self._limits.idle:
             self._limit(replies.IDLE)
@@ -347,7 +347,7 @@ class SMTP(aiosmtpd.smtp.SMTP):
         if at_eof and not self._replies and not self._channel.get_write_buffer_size():
             hold_for_the_end(self._channel)
         last_words = self._replies + (reply.wire if reply is not None else b"")
-        Closing(self._channel, last_words, self.listener.site.clock, self._lost, at_eof=at_eof)
+        Closing(self._channel, last_words, self.listener.runtime.clock, self._lost, at_eof=at_eof)
         self.conversation.replied()
 
     def _lost(self) -> None:
@@ -356,9 +356,9 @@ class SMTP(aiosmtpd.smtp.SMTP):
         self.listener.connected.pop(self, None)
         self.listener.connections.leave(self.conversation.session.client)
         if not self._dialogue.over:
-            self.listener.site.spawn(self._end(self._dialogue.task))
+            self.listener.runtime.spawn(self._end(self._dialogue.task))
         elif self.conversation.has_to_tell:
-            self.listener.site.spawn(self.conversation.close(self._last_words))
+            self.listener.runtime.spawn(self.conversation.close(self._last_words))
         else:
             self.conversation.ended(self._last_words)
 
@@ -367,7 +367,7 @@ class SMTP(aiosmtpd.smtp.SMTP):
         patience = None if self.conversation.delivering else PATIENCE
         if not (await asyncio.wait((dialogue,), timeout=patience))[0]:
             session = self.conversation.session
-            self.listener.site.recorder.event(
+            self.listener.runtime.recorder.event(
                 "ignores_cancellation", "error", session=session.id, client=session.client
             )
         await self.conversation.close(self._last_words)

@@ -6,7 +6,7 @@ from gatepost.config import Config
 from gatepost.observe.journal import KEPT, Journal
 from gatepost.observe.log import EventLog, open_log
 from gatepost.rulings import Record
-from gatepost.site import Log
+from gatepost.services.host import Log
 
 
 class ServerRecorder:

@@ -31,7 +31,7 @@ class Client:
         self, policy: Policy, gate: Gate, address: str, *, talks_early: bool, listener: str, port: int
     ) -> None:
         self.policy = policy
-        self.rehearsal = Rehearsal(gate, policy.site, address, talks_early=talks_early, listener=listener)
+        self.rehearsal = Rehearsal(gate, policy.runtime, address, talks_early=talks_early, listener=listener)
         self.session: Session = self.rehearsal.session
         """The session as plugins see it, with its ``envelope``."""
         self.session.port = port

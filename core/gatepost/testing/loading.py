@@ -23,11 +23,11 @@ from gatepost.config.source import Layers, Source
 from gatepost.config.toml_lines import key_lines
 from gatepost.config.wording import complaints
 from gatepost.errors import ConfigError, Mistake, PluginError
+from gatepost.events import Recorder
 from gatepost.options import CORE_KEYS, Options
 from gatepost.options.kinds import dotted_key
 from gatepost.plugins import SERVICES, Services, load, make_gate, phases_of, problems_of, register
 from gatepost.plugins import Policy as LoadedPolicy
-from gatepost.site import Recorder
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,8 @@ from gatepost.lifetime import end_plugins, start_plugins
 from gatepost.plugins import Policy as LoadedPolicy
 from gatepost.plugins import Services
 from gatepost.rulings import Record
+from gatepost.runtime import Jobs, Runtime
 from gatepost.services.clock import Clock
-from gatepost.site import Jobs, Site
 from gatepost.spool import Spool
 from gatepost.testing.client import Client
 from gatepost.testing.clock import PluginThreads, TestClock, wait_for
@@ -81,7 +81,7 @@ class Policy:
             next_hop=self.next_hop,
             log=lambda name: PluginLog(self.log, name),
         )
-        self.site = Site(
+        self.runtime = Runtime(
             hostname=HOSTNAME,
             clock=self.clock,
             resolver=self.dns,
@@ -109,7 +109,7 @@ class Policy:
         if not self._bare:
             self._stand_in()
         self._is_started = False
-        self._jobs = Jobs(self.site)
+        self._jobs = Jobs(self.runtime)
 
     @property
     def records(self) -> list[Record]:
@@ -166,10 +166,10 @@ class Policy:
             config, loaded = load_file(written, self.services, self.events)
         else:
             config, loaded = load_text(written, self._folder, self.services, self.events)
-        self.site.limits = config.limits
-        self.site.line_ends = config.line_ends
+        self.runtime.limits = config.limits
+        self.runtime.line_ends = config.line_ends
         if "hostname" in config.model_fields_set:
-            self.site.hostname = config.hostname
+            self.runtime.hostname = config.hostname
         return loaded
 
     def _stand_in(self) -> None:

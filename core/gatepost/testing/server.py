@@ -115,7 +115,7 @@ class Server:
         """The policy, with ``clock``, ``dns``, ``store``, ``next_hop``, ``records``, ``events`` and ``log``."""
         self.port = 0
         gate = self.policy.loaded.gates.get(listener, self.policy.gate)
-        self._listener = Listener(listener, gate, self.policy.site, Connections(clients, clients))
+        self._listener = Listener(listener, gate, self.policy.runtime, Connections(clients, clients))
         self._wires: list[Wire] = []
         self._failures: list[dict[str, Any]] = []
         self._server: asyncio.Server
@@ -157,5 +157,5 @@ class Server:
     async def _left(self) -> None:
         """Wait until all sessions have ended, wholly."""
         listener = self._listener
-        while listener.connected or listener.connections.total or self.policy.site.is_busy:  # noqa: ASYNC110, no event
+        while listener.connected or listener.connections.total or self.policy.runtime.is_busy:  # noqa: ASYNC110, no event
             await asyncio.sleep(0.001)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from gatepost.decisions import deny
-from gatepost.rulings import Record, Ruling, Said, new_id
+from gatepost.ids import new_id
+from gatepost.rulings import Record, Ruling, Said
 
 
 def refusal(**changed: Any) -> Record:

@@ -1,4 +1,4 @@
-"""The site: everything that is the same for all sessions of this process.
+"""The runtime: everything that is the same for all sessions of this process.
 
 Doors, conversations and sessions hold one reference to it instead of a dozen. It decides nothing.
 """
@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from gatepost.events import Recorder
 
 if TYPE_CHECKING:
     from gatepost.config import Limits
-    from gatepost.rulings import Record
     from gatepost.services.clock import Clock
     from gatepost.services.resolver import Resolver
     from gatepost.services.store import Store
@@ -21,43 +22,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Recorder(Protocol):
-    """Where records and other events go: the log and the journal in a server, a list in tests."""
-
-    def keeps(self, event: str) -> bool:
-        """False when records of ``event`` would be thrown away, so that they need not be made."""
-
-    def record(self, record: Record) -> None:
-        """Keep one record. Never blocks, never raises."""
-
-    def event(self, name: str, level: str = "info", **facts: object) -> None:
-        """Say that something happened that is no ruling: a plugin failed, a circuit opened."""
-
-
-class Log(Protocol):
-    """What a plugin gets when its constructor asks for ``log``: structured lines that bear its name."""
-
-    def info(self, event: str, **facts: object) -> None:
-        """What an administrator may want to know."""
-
-    def warning(self, event: str, **facts: object) -> None:
-        """What an administrator should look at."""
-
-    def error(self, event: str, **facts: object) -> None:
-        """What does not work."""
-
-
-class Server(Protocol):
-    """What the ``startup`` and ``shutdown`` hooks see of the process."""
-
-    hostname: str
-
-    def every(self, seconds: float, job: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run ``job()`` every ``seconds`` until the server stops. An error is logged and does not end the series."""
-
-
 @dataclass(slots=True)
-class Site:
+class Runtime:
     """What doors, conversations and sessions need from the process they run in."""
 
     hostname: str
@@ -92,11 +58,11 @@ class Site:
 class Jobs:
     """What the plugins of one policy repeat. It is the ``server`` that ``startup`` and ``shutdown`` are given."""
 
-    __slots__ = ("_site", "_stopped", "_tasks", "hostname")
+    __slots__ = ("_runtime", "_stopped", "_tasks", "hostname")
 
-    def __init__(self, site: Site) -> None:
-        self.hostname = site.hostname
-        self._site = site
+    def __init__(self, runtime: Runtime) -> None:
+        self.hostname = runtime.hostname
+        self._runtime = runtime
         self._stopped = False
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -108,14 +74,14 @@ class Jobs:
 
     async def _repeat(self, seconds: float, job: Callable[[], Coroutine[Any, Any, None]]) -> None:
         while True:
-            await self._site.clock.sleep(seconds)
+            await self._runtime.clock.sleep(seconds)
             try:
                 await job()
             except BaseException as error:  # a job is a plugin's: even its SystemExit ends nothing but this turn
                 if self._stopped or isinstance(error, GeneratorExit):
                     return
                 name = getattr(job, "__qualname__", "")
-                self._site.recorder.event("job_failed", "error", job=name, error=repr(error))
+                self._runtime.recorder.event("job_failed", "error", job=name, error=repr(error))
 
     async def stop(self) -> None:
         """End all jobs."""
