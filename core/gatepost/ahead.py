@@ -10,7 +10,7 @@ import asyncio
 from typing import Any
 
 from gatepost.chain import Hook
-from gatepost.deadlines import Deadlines
+from gatepost.concurrency.deadlines import Deadlines
 from gatepost.errors import PluginError
 from gatepost.write_guard import Acting, acting
 

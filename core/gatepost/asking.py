@@ -13,9 +13,9 @@ from types import CoroutineType
 from typing import Any, Final, NamedTuple
 
 from gatepost.address import Address
-from gatepost.begun import begin
 from gatepost.chain import Hook
 from gatepost.composition import compose, fault_of
+from gatepost.concurrency.eager import begin
 from gatepost.decisions import Decision, accept
 from gatepost.hookspecs import ALL_RUN
 from gatepost.rulings import Ruling, Said

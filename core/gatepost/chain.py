@@ -16,8 +16,8 @@ from typing import Any, Final
 
 from mypy_extensions import mypyc_attr
 
+from gatepost.concurrency.threads import Threads
 from gatepost.errors import PluginError
-from gatepost.threads import Threads
 
 FAILURES_TO_OPEN: Final = 5
 """Failures in a row after which a plugin's circuit opens."""

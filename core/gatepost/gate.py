@@ -22,7 +22,7 @@ from gatepost.address import Address
 from gatepost.asking import ask_in_order
 from gatepost.chain import Chain, Instance, compile_hook
 from gatepost.composition import Score
-from gatepost.deadlines import Deadlines
+from gatepost.concurrency.deadlines import Deadlines
 from gatepost.events import Recorder
 from gatepost.hookspecs import PHASES
 from gatepost.rulings import Ruling

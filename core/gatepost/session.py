@@ -20,7 +20,7 @@ from gatepost.rulings import Ruling
 from gatepost.write_guard import may_write
 
 if TYPE_CHECKING:
-    from gatepost.deadlines import Watch
+    from gatepost.concurrency.deadlines import Watch
     from gatepost.message import Message
     from gatepost.runtime import Runtime
 

@@ -20,7 +20,7 @@ from gatepost import ahead
 from gatepost.asking import STALL, Unfinished, ask_in_order, exempt, said_by, take
 from gatepost.chain import Chain, Hook, Instance, Kind
 from gatepost.composition import fault_of
-from gatepost.deadlines import Deadlines, Watch
+from gatepost.concurrency.deadlines import Deadlines, Watch
 from gatepost.decisions import defer
 from gatepost.errors import DNSTemporaryError, PluginError
 from gatepost.events import Recorder

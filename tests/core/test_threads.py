@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from gatepost import Address, Decision, Envelope, accept, hookimpl
-from gatepost.threads import MOST, Threads
+from gatepost.concurrency.threads import MOST, Threads
 from tests.policy import Client, Policy
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gatepost.doors.dialogue import Dialogue, client
+from gatepost.concurrency.eager import Dialogue, client
 
 Talk = Callable[["Talker"], Coroutine[Any, Any, Any]]
 

@@ -16,9 +16,9 @@ from sys import intern
 from typing import Final, cast
 
 from gatepost import replies
+from gatepost.concurrency.eager import Dialogue, Talk
 from gatepost.conversation import Conversation
 from gatepost.doors.closing import Closing
-from gatepost.doors.dialogue import Dialogue, Talk
 from gatepost.doors.listener import Listener
 from gatepost.doors.smtp import SMTP
 from gatepost.errors import PluginError

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Final, TypeVar, cast
 import aiosmtpd.smtp
 
 from gatepost import replies
+from gatepost.concurrency.eager import Dialogue, Talk, client
 from gatepost.conversation import Conversation
 from gatepost.doors.closing import Closing, hold_for_the_end
-from gatepost.doors.dialogue import Dialogue, Talk, client
 from gatepost.doors.listener import Listener
 from gatepost.gate import Gate
 from gatepost.replies import Reply

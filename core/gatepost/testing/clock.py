@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
+from gatepost.concurrency.threads import Threads
 from gatepost.options import Duration
 from gatepost.services.clock import Clock, VirtualClock, settle
-from gatepost.threads import Threads
 
 T = TypeVar("T")
 

@@ -1,0 +1,1 @@
+"""How work is started, limited in time, and ended: eager tasks, deadlines, threads."""
