@@ -1,0 +1,83 @@
+"""A plugin's options as a pydantic model made right for a TOML table.
+
+A whole number is not a truth value and text is not a number, unknown keys are refused, and no value is repeated in an
+error of pydantic. This module knows nothing of files, lines and sections: see ``config``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import CoreSchema
+
+CORE_KEYS = ("use", "mode", "time_limit", "on_error", "reject_at", "phases")
+"""Keys of a plugin's table that belong to the core, so that no plugin may have options of these names."""
+
+
+def _be_exact(schema: Any) -> None:
+    """Make numbers and truth values strict, but not collections: TOML's lists shall become tuples and sets.
+
+    A default written as text ("10s") is read as the file's text would be; any other default stands as it is.
+    """
+    if isinstance(schema, list | tuple):
+        for part in schema:
+            _be_exact(part)
+    if not isinstance(schema, dict):
+        return
+    if schema.get("type") in ("int", "float", "bool"):
+        schema.setdefault("strict", True)
+    if schema.get("type") == "default" and isinstance(schema.get("default"), str):
+        schema.setdefault("validate_default", True)
+    for key, part in schema.items():
+        if key == "fields" and isinstance(part, dict):
+            _be_exact(list(part.values()))
+        elif key not in ("default", "metadata", "serialization"):
+            _be_exact(part)
+
+
+class Table(BaseModel):
+    """A table of TOML as a frozen model: unknown keys are refused, and a value is of its type or a mistake."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,
+        arbitrary_types_allowed=True,
+        protected_namespaces=(),
+    )
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        schema = handler(source)
+        _be_exact(schema)
+        return schema
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        described = handler(schema)
+        properties = handler.resolve_ref_schema(described).get("properties", {})
+        defaults = cls.model_construct().model_dump(mode="json", by_alias=True, warnings=False)
+        for name, field in cls.model_fields.items():
+            part = properties.get(field.alias or name, {})
+            if "default" in part or isinstance(field.default_factory, type):
+                default = defaults[field.alias or name]
+                part["default"] = sorted(default, key=str) if part.get("uniqueItems") else default
+        return described
+
+
+class Options(Table):
+    """The base of every plugin's options. A subclass is also the plugin's page in the manual.
+
+    Raises TypeError where the class is made, if a field has a name that belongs to the core (``CORE_KEYS``).
+    """
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        taken = sorted(set(cls.model_fields) & set(CORE_KEYS))
+        if taken:
+            names = ", ".join(taken)
+            raise TypeError(
+                f"{cls.__qualname__} may not have an option named {names}: the core's own keys are so named"
+            )
