@@ -1,6 +1,13 @@
-"""TODO"""
+"""gatepost.toml: which file, what it says, and everything that is wrong with it at once.
+
+A file, the drop-ins of ``gatepost.d`` beside it and ``GATEPOST__…`` variables are laid over each other and become one
+frozen ``Config``. Without any file the text of ``default_text`` goes the very same way.
+
+This module knows no plugin: their options are validated by ``validate_options`` once the loader has found the class.
+"""
 
 from __future__ import annotations
+
 import copy
 import json
 import os
@@ -9,11 +16,13 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
+
 from pydantic import ValidationError
-from gatepost.config.model import Config, Dns, Journal, Limits, Listener, Log, PluginTable, Score, Spool, Store
-from gatepost.config.source import Layers, Place, Source
+
+from gatepost.config.model import Config, PluginTable
+from gatepost.config.source import Layers, Source
 from gatepost.config.toml_lines import error_line, key_lines
-from gatepost.config.values import SocketAddress, own_host_name
+from gatepost.config.values import own_host_name
 from gatepost.config.wording import Complaint, complaints
 from gatepost.errors import ConfigError, Mistake
 from gatepost.options import CORE_KEYS, Options
@@ -121,6 +130,8 @@ def _without(tables: Mapping[str, Any], wrong: list[Complaint]) -> dict[str, Any
             holder = holder[part]
         del holder[path[-1]]
     return rest
+
+
 OptionsT = TypeVar("OptionsT", bound=Options)
 
 
