@@ -19,13 +19,13 @@ from gatepost.message import Headers, Message
 from gatepost.options import Duration, Network, Options, Secret, Size, WatchedFile
 from gatepost.rulings import Receipt, Ruling, Said
 from gatepost.services.clock import Clock
+from gatepost.services.dns.resolver import Resolver, reversed_address
 from gatepost.services.host import Log, Server
-from gatepost.services.next_hop import Delivery, NextHop
-from gatepost.services.next_hop_syntax import Answer as NextHopAnswer
-from gatepost.services.next_hop_syntax import Target
-from gatepost.services.next_hops import NextHops
-from gatepost.services.resolver import Resolver, reversed_address
-from gatepost.services.store import Store
+from gatepost.services.next_hop.client import Delivery, NextHop
+from gatepost.services.next_hop.service import NextHops
+from gatepost.services.next_hop.syntax import Answer as NextHopAnswer
+from gatepost.services.next_hop.syntax import Target
+from gatepost.services.store.store import Store
 from gatepost.session import Envelope, Later, Session
 
 __all__ = [

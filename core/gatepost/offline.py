@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gatepost.errors import DNSTemporaryError
-from gatepost.rehearsal import HastyClock
-from gatepost.services.next_hops import NextHops
-from gatepost.services.resolver import Resolver
-from gatepost.services.store import MemoryBackend
+from gatepost.services.dns.resolver import Resolver
+from gatepost.services.next_hop.service import NextHops
+from gatepost.services.store.memory import MemoryBackend
+from gatepost.services.virtual_clock import HastyClock
 
 if TYPE_CHECKING:
     from gatepost.config import Config

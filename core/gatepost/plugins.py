@@ -33,10 +33,10 @@ from gatepost.gate import Gate
 from gatepost.hookspecs import ALL_RUN, HOOKS_VERSION, PHASES, PROJECT, Hookspecs
 from gatepost.options import Options
 from gatepost.services.clock import Clock
+from gatepost.services.dns.resolver import Resolver
 from gatepost.services.host import Log
-from gatepost.services.next_hops import NextHops
-from gatepost.services.resolver import Resolver
-from gatepost.services.store import Backend
+from gatepost.services.next_hop.service import NextHops
+from gatepost.services.store.store import Backend
 
 GROUP = "gatepost.plugins"
 _MARK = f"{PROJECT}_impl"

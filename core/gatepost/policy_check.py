@@ -26,9 +26,10 @@ from gatepost.hookspecs import ALL_RUN
 from gatepost.offline import Hush, NoDNS
 from gatepost.options.kinds import dotted_key, format_duration
 from gatepost.plugins import Policy, make_gate
-from gatepost.rehearsal import HastyClock, Rehearsal
+from gatepost.rehearsal import Rehearsal
 from gatepost.runtime import Runtime
-from gatepost.services.store import MemoryBackend
+from gatepost.services.store.memory import MemoryBackend
+from gatepost.services.virtual_clock import HastyClock
 from gatepost.sockets import account_of, is_loopback
 from gatepost.spool import Spool
 

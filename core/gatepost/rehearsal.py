@@ -7,40 +7,14 @@ neither, but what is asked of the world, such as DNS or a next hop, gets the tim
 from __future__ import annotations
 
 import asyncio
-import time
 
 from gatepost.conversation import Conversation
 from gatepost.gate import Gate
 from gatepost.replies import Reply
 from gatepost.rulings import Ruling
 from gatepost.runtime import Runtime
-from gatepost.services.clock import SystemClock
 from gatepost.session import Session
 from gatepost.spool import BLOCK
-
-
-class HastyClock(SystemClock):
-    """The machine's clock, except that who sleeps is at once that much later. Time limits run as usual."""
-
-    __slots__ = ("skipped",)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.skipped = 0.0
-        """Seconds that nobody had to wait."""
-
-    def now(self) -> float:
-        """Seconds since the epoch, with those that were skipped."""
-        return time.time() + self.skipped
-
-    def monotonic(self) -> float:
-        """Seconds on a clock that never jumps back, with those that were skipped."""
-        return time.monotonic() + self.skipped
-
-    async def sleep(self, seconds: float) -> None:
-        """Be ``seconds`` later, after the others have had a turn."""
-        await asyncio.sleep(0)
-        self.skipped += seconds
 
 
 class Rehearsal:

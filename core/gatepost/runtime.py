@@ -15,8 +15,8 @@ from gatepost.events import Recorder
 if TYPE_CHECKING:
     from gatepost.config import Limits
     from gatepost.services.clock import Clock
-    from gatepost.services.resolver import Resolver
-    from gatepost.services.store import Store
+    from gatepost.services.dns.resolver import Resolver
+    from gatepost.services.store.store import Store
     from gatepost.spool import Spool
 
 T = TypeVar("T")

@@ -31,9 +31,9 @@ from gatepost.observe.recorder import ServerRecorder
 from gatepost.plugins import Policy, Services, load
 from gatepost.runtime import Jobs, Runtime
 from gatepost.services.clock import SystemClock
-from gatepost.services.dns import DNS
-from gatepost.services.next_hops import NextHops
-from gatepost.services.store import open_store
+from gatepost.services.dns.client import DNS
+from gatepost.services.next_hop.service import NextHops
+from gatepost.services.store.open import open_store
 from gatepost.sockets import BACKLOG, drop_privileges, is_loopback, listen, make_folder, raise_descriptor_limit
 from gatepost.spool import Spool
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from gatepost.rehearsal import HastyClock
+from gatepost.services.virtual_clock import HastyClock
 
 
 async def test_who_sleeps_is_at_once_that_much_later() -> None:

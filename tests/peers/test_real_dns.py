@@ -15,9 +15,10 @@ import dns.query
 import pytest
 
 from gatepost.errors import DNSTemporaryError
-from gatepost.services.clock import SystemClock, VirtualClock
-from gatepost.services.dns import DNS
-from gatepost.services.resolver import reversed_address
+from gatepost.services.clock import SystemClock
+from gatepost.services.dns.client import DNS
+from gatepost.services.dns.resolver import reversed_address
+from gatepost.services.virtual_clock import VirtualClock
 
 ZONES = {
     "example.test": """

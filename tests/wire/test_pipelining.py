@@ -9,8 +9,8 @@ import pytest
 
 from gatepost import Decision, Session, hookimpl
 from gatepost.doors.smtp import BATCH
-from gatepost.services.clock import VirtualClock
-from gatepost.services.store import MemoryBackend
+from gatepost.services.store.memory import MemoryBackend
+from gatepost.services.virtual_clock import VirtualClock
 from gatepost_builtin.connection.earlytalker import Earlytalker, EarlytalkerOptions
 from tests.door import Deaf, Keeping, LiveDoor, live, until
 from tests.policy import MESSAGE, Policy, vouching

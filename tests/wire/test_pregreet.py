@@ -11,8 +11,8 @@ import pytest
 from gatepost import Decision, Session, deny, hookimpl
 from gatepost.doors.pregreet import EARLY_LIMIT, Pregreet
 from gatepost.doors.smtp import SMTP
-from gatepost.services.clock import VirtualClock
-from gatepost.services.store import MemoryBackend
+from gatepost.services.store.memory import MemoryBackend
+from gatepost.services.virtual_clock import VirtualClock
 from gatepost_builtin.connection.earlytalker import Earlytalker, EarlytalkerOptions
 from tests.door import Deaf, Keeping, LiveDoor, live, sessions, until
 from tests.policy import Policy, instance, vouching

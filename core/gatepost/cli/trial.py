@@ -20,14 +20,15 @@ from gatepost.hookspecs import hookimpl
 from gatepost.lifetime import start_plugins
 from gatepost.offline import Hush
 from gatepost.plugins import Services, load, make_gate
-from gatepost.rehearsal import HastyClock, Rehearsal
+from gatepost.rehearsal import Rehearsal
 from gatepost.replies import Reply
 from gatepost.rulings import Record, Ruling, reply_text
 from gatepost.runtime import Runtime
 from gatepost.services.clock import SystemClock
-from gatepost.services.dns import DNS
-from gatepost.services.next_hops import NextHops
-from gatepost.services.store import open_store
+from gatepost.services.dns.client import DNS
+from gatepost.services.next_hop.service import NextHops
+from gatepost.services.store.open import open_store
+from gatepost.services.virtual_clock import HastyClock
 from gatepost.spool import Spool
 
 MESSAGE = "message"

@@ -15,7 +15,8 @@ from pydantic import TypeAdapter
 
 from gatepost.concurrency.threads import Threads
 from gatepost.options import Duration
-from gatepost.services.clock import Clock, VirtualClock, settle
+from gatepost.services.clock import Clock
+from gatepost.services.virtual_clock import VirtualClock, settle
 
 T = TypeVar("T")
 

@@ -14,8 +14,8 @@ from gatepost.errors import NextHopError
 from gatepost.hookspecs import hookimpl
 from gatepost.message import Message
 from gatepost.plugins import Services
-from gatepost.services.next_hop_syntax import Answer, Target
-from gatepost.services.next_hops import NextHops
+from gatepost.services.next_hop.service import NextHops
+from gatepost.services.next_hop.syntax import Answer, Target
 from gatepost.session import Envelope
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from gatepost.services.clock import VirtualClock
-from gatepost.services.next_hop import NextHop, Target
+from gatepost.services.next_hop.client import NextHop, Target
+from gatepost.services.virtual_clock import VirtualClock
 from tests.core.services.delivering import OpenNextHop
 
 

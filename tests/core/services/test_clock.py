@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatepost.services import clock as clock_module
-from gatepost.services.clock import TICK, Clock, SystemClock, Timer, VirtualClock
+from gatepost.services.clock import TICK, Clock, SystemClock, Timer
+from gatepost.services.virtual_clock import VirtualClock
 
 NEVER = 10**9
 

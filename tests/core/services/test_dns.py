@@ -11,9 +11,10 @@ import pytest
 import uvloop
 
 from gatepost.errors import DNSError, DNSTemporaryError
-from gatepost.services import dns as module
-from gatepost.services.clock import SystemClock, VirtualClock
-from gatepost.services.dns import DNS
+from gatepost.services.clock import SystemClock
+from gatepost.services.dns import client as module
+from gatepost.services.dns.client import DNS
+from gatepost.services.virtual_clock import VirtualClock
 from tests.peers.dns_server import DNSServer, Fault
 
 RECORDS = {
@@ -397,7 +398,7 @@ async def test_a_place_is_left_to_the_next_however_many_wait_and_fail(
     await asyncio.sleep(0)
     no_sockets = OSError("too many open files")
     with monkeypatch.context() as broken:
-        broken.setattr("gatepost.services.dns.socket.socket", lambda *_: (_ for _ in ()).throw(no_sockets))
+        broken.setattr("gatepost.services.dns.client.socket.socket", lambda *_: (_ for _ in ()).throw(no_sockets))
         server.held["mx.example"].set()
         outcomes = await asyncio.gather(*others, return_exceptions=True)
 

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatepost.errors import DNSError, DNSTemporaryError
-from gatepost.services import dns as module
-from gatepost.services.clock import VirtualClock
-from gatepost.services.dns import DNS, Server, system_servers
-from gatepost.services.resolver import Resolver, reversed_address
+from gatepost.services.dns import client as module
+from gatepost.services.dns.client import DNS, Server, system_servers
+from gatepost.services.dns.resolver import Resolver, reversed_address
+from gatepost.services.virtual_clock import VirtualClock
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatepost.errors import DNSError, DNSTemporaryError
-from gatepost.services.dns_message import MAX_ALIASES, MAX_RECORDS, Answer, Question, is_truncated, read
+from gatepost.services.dns.message import MAX_ALIASES, MAX_RECORDS, Answer, Question, is_truncated, read
 
 MX = Question.parse("mx.example", "A")
 SOA = "example. {ttl} IN SOA ns.example. hostmaster.example. 1 2 3 4 {minimum}"

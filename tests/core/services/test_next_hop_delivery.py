@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatepost.errors import NextHopError, NextHopRefusedError, NextHopUnreachableError
-from gatepost.services.clock import VirtualClock
-from gatepost.services.next_hop import Answer, Delivery, NextHop, Target
+from gatepost.services.next_hop.client import Answer, Delivery, NextHop, Target
+from gatepost.services.virtual_clock import VirtualClock
 from tests.core.services.delivering import CONTENT, FINE, OpenNextHop, addressed, deliver
 from tests.peers.mail_server import DROP, HANG, MailServer
 

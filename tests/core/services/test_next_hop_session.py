@@ -14,8 +14,8 @@ import uvloop
 
 from gatepost.errors import NextHopError, NextHopRefusedError, NextHopUnreachableError
 from gatepost.services.clock import SystemClock
-from gatepost.services.next_hop import NextHop, Target, Tls
-from gatepost.services.next_hop_session import MAX_REPLY, Dialogue
+from gatepost.services.next_hop.client import NextHop, Target, Tls
+from gatepost.services.next_hop.connection import MAX_REPLY, Dialogue
 from tests.peers.mail_server import DROP, HANG, MailServer
 
 

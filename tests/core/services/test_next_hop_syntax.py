@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatepost.services.next_hop_syntax import MAX_COMMAND, Answer, DotStuffing, Target, take_reply, xforward_lines
+from gatepost.services.next_hop.syntax import MAX_COMMAND, Answer, DotStuffing, Target, take_reply, xforward_lines
 
 
 @pytest.mark.parametrize(

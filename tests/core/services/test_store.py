@@ -20,9 +20,12 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from gatepost.errors import StoreError
-from gatepost.services import store_sqlite
-from gatepost.services.clock import SystemClock, VirtualClock
-from gatepost.services.store import DAY, MAX_TTL, MAX_VALUE, Backend, MemoryBackend, open_store
+from gatepost.services.clock import SystemClock
+from gatepost.services.store import sqlite
+from gatepost.services.store.memory import MemoryBackend
+from gatepost.services.store.open import open_store
+from gatepost.services.store.store import DAY, MAX_TTL, MAX_VALUE, Backend
+from gatepost.services.virtual_clock import VirtualClock
 
 HOUR = 3600.0
 
@@ -368,10 +371,10 @@ class TestFile:
 
     async def test_many_writes_do_not_wait_for_the_clock(self, in_file: Backend, path: Path) -> None:
         store = in_file.namespace("p")
-        for number in range(store_sqlite.BATCH_FROM):
+        for number in range(sqlite.BATCH_FROM):
             await store.put(str(number), number, ttl=60)
         await until(lambda: bool(rows(path)))
-        assert len(rows(path)) == store_sqlite.BATCH_FROM
+        assert len(rows(path)) == sqlite.BATCH_FROM
 
     async def test_a_durable_put_is_in_the_file_when_it_returns(self, in_file: Backend, path: Path) -> None:
         await in_file.namespace("p").put("key", 1, ttl=60, durable=True)
@@ -529,10 +532,10 @@ class TestDiskThatFails:
 
     @pytest.fixture(autouse=True)
     def impatient(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(store_sqlite, "LOCK_TIMEOUT", 0.0)
+        monkeypatch.setattr(sqlite, "LOCK_TIMEOUT", 0.0)
 
     async def fail(self, clock: VirtualClock, log: list[Any]) -> None:
-        await clock.advance(store_sqlite.BATCH_EVERY)
+        await clock.advance(sqlite.BATCH_EVERY)
         await until(lambda: bool(log))
 
     async def test_a_failed_batch_is_logged_once_kept_and_tried_again(
@@ -548,7 +551,7 @@ class TestDiskThatFails:
                     with pytest.raises(StoreError):
                         await store.put("durable", 1, ttl=600, durable=True)
                 assert await store.get("key") == 1
-            await clock.advance(store_sqlite.RETRY_AFTER)
+            await clock.advance(sqlite.RETRY_AFTER)
             await until(lambda: len(rows(path)) == 4)
             await until(lambda: len(log) > 1)
         assert [entry["event"] for entry in log] == ["store cannot write", "store writes again"]
@@ -579,7 +582,7 @@ class TestDiskThatFails:
     async def test_what_waits_is_bounded(
         self, in_file: Backend, path: Path, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(store_sqlite, "MAX_UNWRITTEN", 10)
+        monkeypatch.setattr(sqlite, "MAX_UNWRITTEN", 10)
         store = in_file.namespace("p")
         with capture_logs() as log, locked(path):
             for number in range(10):

@@ -9,7 +9,7 @@ import asyncio
 from dataclasses import dataclass
 
 from gatepost.errors import PluginError
-from gatepost.services.clock import settle
+from gatepost.services.virtual_clock import settle
 from gatepost.testing.client import MESSAGE, Client
 from gatepost.testing.conformance.probe import Probe
 from gatepost.testing.conformance.report import NotApplicableError

@@ -13,7 +13,7 @@ from typing import Any
 from gatepost.errors import DNSTemporaryError, GatepostError
 from gatepost.options import CORE_KEYS, Options
 from gatepost.plugins import problems_of
-from gatepost.services.resolver import reversed_address
+from gatepost.services.dns.resolver import reversed_address
 from gatepost.testing.conformance.report import NotApplicableError
 from gatepost.testing.loading import instance
 from gatepost.testing.policy import Policy

@@ -20,7 +20,7 @@ from typing import cast
 import aiosmtplib
 
 from gatepost.errors import NextHopError, NextHopRefusedError, NextHopUnreachableError
-from gatepost.services.next_hop_syntax import CONTROL, Answer, Target, take_reply
+from gatepost.services.next_hop.syntax import CONTROL, Answer, Target, take_reply
 
 #: No reply of an honest server is longer; what is cannot fill our memory.
 MAX_REPLY = 65_536

@@ -32,7 +32,7 @@ import structlog
 
 from gatepost.errors import StoreError
 from gatepost.services.clock import Clock, Timer
-from gatepost.services.store import DAY, MAX_ENTRIES, MAX_TTL, Change, Entry, Key, NamespacedStore, Store
+from gatepost.services.store.store import DAY, MAX_ENTRIES, MAX_TTL, Change, Entry, Key, NamespacedStore, Store
 
 BATCH_EVERY: Final = 0.1
 BATCH_FROM: Final = 5_000

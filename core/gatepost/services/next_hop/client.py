@@ -22,8 +22,8 @@ from typing import Literal
 
 from gatepost.errors import NextHopError, NextHopRefusedError, NextHopUnreachableError
 from gatepost.services.clock import Clock, Timer
-from gatepost.services.next_hop_session import Dialogue
-from gatepost.services.next_hop_syntax import Answer, DotStuffing, Target, xforward_lines
+from gatepost.services.next_hop.connection import Dialogue
+from gatepost.services.next_hop.syntax import Answer, DotStuffing, Target, xforward_lines
 
 __all__ = ["Answer", "Delivery", "NextHop", "Target", "Tls"]
 

@@ -11,16 +11,13 @@ This module knows nothing of SMTP and of what the values mean.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 import orjson
-from mypy_extensions import mypyc_attr
 
 from gatepost.errors import StoreError
-from gatepost.services.clock import Clock
 
 Value: TypeAlias = str | int | float | bool | list[Any] | tuple[Any, ...] | dict[str, Any]
 
@@ -82,31 +79,6 @@ class Backend(Protocol):
 
     def namespace(self, name: str) -> Store:
         """The store of the plugin instance ``name``."""
-
-
-def open_store(url: str, clock: Clock, max_entries: int = MAX_ENTRIES) -> Backend:
-    """The back end that ``url`` names, not yet opened.
-
-    ``sqlite:///absolute/path``, ``sqlite:path/from/here`` or ``memory:``. ``max_entries`` bounds all namespaces
-    together. Raises ``StoreError`` when the URL is none of these.
-    """
-    scheme, _, rest = url.partition(":")
-    if scheme == "memory" and not rest.strip("/"):
-        return MemoryBackend(clock, max_entries)
-    if scheme == "sqlite":
-        from gatepost.services.store_sqlite import SqliteBackend  # it builds on this module
-
-        return SqliteBackend(_path(url, rest), clock, max_entries)
-    if scheme in {"redis", "rediss"}:
-        raise StoreError(f"{url}: a store in Redis comes later; use sqlite:///path/of/a/file or memory:")
-    raise StoreError(f"{url!r} is not the URL of a store; it looks like sqlite:///path/of/a/file or memory:")
-
-
-def _path(url: str, rest: str) -> str:
-    path = rest.removeprefix("//")
-    if not path or (path != rest and not path.startswith("/")):
-        raise StoreError(f"{url!r} names no file; write sqlite:///absolute/path or sqlite:path/from/here")
-    return path
 
 
 # What the back ends share. Redis has an atomic command for each method and will need none of it.
@@ -221,81 +193,3 @@ def decode(octets: bytes) -> Any:
         return orjson.loads(octets)
     except ValueError as error:
         raise StoreError(f"the store holds a value that it cannot read: {error}") from None
-
-
-@mypyc_attr(allow_interpreted_subclasses=True)
-class MemoryBackend:
-    """The store in this process's memory, for trials and tests: what it knows ends with the process.
-
-    Entries are sorted into slots by when they expire, so each write can sweep two dead ones or make room in constant
-    time, and no timer is needed. Memory that ends with the process can expire by the clock that never jumps.
-    """
-
-    __slots__ = ("_entries", "_expiring", "_max_entries", "_slots", "moment")
-
-    SLOT = 600.0
-    SWEEP = 2
-
-    def __init__(self, clock: Clock, max_entries: int = MAX_ENTRIES) -> None:
-        self.moment = clock.monotonic
-        self._max_entries = max_entries
-        self._entries: dict[Key, Entry] = {}
-        self._expiring: dict[int, set[Key]] = {}
-        self._slots: list[int] = []
-
-    async def open(self) -> None:
-        """Nothing to make ready."""
-
-    async def close(self) -> None:
-        """Nothing to let go."""
-
-    def namespace(self, name: str) -> Store:
-        """The store of the plugin instance ``name``."""
-        return NamespacedStore(self, name)
-
-    def find(self, key: Key) -> bytes | None:
-        """The value of ``key``, as JSON, if its entry lives."""
-        entry = self._living(key)
-        return None if entry is None else entry.value
-
-    def keep(self, key: Key, entry: Entry) -> None:
-        """Put ``entry`` under ``key``, then sweep a little."""
-        self.drop(key)
-        slot = int(entry.expires / self.SLOT)
-        if slot not in self._expiring:
-            self._expiring[slot] = set()
-            heapq.heappush(self._slots, slot)
-        self._expiring[slot].add(key)
-        self._entries[key] = entry
-        self._sweep()
-
-    def drop(self, key: Key) -> None:
-        """Forget ``key``."""
-        entry = self._entries.pop(key, None)
-        if entry is not None:
-            self._expiring[int(entry.expires / self.SLOT)].discard(key)
-
-    async def change(self, key: Key, change: Change, *, durable: bool = False) -> Entry | None:
-        """Keep what ``change`` makes of the living entry. Nothing here outlives the process, durable or not."""
-        entry = change(self._living(key))
-        if entry is not None:
-            self.keep(key, entry)
-        return entry
-
-    def _living(self, key: Key) -> Entry | None:
-        entry = self._entries.get(key)
-        return entry if entry is not None and self.moment() < entry.expires else None
-
-    def _sweep(self) -> None:
-        for _ in range(self.SWEEP):
-            slot = self._first_slot()
-            dead = (slot + 1) * self.SLOT <= self.moment()
-            if not dead and len(self._entries) <= self._max_entries:
-                return
-            del self._entries[self._expiring[slot].pop()]
-
-    def _first_slot(self) -> int:
-        """The slot that expires first of those that hold something; only called when one does."""
-        while not self._expiring[self._slots[0]]:
-            del self._expiring[heapq.heappop(self._slots)]
-        return self._slots[0]

@@ -29,8 +29,8 @@ from typing import Final, Self
 
 from gatepost.errors import DNSError, DNSTemporaryError
 from gatepost.services.clock import Clock, Timer
-from gatepost.services.dns_message import Answer, Question, is_truncated, read
-from gatepost.services.resolver import Resolver
+from gatepost.services.dns.message import Answer, Question, is_truncated, read
+from gatepost.services.dns.resolver import Resolver
 
 Outcome = Answer | Exception
 """What becomes of a question: what is said, or why nobody knows."""

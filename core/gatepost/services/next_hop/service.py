@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gatepost.services.clock import Clock
-from gatepost.services.next_hop import NextHop, Target, Tls
+from gatepost.services.next_hop.client import NextHop, Target, Tls
 
 
 class NextHops:

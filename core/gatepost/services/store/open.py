@@ -1,0 +1,33 @@
+"""The back end that a URL names."""
+
+from __future__ import annotations
+
+from gatepost.errors import StoreError
+from gatepost.services.clock import Clock
+from gatepost.services.store.memory import MemoryBackend
+from gatepost.services.store.store import MAX_ENTRIES, Backend
+
+
+def open_store(url: str, clock: Clock, max_entries: int = MAX_ENTRIES) -> Backend:
+    """The back end that ``url`` names, not yet opened.
+
+    ``sqlite:///absolute/path``, ``sqlite:path/from/here`` or ``memory:``. ``max_entries`` bounds all namespaces
+    together. Raises ``StoreError`` when the URL is none of these.
+    """
+    scheme, _, rest = url.partition(":")
+    if scheme == "memory" and not rest.strip("/"):
+        return MemoryBackend(clock, max_entries)
+    if scheme == "sqlite":
+        from gatepost.services.store.sqlite import SqliteBackend
+
+        return SqliteBackend(_path(url, rest), clock, max_entries)
+    if scheme in {"redis", "rediss"}:
+        raise StoreError(f"{url}: a store in Redis comes later; use sqlite:///path/of/a/file or memory:")
+    raise StoreError(f"{url!r} is not the URL of a store; it looks like sqlite:///path/of/a/file or memory:")
+
+
+def _path(url: str, rest: str) -> str:
+    path = rest.removeprefix("//")
+    if not path or (path != rest and not path.startswith("/")):
+        raise StoreError(f"{url!r} names no file; write sqlite:///absolute/path or sqlite:path/from/here")
+    return path
