@@ -15,7 +15,7 @@ from gatepost.errors import (
     StoreError,
 )
 from gatepost.hookspecs import HOOKS_VERSION, Answer, Answers, hookimpl
-from gatepost.message import Headers, Message
+from gatepost.message.message import Headers, Message
 from gatepost.options import Duration, Network, Options, Secret, Size, WatchedFile
 from gatepost.rulings import Receipt, Ruling, Said
 from gatepost.services.clock import Clock

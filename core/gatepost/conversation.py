@@ -23,8 +23,8 @@ from gatepost.delivery import hand_over
 from gatepost.errors import AddressError
 from gatepost.gate import Gate
 from gatepost.ids import new_id
-from gatepost.intake import Intake
-from gatepost.message import Message
+from gatepost.message.data import DataReader
+from gatepost.message.message import Message
 from gatepost.proceedings import Proceedings
 from gatepost.replies import Reply, identified
 from gatepost.rulings import Receipt, Ruling
@@ -59,12 +59,12 @@ class Conversation:
         self.gate = gate
         self.runtime = runtime
         self.session = session
-        self.intake: Intake | None = None
+        self.intake: DataReader | None = None
         self._helo_done = False
         self._message: Message | None = None
         self._headers_ruling: Ruling | None = None
         self._receipt: Receipt | None = None
-        self._judged: Intake | None = None
+        self._judged: DataReader | None = None
         self._proceedings = Proceedings(gate, runtime, session)
         self._waits: str | None = None
         self._noise = self._refusals = self._unknown_in_row = 0
@@ -313,7 +313,7 @@ class Conversation:
             ruling = await self._proceedings.ask("data", (self.session, envelope), envelope)
             if not ruling.refuses:
                 content, reject = self.runtime.spool.content(), self.runtime.line_ends == "reject"
-                self.intake = Intake(content, self.runtime.limits, reject=reject)
+                self.intake = DataReader(content, self.runtime.limits, reject=reject)
                 return replies.START_DATA
             reply = self._proceedings.speak(ruling)
             await self._reset()
@@ -426,7 +426,7 @@ class Conversation:
             judged.discard()
             self.runtime.delivering.discard(self)
 
-    async def _judge(self, envelope: Envelope, intake: Intake) -> Reply:
+    async def _judge(self, envelope: Envelope, intake: DataReader) -> Reply:
         """Accept or refuse what has been received."""
         refused = intake.reply
         if self._headers_ruling is not None and not (refused and refused.close):

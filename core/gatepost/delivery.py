@@ -18,11 +18,11 @@ from gatepost.address import Address
 from gatepost.decisions import NOBODY_TOOK_IT, Action, Decision, defer, deny
 from gatepost.errors import SpoolError, StoreError
 from gatepost.gate import Gate
-from gatepost.message import Message
+from gatepost.message.message import Message
+from gatepost.message.spool import BLOCK
 from gatepost.replies import Reply, internal_error, queued, refusal
 from gatepost.rulings import Ruling
 from gatepost.session import Envelope, Session
-from gatepost.spool import BLOCK
 
 if TYPE_CHECKING:
     from gatepost.runtime import Runtime

@@ -23,6 +23,7 @@ from gatepost.decisions import Action
 from gatepost.errors import GatepostError, Mistake
 from gatepost.gate import Gate
 from gatepost.hookspecs import ALL_RUN
+from gatepost.message.spool import Spool
 from gatepost.offline import Hush, NoDNS
 from gatepost.options.kinds import dotted_key, format_duration
 from gatepost.plugins import Policy, make_gate
@@ -31,7 +32,6 @@ from gatepost.runtime import Runtime
 from gatepost.services.store.memory import MemoryBackend
 from gatepost.services.virtual_clock import HastyClock
 from gatepost.sockets import account_of, is_loopback
-from gatepost.spool import Spool
 
 STRANGER = "192.0.2.1"
 """An address that nobody has (RFC 5737)."""

@@ -10,11 +10,11 @@ import asyncio
 
 from gatepost.conversation import Conversation
 from gatepost.gate import Gate
+from gatepost.message.spool import BLOCK
 from gatepost.replies import Reply
 from gatepost.rulings import Ruling
 from gatepost.runtime import Runtime
 from gatepost.session import Session
-from gatepost.spool import BLOCK
 
 
 class Rehearsal:

@@ -27,6 +27,7 @@ from gatepost.doors.listener import Connections, Listener
 from gatepost.doors.pregreet import Pregreet
 from gatepost.errors import GatepostError, StoreError
 from gatepost.lifetime import end_plugins, start_plugins
+from gatepost.message.spool import Spool
 from gatepost.observe.recorder import ServerRecorder
 from gatepost.plugins import Policy, Services, load
 from gatepost.runtime import Jobs, Runtime
@@ -35,7 +36,6 @@ from gatepost.services.dns.client import DNS
 from gatepost.services.next_hop.service import NextHops
 from gatepost.services.store.open import open_store
 from gatepost.sockets import BACKLOG, drop_privileges, is_loopback, listen, make_folder, raise_descriptor_limit
-from gatepost.spool import Spool
 
 LAST_REPLIES = 3.0
 """Seconds that connections get to end once they were told to."""

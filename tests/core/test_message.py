@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from gatepost.config.model import Limits
 from gatepost.errors import PluginError, SpoolError
-from gatepost.intake import Intake
-from gatepost.message import Headers, Message
+from gatepost.message.data import DataReader
+from gatepost.message.message import Headers, Message
+from gatepost.message.spool import BLOCK, Content, Spool
 from gatepost.replies import (
     BARE_LINE_END,
     HEADERS_TOO_BIG,
@@ -27,17 +28,16 @@ from gatepost.replies import (
     TOO_BIG,
     Reply,
 )
-from gatepost.spool import BLOCK, Content, Spool
 from gatepost.write_guard import Acting, acting
 
 HEADER = b"From: a@example.com\r\nSubject: hello\r\n"
 
 
-def intake_of(spool: Spool | None = None, *, reject: bool = False, **limits: Any) -> Intake:
-    return Intake((spool or Spool(None)).content(), Limits.model_validate(limits), reject=reject)
+def intake_of(spool: Spool | None = None, *, reject: bool = False, **limits: Any) -> DataReader:
+    return DataReader((spool or Spool(None)).content(), Limits.model_validate(limits), reject=reject)
 
 
-def feed(intake: Intake, octets: bytes, cuts: list[int] | None = None) -> bytes | None:
+def feed(intake: DataReader, octets: bytes, cuts: list[int] | None = None) -> bytes | None:
     """Feed ``octets`` in blocks that end at ``cuts``; what follows the end of data, joined with what was not fed."""
     borders = [0, *sorted(cut % (len(octets) + 1) for cut in cuts or ()), len(octets)]
     for start, end in itertools.pairwise(borders):

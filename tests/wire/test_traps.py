@@ -16,7 +16,7 @@ import pytest
 from gatepost import Decision, Envelope, accept, deny, hookimpl
 from gatepost.doors.closing import DRAIN
 from gatepost.doors.smtp import BATCH, LINE_BUFFER, READ_AHEAD, SMTP
-from gatepost.intake import Intake
+from gatepost.message.data import DataReader
 from tests.door import PATIENCE, Keeping, LiveDoor, Wire, live, sessions, until
 from tests.policy import MESSAGE, Policy, vouching
 
@@ -392,13 +392,13 @@ class TestWrites:
     ) -> None:
         """One by one they would take seconds of the loop."""
         fed: list[int] = []
-        feed = Intake.feed
+        feed = DataReader.feed
 
-        def note(self: Intake, block: bytes) -> bytes | None:
+        def note(self: DataReader, block: bytes) -> bytes | None:
             fed.append(len(block))
             return feed(self, block)
 
-        monkeypatch.setattr(Intake, "feed", note)
+        monkeypatch.setattr(DataReader, "feed", note)
         async with live(Policy(vouching(), holding := Holding("headers"))) as door:
             wire = await door.connect()
             await wire.to_data()

@@ -18,6 +18,7 @@ from gatepost.decisions import accept
 from gatepost.gate import Gate
 from gatepost.hookspecs import hookimpl
 from gatepost.lifetime import start_plugins
+from gatepost.message.spool import Spool
 from gatepost.offline import Hush
 from gatepost.plugins import Services, load, make_gate
 from gatepost.rehearsal import Rehearsal
@@ -29,7 +30,6 @@ from gatepost.services.dns.client import DNS
 from gatepost.services.next_hop.service import NextHops
 from gatepost.services.store.open import open_store
 from gatepost.services.virtual_clock import HastyClock
-from gatepost.spool import Spool
 
 MESSAGE = "message"
 """What the last step of a session that came so far is called."""

@@ -12,7 +12,7 @@ from gatepost.chain import Instance, Mode
 from gatepost.decisions import Decision, accept, defer, deny
 from gatepost.errors import NextHopError
 from gatepost.hookspecs import hookimpl
-from gatepost.message import Message
+from gatepost.message.message import Message
 from gatepost.plugins import Services
 from gatepost.services.next_hop.service import NextHops
 from gatepost.services.next_hop.syntax import Answer, Target

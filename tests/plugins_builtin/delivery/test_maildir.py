@@ -369,7 +369,7 @@ async def test_a_spool_that_cannot_be_read_leaves_nothing_behind(
     def broken(*arguments: int) -> bytes:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr("gatepost.spool.os.pread", broken)
+    monkeypatch.setattr("gatepost.message.spool.os.pread", broken)
     reply = await send(policy, "bob@example.org", content=content)
     assert (reply.code, reply.status) == (451, "4.3.0")
     assert files_in(tmp_path) == []

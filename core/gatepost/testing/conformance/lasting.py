@@ -10,7 +10,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from gatepost.conversation import Conversation
-from gatepost.message import Message
+from gatepost.message.message import Message
 from gatepost.plugins import hooks_of
 from gatepost.session import Envelope, Session
 from gatepost.testing.conformance.probe import Probe

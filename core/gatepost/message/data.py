@@ -14,7 +14,8 @@ from io import IncrementalNewlineDecoder
 from typing import TYPE_CHECKING, Final
 
 from gatepost.errors import SpoolError
-from gatepost.message import END_OF_HEADERS, FIELD, Message
+from gatepost.message.message import END_OF_HEADERS, FIELD, Message
+from gatepost.message.spool import Content
 from gatepost.replies import (
     BARE_LINE_END,
     HEADERS_TOO_BIG,
@@ -25,7 +26,6 @@ from gatepost.replies import (
     TOO_BIG,
     Reply,
 )
-from gatepost.spool import Content
 
 if TYPE_CHECKING:
     from gatepost.config import Limits
@@ -38,7 +38,7 @@ _LINE_ENDS: Final = IncrementalNewlineDecoder(None, translate=False)
 _RECEIVED: Final = re.compile(rb"^received[ \t]*:", re.MULTILINE | re.IGNORECASE)
 
 
-class Intake:
+class DataReader:
     """Reads DATA block by block. Feed it; it says when the end has come.
 
     After ``feed`` returned something else than None the data is over: the octets behind it are the answer, ``reply``

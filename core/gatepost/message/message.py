@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from gatepost.spool import BLOCK, Content, ContentReader
+from gatepost.message.spool import BLOCK, Content, ContentReader
 from gatepost.write_guard import may_write
 
 END_OF_HEADERS: Final = b"\r\n\r\n"

@@ -1,0 +1,1 @@
+"""A message: read from DATA, kept in the spool, and seen by plugins."""
