@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from gatepost import accept, testing
-from gatepost.chain import Instance, Mode
-from gatepost.composition import Score
-from gatepost.gate import Gate
+from gatepost.gate.gate import Gate
+from gatepost.gate.instance import Instance, Mode
+from gatepost.gate.score import Score
 from gatepost.plugins import Policy as LoadedPolicy
 from gatepost.replies import Reply
 from gatepost.testing import MESSAGE, saying

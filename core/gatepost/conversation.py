@@ -18,10 +18,10 @@ from typing import Final
 from gatepost import commands, decisions, replies
 from gatepost.address import Address, parse_parameters, parse_path
 from gatepost.commands import MUST_WAIT, NOISE
-from gatepost.composition import rule_score
 from gatepost.delivery import hand_over
 from gatepost.errors import AddressError
-from gatepost.gate import Gate
+from gatepost.gate.gate import Gate
+from gatepost.gate.score import rule_score
 from gatepost.ids import new_id
 from gatepost.message.data import DataReader
 from gatepost.message.message import Message

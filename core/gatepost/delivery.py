@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from gatepost.address import Address
 from gatepost.decisions import NOBODY_TOOK_IT, Action, Decision, defer, deny
 from gatepost.errors import SpoolError, StoreError
-from gatepost.gate import Gate
+from gatepost.gate.gate import Gate
 from gatepost.message.message import Message
 from gatepost.message.spool import BLOCK
 from gatepost.replies import Reply, internal_error, queued, refusal

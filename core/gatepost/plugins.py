@@ -23,13 +23,14 @@ from typing import Any
 
 import pluggy
 
-from gatepost.chain import GRANTS, Instance, Mode, arguments_of
-from gatepost.composition import Score
 from gatepost.config import Config, validate_options
 from gatepost.distributions import unmet
 from gatepost.errors import ConfigError, Mistake, PluginError
 from gatepost.events import Recorder
-from gatepost.gate import Gate
+from gatepost.gate.chain import arguments_of
+from gatepost.gate.gate import Gate
+from gatepost.gate.instance import GRANTS, Instance, Mode
+from gatepost.gate.score import Score
 from gatepost.hookspecs import ALL_RUN, HOOKS_VERSION, PHASES, PROJECT, Hookspecs
 from gatepost.options import Options
 from gatepost.services.clock import Clock

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
 
-from gatepost.chain import GRANTS, Instance
 from gatepost.config import Config, Limits, SocketAddress
 from gatepost.config.toml_lines import KeyPath
 from gatepost.decisions import Action
 from gatepost.errors import GatepostError, Mistake
-from gatepost.gate import Gate
+from gatepost.gate.gate import Gate
+from gatepost.gate.instance import GRANTS, Instance
 from gatepost.hookspecs import ALL_RUN
 from gatepost.message.spool import Spool
 from gatepost.offline import Hush, NoDNS

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from gatepost.address import Address
 from gatepost.decisions import defer, deny
-from gatepost.gate import Gate
+from gatepost.gate.gate import Gate
 from gatepost.hookspecs import PHASES
 from gatepost.ids import new_id
 from gatepost.replies import Reply, internal_error, refusal

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 
 from gatepost.conversation import Conversation
-from gatepost.gate import Gate
+from gatepost.gate.gate import Gate
 from gatepost.message.spool import BLOCK
 from gatepost.replies import Reply
 from gatepost.rulings import Ruling

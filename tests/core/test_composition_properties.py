@@ -16,9 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatepost import Session, accept, defer, deny, hookimpl, points
-from gatepost.chain import Instance, arguments_of
-from gatepost.composition import Score
 from gatepost.decisions import Action, Decision
+from gatepost.gate.chain import arguments_of
+from gatepost.gate.instance import Instance
+from gatepost.gate.score import Score
 from tests.policy import MESSAGE, Client, Policy, instance
 
 PHASES = ("connect", "helo", "mail", "rcpt", "data", "headers", "message", "queue")

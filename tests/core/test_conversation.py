@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gatepost import Address, Decision, Receipt, Session, accept, defer, deny, hookimpl, points
-from gatepost.composition import Score
+from gatepost.gate.score import Score
 from gatepost.replies import Reply
 from tests.policy import MESSAGE, Client, Policy, delivering, instance, saying, vouching
 

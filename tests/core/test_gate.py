@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from gatepost import Address, Decision, DNSTemporaryError, Later, Session, accept, defer, deny, hookimpl, points
-from gatepost.chain import BUDGET, BUDGETS, CONNECT_SLACK, FAILURES_TO_OPEN, OPEN_SECONDS
-from gatepost.composition import Score
 from gatepost.concurrency.deadlines import abandon
+from gatepost.gate.chain import BUDGET, BUDGETS, CONNECT_SLACK
+from gatepost.gate.instance import FAILURES_TO_OPEN, OPEN_SECONDS
+from gatepost.gate.score import Score
 from gatepost.ids import new_id
 from gatepost.rulings import Ruling, Said
 from tests.policy import MESSAGE, Client, Policy, delivering, instance, saying, vouching

@@ -30,7 +30,7 @@ COMMANDS = {
 
 def _build() -> str:
     """How this installation runs: ``compiled``, as docs/performance.md says, or ``interpreted``."""
-    found = importlib.util.find_spec("gatepost.gate")
+    found = importlib.util.find_spec("gatepost.gate.gate")
     return "compiled" if found and not str(found.origin).endswith(".py") else "interpreted"
 
 

@@ -16,8 +16,8 @@ from gatepost.cli.printing import config_option, find_config, json_option, load_
 from gatepost.cli.verify import verify
 
 if TYPE_CHECKING:
-    from gatepost.chain import Instance
     from gatepost.config import Config
+    from gatepost.gate.instance import Instance
     from gatepost.plugins import Installed
 
 

@@ -11,11 +11,12 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from email.utils import formatdate
 from typing import Any
 
-from gatepost.chain import Chain, Instance
 from gatepost.cli.trial_report import Flags, Step, Trial
 from gatepost.config import Config
 from gatepost.decisions import accept
-from gatepost.gate import Gate
+from gatepost.gate.chain import Chain
+from gatepost.gate.gate import Gate
+from gatepost.gate.instance import Instance
 from gatepost.hookspecs import hookimpl
 from gatepost.lifetime import start_plugins
 from gatepost.message.spool import Spool

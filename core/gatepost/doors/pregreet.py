@@ -22,7 +22,7 @@ from gatepost.doors.closing import Closing
 from gatepost.doors.listener import Listener
 from gatepost.doors.smtp import SMTP
 from gatepost.errors import PluginError
-from gatepost.gate import Gate
+from gatepost.gate.gate import Gate
 from gatepost.ids import new_id
 from gatepost.ip import client_address
 from gatepost.replies import Reply

@@ -23,7 +23,7 @@ from gatepost.concurrency.eager import Dialogue, Talk, client
 from gatepost.conversation import Conversation
 from gatepost.doors.closing import Closing, hold_for_the_end
 from gatepost.doors.listener import Listener
-from gatepost.gate import Gate
+from gatepost.gate.gate import Gate
 from gatepost.replies import Reply
 from gatepost.services.clock import Timer
 

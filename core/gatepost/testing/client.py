@@ -17,7 +17,7 @@ from gatepost.testing.clock import wait_for
 from gatepost.testing.reply import Reply
 
 if TYPE_CHECKING:
-    from gatepost.gate import Gate
+    from gatepost.gate.gate import Gate
     from gatepost.testing.policy import Policy
 
 MESSAGE = b"From: a@example.com\r\nTo: b@example.org\r\nSubject: hello\r\n\r\nHello.\r\n"

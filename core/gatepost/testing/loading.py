@@ -15,8 +15,6 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from gatepost.chain import Instance, Mode
-from gatepost.composition import Score
 from gatepost.config import Config, PluginTable
 from gatepost.config import load as load_config
 from gatepost.config.source import Layers, Source
@@ -24,6 +22,8 @@ from gatepost.config.toml_lines import key_lines
 from gatepost.config.wording import complaints
 from gatepost.errors import ConfigError, Mistake, PluginError
 from gatepost.events import Recorder
+from gatepost.gate.instance import Instance, Mode
+from gatepost.gate.score import Score
 from gatepost.options import CORE_KEYS, Options
 from gatepost.options.kinds import dotted_key
 from gatepost.plugins import SERVICES, Services, load, make_gate, phases_of, problems_of, register

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from gatepost.composition import Score
 from gatepost.config import Limits
-from gatepost.gate import Gate
+from gatepost.gate.gate import Gate
+from gatepost.gate.score import Score
 from gatepost.lifetime import end_plugins, start_plugins
 from gatepost.message.spool import Spool
 from gatepost.plugins import Policy as LoadedPolicy

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from gatepost.chain import Instance, Mode
 from gatepost.decisions import Decision, accept, defer, deny
 from gatepost.errors import NextHopError
+from gatepost.gate.instance import Instance, Mode
 from gatepost.hookspecs import hookimpl
 from gatepost.message.message import Message
 from gatepost.plugins import Services

@@ -11,7 +11,7 @@ import pytest
 
 import gatepost
 from gatepost.cli import COMMANDS
-from gatepost.gate import Gate
+from gatepost.gate.gate import Gate
 from tests.core.cli.running import SOUND, Folder, facts, run
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 
-from gatepost.asking import STALL
-from gatepost.chain import Kind
+from gatepost.gate.chain import Kind
+from gatepost.gate.fast_path import STALL
 from gatepost.hookspecs import PHASES
 from gatepost.plugins import hooks_of
 from gatepost.testing.conformance.probe import Call, Probe

@@ -13,9 +13,9 @@ from typing import Any, Never, NoReturn, Union, get_args, get_origin, get_type_h
 
 from pydantic import BaseModel
 
-from gatepost.chain import GRANTS
 from gatepost.decisions import Decision
 from gatepost.errors import PluginError
+from gatepost.gate.instance import GRANTS
 from gatepost.hookspecs import ALL_RUN, PHASES
 from gatepost.options import Options, Secret
 from gatepost.plugins import hooks_of, problems_of

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Any
 
-from gatepost.chain import Chain, Circuit, Hook, Kind
-from gatepost.composition import fault_of
 from gatepost.decisions import Action, Decision
 from gatepost.errors import PluginError
-from gatepost.gate import Gate
+from gatepost.gate.chain import Chain, Hook, Kind
+from gatepost.gate.composition import fault_of
+from gatepost.gate.gate import Gate
+from gatepost.gate.instance import CircuitBreaker
 from gatepost.session import Envelope, Session
 from gatepost.testing.policy import Policy
 
@@ -56,7 +57,7 @@ class Call:
         return f"{self.phase}, at {self.step}"
 
 
-class _SteadyCircuit(Circuit):
+class _SteadyCircuit(CircuitBreaker):
     """Never opens, so that the plugin is asked however often it fails."""
 
     __slots__ = ()

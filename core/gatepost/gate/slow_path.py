@@ -16,14 +16,15 @@ from math import inf
 from time import perf_counter
 from typing import Any, NoReturn
 
-from gatepost import ahead
-from gatepost.asking import STALL, Unfinished, ask_in_order, exempt, said_by, take
-from gatepost.chain import Chain, Hook, Instance, Kind
-from gatepost.composition import fault_of
 from gatepost.concurrency.deadlines import Deadlines, Watch
 from gatepost.decisions import defer
 from gatepost.errors import DNSTemporaryError, PluginError
 from gatepost.events import Recorder
+from gatepost.gate import lookahead
+from gatepost.gate.chain import Chain, Hook, Kind
+from gatepost.gate.composition import fault_of
+from gatepost.gate.fast_path import STALL, Unfinished, ask_in_order, exempt, said_by, take
+from gatepost.gate.instance import Instance
 from gatepost.hookspecs import ALL_RUN
 from gatepost.rulings import Ruling, Said
 from gatepost.session import Envelope, Session
@@ -32,7 +33,7 @@ from gatepost.write_guard import acting, begin_observing, withheld
 _NONE_AHEAD: dict[Hook, asyncio.Task[Any]] = {}
 
 
-class Asking:
+class SlowPath:
     """One phase of one session, since a hook was not done with, or because some look ahead."""
 
     __slots__ = (
@@ -113,7 +114,7 @@ class Asking:
     def _look_ahead(self) -> None:
         """Start the look-ups of this phase that will be asked, as far as that is known now."""
         self._ahead = {
-            hook: ahead.start(hook, self._arguments, self._deadlines)
+            hook: lookahead.start(hook, self._arguments, self._deadlines)
             for hook in self._chain.ahead
             if hook.instance.circuit.closed
             and not (hook.guarded and exempt(self._session, self._envelope, self._ruling.recipient))
@@ -146,7 +147,7 @@ class Asking:
             work = functools.partial(contextvars.copy_context().run, _run_blocking, hook, arguments)
             return hook.instance.threads.run(work)
         if hook.kind is Kind.AHEAD:
-            return self._ahead.pop(hook, None) or ahead.start(hook, arguments, self._deadlines)
+            return self._ahead.pop(hook, None) or lookahead.start(hook, arguments, self._deadlines)
         return hook.function(*hook.pick(arguments))
 
     # Waiting.
@@ -183,7 +184,7 @@ class Asking:
         if watch.abandoned:
             self._abandon(hook)
         watch.forgive()
-        return str(ahead.late(hook)) if late else None
+        return str(lookahead.late(hook)) if late else None
 
     def _failure(self, error: BaseException, hook: Hook, waited: bool = False) -> str:
         """What went wrong, in words. Raises ``CancelledError`` when it is the client that left, not the plugin's fault.

@@ -13,10 +13,10 @@ from types import CoroutineType
 from typing import Any, Final, NamedTuple
 
 from gatepost.address import Address
-from gatepost.chain import Hook
-from gatepost.composition import compose, fault_of
 from gatepost.concurrency.eager import begin
 from gatepost.decisions import Decision, accept
+from gatepost.gate.chain import Hook
+from gatepost.gate.composition import compose, fault_of
 from gatepost.hookspecs import ALL_RUN
 from gatepost.rulings import Ruling, Said
 from gatepost.session import Envelope, Session

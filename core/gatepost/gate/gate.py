@@ -19,16 +19,17 @@ import pluggy
 from mypy_extensions import mypyc_attr
 
 from gatepost.address import Address
-from gatepost.asking import ask_in_order
-from gatepost.chain import Chain, Instance, compile_hook
-from gatepost.composition import Score
 from gatepost.concurrency.deadlines import Deadlines
 from gatepost.events import Recorder
+from gatepost.gate.chain import Chain, compile_hook
+from gatepost.gate.fast_path import ask_in_order
+from gatepost.gate.instance import Instance
+from gatepost.gate.score import Score
+from gatepost.gate.slow_path import SlowPath
 from gatepost.hookspecs import PHASES
 from gatepost.rulings import Ruling
 from gatepost.services.clock import Clock
 from gatepost.session import Envelope, Session
-from gatepost.unfinished import Asking
 from gatepost.write_guard import Acting, acting
 
 
@@ -105,7 +106,7 @@ class Gate:
             unfinished = ask_in_order(hooks, ruling, arguments, session, envelope)
             if unfinished is None:
                 return ruling
-        asking = Asking(chain, hooks, ruling, arguments, session, envelope, self.deadlines, self.recorder)
+        asking = SlowPath(chain, hooks, ruling, arguments, session, envelope, self.deadlines, self.recorder)
         return asking.go_on(unfinished)
 
 

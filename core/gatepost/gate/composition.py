@@ -7,32 +7,22 @@ are evidence in a scope; an accept at rcpt, auth or queue needs a grant.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any, Final
 
 from gatepost.address import Address
-from gatepost.chain import Instance
-from gatepost.decisions import Action, Decision, defer, deny
+from gatepost.decisions import Action, Decision
+from gatepost.gate.instance import Instance
+from gatepost.gate.score import ledger_of
 from gatepost.hookspecs import ALL_RUN
 from gatepost.rulings import Ruling
-from gatepost.session import Envelope, Ledger, Session
+from gatepost.session import Envelope, Session
 
 NEED_GRANT: Final = frozenset({"rcpt", "auth", "queue"})
 """Phases in which a casual accept would open a relay, log somebody in, or lose a message."""
 
 _ACCEPT: Final = Action.ACCEPT  # asked for several times a message: an enum finds its members slowly
 _POINTS: Final = Action.POINTS
-
-_ENVELOPE_SCOPE: Final = frozenset({"mail", "data", "headers", "message"})
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """At how many points a client is deferred or denied; None: never."""
-
-    defer_at: float | None = None
-    deny_at: float | None = None
 
 
 def fault_of(phase: str, instance: Instance, answer: object) -> str | None:
@@ -91,42 +81,3 @@ def _compose_delivery(ruling: Ruling, name: str, answer: Any, envelope: Envelope
         return False
     ruling.plugin = name
     return True
-
-
-def ledger_of(ruling: Ruling, session: Session, envelope: Envelope | None) -> Ledger:
-    """Where points of this phase are kept: with the recipient, the envelope, the HELO, or else the session."""
-    if ruling.phase == "rcpt" and envelope is not None and ruling.recipient is not None:
-        envelope.recipient_points = envelope.recipient_points or {}
-        return envelope.recipient_points.setdefault(ruling.recipient, {})
-    if ruling.phase == "helo":
-        session.helo_points = {} if session.helo_points is None else session.helo_points
-        return session.helo_points
-    if ruling.phase in _ENVELOPE_SCOPE and envelope is not None:
-        envelope.points = {} if envelope.points is None else envelope.points
-        return envelope.points
-    session.points = {} if session.points is None else session.points
-    return session.points
-
-
-def rule_score(
-    ruling: Ruling, score: Score, session: Session, envelope: Envelope, recipients: Sequence[Address]
-) -> None:
-    """Rule the sum of points, after the plugins: at rcpt for one recipient, at the end of the message for all.
-
-    The points of a recipient count only for it; with several, the one with the fewest counts, so that nobody's mail is
-    refused for what speaks against another. An accept does not override the score; trusted and relaying clients are not
-    scored.
-    """
-    scored = [recipient for recipient in recipients if not envelope.exempt(recipient)]
-    if ruling.refuses or session.exempt or not scored:
-        return
-    by_recipient = envelope.recipient_points or {}
-    fewest = min((by_recipient.get(recipient, {}) for recipient in scored), key=lambda held: sum(held.values()))
-    scopes = (session.points or {}, session.helo_points or {}, envelope.points or {}, fewest)
-    held = [(reason, number) for scope in scopes for (_, reason), number in scope.items()]
-    total = sum(number for _, number in held)
-    reasons = "; ".join(f"{reason} ({number:+g})" for reason, number in held)
-    if score.deny_at is not None and total >= score.deny_at:
-        ruling.decide(deny(f"score {total:g}: {reasons}"), "score")
-    elif score.defer_at is not None and total >= score.defer_at:
-        ruling.decide(defer(f"score {total:g}: {reasons}"), "score")

@@ -1,0 +1,1 @@
+"""The gate: asks the plugins of a phase in order, and rules."""

@@ -1,0 +1,61 @@
+"""Points: where they are kept, and how their sum rules. Pure: no clock, no I/O, no plugins called."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from gatepost.address import Address
+from gatepost.decisions import defer, deny
+from gatepost.rulings import Ruling
+from gatepost.session import Envelope, Ledger, Session
+
+_ENVELOPE_SCOPE: Final = frozenset({"mail", "data", "headers", "message"})
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """At how many points a client is deferred or denied; None: never."""
+
+    defer_at: float | None = None
+    deny_at: float | None = None
+
+
+def ledger_of(ruling: Ruling, session: Session, envelope: Envelope | None) -> Ledger:
+    """Where points of this phase are kept: with the recipient, the envelope, the HELO, or else the session."""
+    if ruling.phase == "rcpt" and envelope is not None and ruling.recipient is not None:
+        envelope.recipient_points = envelope.recipient_points or {}
+        return envelope.recipient_points.setdefault(ruling.recipient, {})
+    if ruling.phase == "helo":
+        session.helo_points = {} if session.helo_points is None else session.helo_points
+        return session.helo_points
+    if ruling.phase in _ENVELOPE_SCOPE and envelope is not None:
+        envelope.points = {} if envelope.points is None else envelope.points
+        return envelope.points
+    session.points = {} if session.points is None else session.points
+    return session.points
+
+
+def rule_score(
+    ruling: Ruling, score: Score, session: Session, envelope: Envelope, recipients: Sequence[Address]
+) -> None:
+    """Rule the sum of points, after the plugins: at rcpt for one recipient, at the end of the message for all.
+
+    The points of a recipient count only for it; with several, the one with the fewest counts, so that nobody's mail is
+    refused for what speaks against another. An accept does not override the score; trusted and relaying clients are not
+    scored.
+    """
+    scored = [recipient for recipient in recipients if not envelope.exempt(recipient)]
+    if ruling.refuses or session.exempt or not scored:
+        return
+    by_recipient = envelope.recipient_points or {}
+    fewest = min((by_recipient.get(recipient, {}) for recipient in scored), key=lambda held: sum(held.values()))
+    scopes = (session.points or {}, session.helo_points or {}, envelope.points or {}, fewest)
+    held = [(reason, number) for scope in scopes for (_, reason), number in scope.items()]
+    total = sum(number for _, number in held)
+    reasons = "; ".join(f"{reason} ({number:+g})" for reason, number in held)
+    if score.deny_at is not None and total >= score.deny_at:
+        ruling.decide(deny(f"score {total:g}: {reasons}"), "score")
+    elif score.defer_at is not None and total >= score.defer_at:
+        ruling.decide(defer(f"score {total:g}: {reasons}"), "score")
