@@ -12,11 +12,11 @@ from gatepost.services.dns.resolver import Resolver
 from gatepost.services.next_hop.service import NextHops
 from gatepost.services.store.memory import MemoryBackend
 from gatepost.services.virtual_clock import HastyClock
+from gatepost.telemetry.recorder import Hush
 
 if TYPE_CHECKING:
     from gatepost.config import Config
     from gatepost.plugins import Services
-    from gatepost.rulings import Record
     from gatepost.services.host import Log
 
 
@@ -26,29 +26,6 @@ class NoDNS(Resolver):
     async def query(self, name: str, kind: str, *, timeout: float | None = None) -> tuple[str, ...]:
         """Raise DNSTemporaryError."""
         raise DNSTemporaryError(f"{name!r} {kind}: nobody is asked here")
-
-
-class Hush:
-    """A log and recorder that keeps nothing."""
-
-    def info(self, event: str, **facts: object) -> None:
-        """Forget it."""
-
-    def warning(self, event: str, **facts: object) -> None:
-        """Forget it."""
-
-    def error(self, event: str, **facts: object) -> None:
-        """Forget it."""
-
-    def keeps(self, event: str) -> bool:
-        """Nothing is kept."""
-        return False
-
-    def record(self, record: Record) -> None:
-        """Forget it."""
-
-    def event(self, name: str, level: str = "info", **facts: object) -> None:
-        """Forget it."""
 
 
 def services(config: Config) -> Services:

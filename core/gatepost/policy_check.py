@@ -24,7 +24,7 @@ from gatepost.gate.gate import Gate
 from gatepost.gate.instance import GRANTS, Instance
 from gatepost.hookspecs import ALL_RUN
 from gatepost.message.spool import Spool
-from gatepost.offline import Hush, NoDNS
+from gatepost.offline import NoDNS
 from gatepost.options.kinds import dotted_key, format_duration
 from gatepost.plugins import Policy, make_gate
 from gatepost.rehearsal import Rehearsal
@@ -32,6 +32,7 @@ from gatepost.runtime import Runtime
 from gatepost.services.store.memory import MemoryBackend
 from gatepost.services.virtual_clock import HastyClock
 from gatepost.sockets import account_of, is_loopback
+from gatepost.telemetry.recorder import Hush
 
 STRANGER = "192.0.2.1"
 """An address that nobody has (RFC 5737)."""

@@ -28,9 +28,9 @@ from gatepost.doors.pregreet import Pregreet
 from gatepost.errors import GatepostError, StoreError
 from gatepost.lifetime import end_plugins, start_plugins
 from gatepost.message.spool import Spool
-from gatepost.observe.recorder import ServerRecorder
 from gatepost.plugins import Policy, Services, load
 from gatepost.runtime import Jobs, Runtime
+from gatepost.server_recorder import ServerRecorder
 from gatepost.services.clock import SystemClock
 from gatepost.services.dns.client import DNS
 from gatepost.services.next_hop.service import NextHops

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from gatepost import Decision, Session, deny, hookimpl
 from gatepost.conversation import Conversation
 from gatepost.hookspecs import PHASES
-from gatepost.observe.log import EventLog
+from gatepost.telemetry.log import EventLog
 from tests.door import Keeping, Wire, live
 from tests.policy import MESSAGE, Policy, saying, vouching
 

@@ -67,6 +67,7 @@ async def _examined(path: Path | None) -> Report:
     from gatepost.errors import ConfigError
     from gatepost.plugins import load
     from gatepost.policy_check import findings, granted
+    from gatepost.telemetry.recorder import Hush
 
     config, errors = survey(path, os.environ)
     report = Report(str(path or "the embedded default"), errors)
@@ -75,7 +76,7 @@ async def _examined(path: Path | None) -> Report:
     is_whole = not errors
     report.order = config.order
     try:
-        policy = load(config, offline.services(config), offline.Hush())
+        policy = load(config, offline.services(config), Hush())
     except ConfigError as error:
         report.errors += error.mistakes
     if report.errors:

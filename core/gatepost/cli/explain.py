@@ -29,7 +29,7 @@ def command(identifier: str, path: Path | None, as_json: bool) -> None:
 
 
 def _record(config: Any, identifier: str) -> dict[str, Any]:
-    from gatepost.observe.journal import find
+    from gatepost.telemetry.journal import find
 
     if not config.journal.enabled:
         raise click.ClickException("the journal is switched off: [journal] enabled = false")

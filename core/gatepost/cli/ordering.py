@@ -101,10 +101,11 @@ def _loaded(file: Path, order: Sequence[str]) -> tuple[Policy, Config]:
     from gatepost.config import load
     from gatepost.errors import ConfigError
     from gatepost.plugins import load as load_plugins
+    from gatepost.telemetry.recorder import Hush
 
     try:
         config = load(file, {**os.environ, VARIABLE: _toml_list(order)})
-        return load_plugins(config, offline.services(config), offline.Hush()), config
+        return load_plugins(config, offline.services(config), Hush()), config
     except ConfigError as error:
         own = str(file.parent / OWN_FILE)
         found = [replace(each, where=own) if each.where == VARIABLE else each for each in error.mistakes]

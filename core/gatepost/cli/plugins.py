@@ -145,8 +145,9 @@ def _print_order(config: Config, as_json: bool) -> None:
     from gatepost import offline
     from gatepost.hookspecs import PHASES
     from gatepost.plugins import load
+    from gatepost.telemetry.recorder import Hush
 
-    policy = load(config, offline.services(config), offline.Hush())
+    policy = load(config, offline.services(config), Hush())
     orders = {
         name: {phase: gate.order(phase) for phase in PHASES if gate.order(phase)}
         for name, gate in (policy.gates or {"": policy.default}).items()

@@ -20,17 +20,18 @@ from gatepost.gate.instance import Instance
 from gatepost.hookspecs import hookimpl
 from gatepost.lifetime import start_plugins
 from gatepost.message.spool import Spool
-from gatepost.offline import Hush
 from gatepost.plugins import Services, load, make_gate
 from gatepost.rehearsal import Rehearsal
 from gatepost.replies import Reply
-from gatepost.rulings import Record, Ruling, reply_text
+from gatepost.rulings import Ruling
 from gatepost.runtime import Runtime
 from gatepost.services.clock import SystemClock
 from gatepost.services.dns.client import DNS
 from gatepost.services.next_hop.service import NextHops
 from gatepost.services.store.open import open_store
 from gatepost.services.virtual_clock import HastyClock
+from gatepost.telemetry.record import Record, reply_text
+from gatepost.telemetry.recorder import Hush
 
 MESSAGE = "message"
 """What the last step of a session that came so far is called."""

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gatepost.rulings import Record, Ruling
+    from gatepost.rulings import Ruling
+    from gatepost.telemetry.record import Record
 
 
 @dataclass(frozen=True, slots=True)

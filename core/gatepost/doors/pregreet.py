@@ -26,9 +26,10 @@ from gatepost.gate.gate import Gate
 from gatepost.ids import new_id
 from gatepost.ip import client_address
 from gatepost.replies import Reply
-from gatepost.rulings import Ruling, reply_text
+from gatepost.rulings import Ruling
 from gatepost.services.clock import Timer
 from gatepost.session import Session
+from gatepost.telemetry.record import reply_text
 
 EARLY_LIMIT: Final = 65_536
 """Octets of early talk that are kept for the SMTP object, should a plugin tolerate it."""

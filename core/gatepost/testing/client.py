@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from gatepost import replies
 from gatepost.rehearsal import Rehearsal
 from gatepost.replies import PHASE_CODES
-from gatepost.rulings import Record, Ruling
+from gatepost.rulings import Ruling
 from gatepost.session import Session
+from gatepost.telemetry.record import Record
 from gatepost.testing.clock import wait_for
 from gatepost.testing.reply import Reply
 

@@ -17,9 +17,9 @@ from gatepost.lifetime import end_plugins, start_plugins
 from gatepost.message.spool import Spool
 from gatepost.plugins import Policy as LoadedPolicy
 from gatepost.plugins import Services
-from gatepost.rulings import Record
 from gatepost.runtime import Jobs, Runtime
 from gatepost.services.clock import Clock
+from gatepost.telemetry.record import Record
 from gatepost.testing.client import Client
 from gatepost.testing.clock import PluginThreads, TestClock, wait_for
 from gatepost.testing.dns import ScriptedDNS

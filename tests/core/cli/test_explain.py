@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from gatepost.decisions import deny
-from gatepost.observe.journal import Journal
-from gatepost.rulings import Record, Ruling, Said
+from gatepost.rulings import Ruling, Said
+from gatepost.telemetry.journal import Journal
+from gatepost.telemetry.record import Record
 from tests.core.cli.running import SOUND, Folder, facts, run
 from tests.core.observe.records import refusal
 

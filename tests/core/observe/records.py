@@ -6,7 +6,8 @@ from typing import Any
 
 from gatepost.decisions import deny
 from gatepost.ids import new_id
-from gatepost.rulings import Record, Ruling, Said
+from gatepost.rulings import Ruling, Said
+from gatepost.telemetry.record import Record
 
 
 def refusal(**changed: Any) -> Record:

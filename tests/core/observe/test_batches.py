@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from threading import Event
 
-from gatepost.observe.batches import Batches
+from gatepost.telemetry.batches import Batches
 
 
 class Slow:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from gatepost.errors import StoreError
-from gatepost.observe.journal import Journal, find
 from gatepost.rulings import Ruling
+from gatepost.telemetry.journal import Journal, find
 from tests.core.observe.records import refusal
 
 

@@ -11,9 +11,9 @@ import pytest
 import structlog
 
 from gatepost.config import Config
-from gatepost.observe.journal import find
-from gatepost.observe.log import EventLog
-from gatepost.observe.recorder import ServerRecorder
+from gatepost.server_recorder import ServerRecorder
+from gatepost.telemetry.journal import find
+from gatepost.telemetry.log import EventLog
 from tests.core.observe.records import refusal
 
 

@@ -22,8 +22,8 @@ import structlog
 from structlog.processors import JSONRenderer
 
 from gatepost.config import Log as LogSettings
-from gatepost.observe.batches import Batches
-from gatepost.rulings import Record
+from gatepost.telemetry.batches import Batches
+from gatepost.telemetry.record import Record
 
 STDERR = 2
 BOUND = 20_000

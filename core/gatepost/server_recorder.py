@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from gatepost.config import Config
-from gatepost.observe.journal import KEPT, Journal
-from gatepost.observe.log import EventLog, open_log
-from gatepost.rulings import Record
 from gatepost.services.host import Log
+from gatepost.telemetry.journal import KEPT, Journal
+from gatepost.telemetry.log import EventLog, open_log
+from gatepost.telemetry.record import Record
 
 
 class ServerRecorder:

@@ -19,9 +19,9 @@ from typing import Any
 import orjson
 
 from gatepost.errors import StoreError
-from gatepost.observe.batches import Batches
-from gatepost.observe.log import json_line
-from gatepost.rulings import Record
+from gatepost.telemetry.batches import Batches
+from gatepost.telemetry.log import json_line
+from gatepost.telemetry.record import Record
 
 KEPT = frozenset({"refused", "accepted"})
 """The events whose records are kept."""

@@ -1,1 +1,0 @@
-"""What a server says of itself: a log line for each outcome, and records for ``gatepost explain``."""

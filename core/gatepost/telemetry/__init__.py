@@ -1,0 +1,1 @@
+"""What the server tells its administrator: log lines, records and the journal."""

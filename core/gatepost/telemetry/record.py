@@ -1,0 +1,64 @@
+"""Records: one for each outcome of a session, with all rulings that led to it. ``gatepost explain`` prints them.
+
+This module only holds and prints facts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gatepost.replies import Reply
+from gatepost.rulings import Ruling
+
+
+@dataclass(slots=True)
+class Record:
+    """One outcome of a session: a refusal, a message, or the session's end, with all rulings that led to it."""
+
+    id: str
+    at: float
+    """Seconds since the epoch."""
+    event: str
+    """``refused``, ``accepted`` or ``disconnected``."""
+    session: str
+    client: str
+    helo: str
+    sender: str | None
+    recipients: tuple[str, ...]
+    phase: str
+    plugin: str
+    reply: str
+    """The reply as it went out, without line ends."""
+    rulings: tuple[Ruling, ...] = ()
+    size: int = 0
+    """Octets of the message; 0 when there was none."""
+    seconds: float = 0.0
+    """How long the phase (or the session) took."""
+    trusted: str = ""
+
+    def facts(self) -> dict[str, object]:
+        """The record as plain values, for JSON. Client text is as the client sent it: who prints it escapes it."""
+        return {
+            "id": self.id,
+            "at": self.at,
+            "event": self.event,
+            "session": self.session,
+            "client": self.client,
+            "helo": self.helo,
+            "sender": self.sender,
+            "recipients": list(self.recipients),
+            "phase": self.phase,
+            "plugin": self.plugin,
+            "reply": self.reply,
+            "size": self.size,
+            "seconds": round(self.seconds, 6),
+            "trusted": self.trusted,
+            "rulings": [ruling.facts() for ruling in self.rulings],
+        }
+
+
+def reply_text(reply: Reply) -> str:
+    """A reply as one line, for the log and the journal."""
+    if reply.wire.count(b"\n") == 1:
+        return reply.wire[:-2].decode("ascii")
+    return " ".join(part for part in (str(reply.code), reply.status or "", " ".join(reply.lines())) if part)
