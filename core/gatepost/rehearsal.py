@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
-from gatepost.conversation import Conversation
+from gatepost.conversation.conversation import Conversation
 from gatepost.gate.gate import Gate
 from gatepost.message.spool import BLOCK
 from gatepost.replies import Reply

@@ -841,7 +841,7 @@ async def test_a_fault_of_ours_is_451_with_an_id_and_not_a_word_more(monkeypatch
 
     notes = Notes()
     client = await connected(notes)
-    monkeypatch.setattr("gatepost.conversation.hand_over", fail)
+    monkeypatch.setattr("gatepost.conversation.conversation.hand_over", fail)
     reply = await client.transaction()
     (event,) = client.policy.events.named("internal_error")
     assert reply.wire.decode() == f"451 4.3.0 local error, try again later [{event['id']}]\r\n"

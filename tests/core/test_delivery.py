@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatepost import Address, Decision, Receipt, StoreError, accept, defer, deny, hookimpl
-from gatepost.delivery import ANY, LOOK_EVERY, REMEMBER
+from gatepost.conversation.taken import ANY, LOOK_EVERY, REMEMBER
 from gatepost.replies import Reply
 from tests.policy import MESSAGE, Client, Policy, delivering, instance, saying, vouching
 

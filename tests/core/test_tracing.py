@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatepost import Decision, Message, accept, hookimpl
+from gatepost.conversation.trace_fields import SEARCHED, forget_forged_results
 from gatepost.message.spool import Spool
-from gatepost.tracing import SEARCHED, forget_forged_results
 from tests.policy import MESSAGE, Client, Policy
 
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatepost import Decision, Session, deny, hookimpl
-from gatepost.conversation import Conversation
+from gatepost.conversation.conversation import Conversation
 from gatepost.hookspecs import PHASES
 from gatepost.telemetry.log import EventLog
 from tests.door import Keeping, Wire, live

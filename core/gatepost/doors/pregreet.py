@@ -17,7 +17,7 @@ from typing import Final, cast
 
 from gatepost import replies
 from gatepost.concurrency.eager import Dialogue, Talk
-from gatepost.conversation import Conversation
+from gatepost.conversation.conversation import Conversation
 from gatepost.doors.closing import Closing
 from gatepost.doors.listener import Listener
 from gatepost.doors.smtp import SMTP

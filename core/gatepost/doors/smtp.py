@@ -20,7 +20,7 @@ import aiosmtpd.smtp
 
 from gatepost import replies
 from gatepost.concurrency.eager import Dialogue, Talk, client
-from gatepost.conversation import Conversation
+from gatepost.conversation.conversation import Conversation
 from gatepost.doors.closing import Closing, hold_for_the_end
 from gatepost.doors.listener import Listener
 from gatepost.gate.gate import Gate

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from types import FunctionType, ModuleType
 from typing import Any
 
-from gatepost.conversation import Conversation
+from gatepost.conversation.conversation import Conversation
 from gatepost.message.message import Message
 from gatepost.plugins import hooks_of
 from gatepost.session import Envelope, Session

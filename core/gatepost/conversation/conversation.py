@@ -15,22 +15,23 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final
 
-from gatepost import commands, decisions, replies
+from gatepost import decisions, replies
 from gatepost.address import Address, parse_parameters, parse_path
-from gatepost.commands import MUST_WAIT, NOISE
-from gatepost.delivery import hand_over
+from gatepost.conversation import commands
+from gatepost.conversation.commands import MUST_WAIT, NOISE
+from gatepost.conversation.handover import hand_over
+from gatepost.conversation.phases import Proceedings
+from gatepost.conversation.trace_fields import add_received, forget_forged_results
 from gatepost.errors import AddressError
 from gatepost.gate.gate import Gate
 from gatepost.gate.score import rule_score
 from gatepost.ids import new_id
 from gatepost.message.data import DataReader
 from gatepost.message.message import Message
-from gatepost.proceedings import Proceedings
 from gatepost.replies import Reply, identified
 from gatepost.rulings import Receipt, Ruling
 from gatepost.runtime import Runtime
 from gatepost.session import Envelope, Session
-from gatepost.tracing import add_received, forget_forged_results
 
 Handler = Callable[["Conversation", str], Awaitable[Reply]]
 

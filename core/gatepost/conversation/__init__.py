@@ -1,0 +1,1 @@
+"""A conversation: the state of one SMTP dialogue over a gate."""
