@@ -23,7 +23,8 @@ from pydantic import BaseModel
 from gatepost.config.model import Config, PluginTable
 from gatepost.hookspecs import ALL_RUN, PHASES
 from gatepost.options import CORE_KEYS, Option, describe
-from gatepost.plugins import Installed, hooks_of, installed
+from gatepost.plugins.contract import hooks_of
+from gatepost.plugins.discovery import Installed, installed
 from gatepost.replies import PHASE_CODES
 
 KINDS = {"duration": "Duration", "size": "Size", "network": "Network", "secret": "Secret", "file": "WatchedFile"}

@@ -12,7 +12,7 @@ from gatepost import accept, testing
 from gatepost.gate.gate import Gate
 from gatepost.gate.instance import Instance, Mode
 from gatepost.gate.score import Score
-from gatepost.plugins import Policy as LoadedPolicy
+from gatepost.plugins.load import Policy as LoadedPolicy
 from gatepost.replies import Reply
 from gatepost.testing import MESSAGE, saying
 from gatepost.testing.loading import policy_of

@@ -16,7 +16,7 @@ from gatepost.telemetry.recorder import Hush
 
 if TYPE_CHECKING:
     from gatepost.config import Config
-    from gatepost.plugins import Services
+    from gatepost.plugins.services import Services
     from gatepost.services.host import Log
 
 
@@ -30,7 +30,7 @@ class NoDNS(Resolver):
 
 def services(config: Config) -> Services:
     """Services that are good for loading plugins, and for nothing else."""
-    from gatepost.plugins import Services
+    from gatepost.plugins.services import Services
 
     clock = HastyClock()
     log: Log = Hush()

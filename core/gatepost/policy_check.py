@@ -26,7 +26,7 @@ from gatepost.hookspecs import ALL_RUN
 from gatepost.message.spool import Spool
 from gatepost.offline import NoDNS
 from gatepost.options.kinds import dotted_key, format_duration
-from gatepost.plugins import Policy, make_gate
+from gatepost.plugins.load import Policy, make_gate
 from gatepost.rehearsal import Rehearsal
 from gatepost.runtime import Runtime
 from gatepost.services.store.memory import MemoryBackend

@@ -6,7 +6,7 @@ Doors, conversations and sessions hold one reference to it instead of a dozen. I
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -53,40 +53,3 @@ class Runtime:
     def is_busy(self) -> bool:
         """True while there is something that stopping waits for."""
         return bool(self.tasks or self.delivering)
-
-
-class Jobs:
-    """What the plugins of one policy repeat. It is the ``server`` that ``startup`` and ``shutdown`` are given."""
-
-    __slots__ = ("_runtime", "_stopped", "_tasks", "hostname")
-
-    def __init__(self, runtime: Runtime) -> None:
-        self.hostname = runtime.hostname
-        self._runtime = runtime
-        self._stopped = False
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    def every(self, seconds: float, job: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run ``job()`` every ``seconds`` until the server stops. An error is logged and does not end the series."""
-        task = asyncio.get_running_loop().create_task(self._repeat(seconds, job))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _repeat(self, seconds: float, job: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        while True:
-            await self._runtime.clock.sleep(seconds)
-            try:
-                await job()
-            except BaseException as error:  # a job is a plugin's: even its SystemExit ends nothing but this turn
-                if self._stopped or isinstance(error, GeneratorExit):
-                    return
-                name = getattr(job, "__qualname__", "")
-                self._runtime.recorder.event("job_failed", "error", job=name, error=repr(error))
-
-    async def stop(self) -> None:
-        """End all jobs."""
-        self._stopped = True
-        tasks = tuple(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

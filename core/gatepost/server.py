@@ -26,10 +26,11 @@ from gatepost.config import Config, SocketAddress
 from gatepost.doors.listener import Connections, Listener
 from gatepost.doors.pregreet import Pregreet
 from gatepost.errors import GatepostError, StoreError
-from gatepost.lifetime import end_plugins, start_plugins
 from gatepost.message.spool import Spool
-from gatepost.plugins import Policy, Services, load
-from gatepost.runtime import Jobs, Runtime
+from gatepost.plugins.lifecycle import Jobs, end_plugins, start_plugins
+from gatepost.plugins.load import Policy, load
+from gatepost.plugins.services import Services
+from gatepost.runtime import Runtime
 from gatepost.server_recorder import ServerRecorder
 from gatepost.services.clock import SystemClock
 from gatepost.services.dns.client import DNS

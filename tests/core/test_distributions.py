@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gatepost.distributions import Imprint, Pin, imprint, pins, unmet
+from gatepost.plugins.distributions import Imprint, Pin, imprint, pins, unmet
 
 
 @pytest.fixture

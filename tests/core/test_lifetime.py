@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 
 from gatepost import PluginError, Server, hookimpl
-from gatepost.lifetime import end_plugins, start_plugins
-from gatepost.plugins import Policy as Loaded
-from gatepost.plugins import make_gate, register
-from gatepost.runtime import Jobs
+from gatepost.plugins.lifecycle import Jobs, end_plugins, start_plugins
+from gatepost.plugins.load import Policy as Loaded
+from gatepost.plugins.load import make_gate, register
 from tests.policy import Events, Policy, instance
 
 

@@ -16,8 +16,10 @@ from gatepost import HOOKS_VERSION, NextHops, deny, hookimpl
 from gatepost import config as configuration
 from gatepost.errors import ConfigError
 from gatepost.hookspecs import PROJECT, Hookspecs
-from gatepost.plugins import Policy as Loaded
-from gatepost.plugins import Services, deprecated, find, installed, load, make_gate
+from gatepost.plugins.discovery import find, installed
+from gatepost.plugins.load import Policy as Loaded
+from gatepost.plugins.load import deprecated, load, make_gate
+from gatepost.plugins.services import Services
 from tests.policy import Events, Policy, instance
 
 HEAD = "from __future__ import annotations\nfrom gatepost import *\nfrom gatepost import hookimpl, deny\n"
@@ -525,7 +527,7 @@ class Plugin:
 def test_a_plugin_that_uses_what_goes_away_is_named_once_and_works(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gatepost.plugins.Hookspecs", OldSpecs)
+    monkeypatch.setattr("gatepost.plugins.load.Hookspecs", OldSpecs)
     runtime.install("thing", OLD, version="2.5")
     runtime.install("good", body("@hookimpl\n    def mail(self, session): ..."))
     policy = runtime.load(

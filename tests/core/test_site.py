@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from gatepost.runtime import Jobs
+from gatepost.plugins.lifecycle import Jobs
 from tests.policy import Policy
 
 

@@ -13,7 +13,7 @@ import pytest
 from gatepost.cli import main
 from gatepost.config import Config, load, validate_options
 from gatepost.errors import ConfigError
-from gatepost.plugins import installed
+from gatepost.plugins.discovery import installed
 
 ROOT = Path(__file__).parents[2]
 HAND_WRITTEN = [

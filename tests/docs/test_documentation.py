@@ -21,7 +21,8 @@ import gatepost
 from gatepost.config.model import Config, PluginTable
 from gatepost.hookspecs import PHASES, Hookspecs
 from gatepost.options import CORE_KEYS, describe
-from gatepost.plugins import hooks_of, installed
+from gatepost.plugins.contract import hooks_of
+from gatepost.plugins.discovery import installed
 from gatepost.replies import PHASE_CODES
 from tests.docs.manual import ROOT, blocks, commands, mistakes_in, prose, reference, section
 

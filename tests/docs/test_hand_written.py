@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from gatepost import Address
 from gatepost.cli import main
 from gatepost.config import default_text
-from gatepost.plugins import problems_of
+from gatepost.plugins.contract import problems_of
 from tests.bench.works import FULL, NAMES, work
 from tests.docs.manual import HAND_WRITTEN, ROOT, blocks, commands, mistakes_in
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gatepost.hookspecs import PHASES
-from gatepost.plugins import hooks_of
+from gatepost.plugins.contract import hooks_of
 from gatepost.testing import MESSAGE, Client, Policy, conformance
 from tests.docs.manual import ROOT, reference, section
 

@@ -14,7 +14,7 @@ import pytest
 from cookiecutter.exceptions import FailedHookException
 
 from gatepost.cli import new
-from gatepost.template import questions
+from gatepost.plugins.template import questions
 from tests.template.baking import COMBINATIONS, LICENSES, PHASES, ROOT, TEMPLATE, WORKFLOWS, bake, files_of, names_in
 
 LONGEST = {"name": "a" * 25, "description": "W" * 100, "author": "W" * 80}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gatepost import template
+from gatepost.plugins import template
 from tests.core.cli.running import Folder, run
 from tests.template.baking import bake, files_of
 

@@ -65,7 +65,7 @@ async def _examined(path: Path | None) -> Report:
     from gatepost import offline
     from gatepost.config import survey
     from gatepost.errors import ConfigError
-    from gatepost.plugins import load
+    from gatepost.plugins.load import load
     from gatepost.policy_check import findings, granted
     from gatepost.telemetry.recorder import Hush
 

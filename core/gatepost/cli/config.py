@@ -35,7 +35,7 @@ def show(path: Path | None, as_json: bool, defaults: bool) -> None:
     from gatepost.config import survey
     from gatepost.config.origins import entries
     from gatepost.errors import ConfigError
-    from gatepost.plugins import find
+    from gatepost.plugins.discovery import find
 
     config, mistakes = survey(find_config(path), os.environ)
     if config is None:
@@ -64,8 +64,8 @@ def schema(path: Path | None) -> None:
     """
     from gatepost.config import Config, survey
     from gatepost.config.schema import configuration_schema
-    from gatepost.distributions import pins
-    from gatepost.plugins import find, installed
+    from gatepost.plugins.discovery import find, installed
+    from gatepost.plugins.distributions import pins
 
     config, offers = survey(find_config(path), os.environ)[0] or Config(), installed()
     plugins, broken = find(config, {*config.plugin_tables, *(offer.name for offer in offers)})

@@ -85,7 +85,7 @@ def starting_config(environ: Mapping[str, str]) -> str:
 def _plugin_keys(name: str, chosen: Mapping[str, Any]) -> Iterator[str]:
     """The options of an installed plugin."""
     from gatepost.options import describe
-    from gatepost.plugins import installed
+    from gatepost.plugins.discovery import installed
 
     for option in describe(next(offer for offer in installed() if offer.name == name).load().Options):
         yield _comment(option.doc)

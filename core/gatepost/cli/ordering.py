@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gatepost.config import Config
-    from gatepost.plugins import Policy
+    from gatepost.plugins.load import Policy
 
 OWN_FILE = Path("gatepost.d/50-order.toml")
 HEAD = '# Written by "gatepost plugins enable" and "disable", which write it again. It replaces the order before it.\n'
@@ -100,7 +100,7 @@ def _loaded(file: Path, order: Sequence[str]) -> tuple[Policy, Config]:
     from gatepost import offline
     from gatepost.config import load
     from gatepost.errors import ConfigError
-    from gatepost.plugins import load as load_plugins
+    from gatepost.plugins.load import load as load_plugins
     from gatepost.telemetry.recorder import Hush
 
     try:

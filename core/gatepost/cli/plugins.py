@@ -18,7 +18,7 @@ from gatepost.cli.verify import verify
 if TYPE_CHECKING:
     from gatepost.config import Config
     from gatepost.gate.instance import Instance
-    from gatepost.plugins import Installed
+    from gatepost.plugins.discovery import Installed
 
 
 @click.group("plugins", short_help="List plugins; show, enable or disable one.", invoke_without_command=True)
@@ -89,7 +89,8 @@ def _print_list(path: Path | None, as_json: bool) -> None:
 def _rows(config: Config | None) -> tuple[list[Row], int]:
     """The configured plugins in their order, then those that are only installed; and how many mistakes there are."""
     from gatepost import offline
-    from gatepost.plugins import installed, survey
+    from gatepost.plugins.discovery import installed
+    from gatepost.plugins.load import survey
 
     offers = installed()
     if config is None:
@@ -134,7 +135,7 @@ def _installed_row(offer: Installed) -> Row:
 
 def _phases(plugin: Any) -> tuple[str, ...]:
     from gatepost.hookspecs import PHASES
-    from gatepost.plugins import hooks_of
+    from gatepost.plugins.contract import hooks_of
 
     implemented = {phase for phase, _ in hooks_of(plugin)}
     return tuple(phase for phase in PHASES if phase in implemented)
@@ -144,7 +145,7 @@ def _print_order(config: Config, as_json: bool) -> None:
     """The order in each phase, read from the very tuples that run."""
     from gatepost import offline
     from gatepost.hookspecs import PHASES
-    from gatepost.plugins import load
+    from gatepost.plugins.load import load
     from gatepost.telemetry.recorder import Hush
 
     policy = load(config, offline.services(config), Hush())
@@ -163,8 +164,8 @@ def _print_order(config: Config, as_json: bool) -> None:
 
 def _print_requirements(as_json: bool) -> None:
     """Every distribution that offers plugins, pinned; what came from no index has its address in a comment."""
-    from gatepost.distributions import pins
-    from gatepost.plugins import installed
+    from gatepost.plugins.discovery import installed
+    from gatepost.plugins.distributions import pins
 
     pinned = pins(offer.package for offer in installed())
     if as_json:

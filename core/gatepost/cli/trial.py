@@ -18,9 +18,10 @@ from gatepost.gate.chain import Chain
 from gatepost.gate.gate import Gate
 from gatepost.gate.instance import Instance
 from gatepost.hookspecs import hookimpl
-from gatepost.lifetime import start_plugins
 from gatepost.message.spool import Spool
-from gatepost.plugins import Services, load, make_gate
+from gatepost.plugins.lifecycle import start_plugins
+from gatepost.plugins.load import load, make_gate
+from gatepost.plugins.services import Services
 from gatepost.rehearsal import Rehearsal
 from gatepost.replies import Reply
 from gatepost.rulings import Ruling

@@ -26,8 +26,10 @@ from gatepost.gate.instance import Instance, Mode
 from gatepost.gate.score import Score
 from gatepost.options import CORE_KEYS, Options
 from gatepost.options.kinds import dotted_key
-from gatepost.plugins import SERVICES, Services, load, make_gate, phases_of, problems_of, register
-from gatepost.plugins import Policy as LoadedPolicy
+from gatepost.plugins.contract import phases_of, problems_of
+from gatepost.plugins.load import Policy as LoadedPolicy
+from gatepost.plugins.load import load, make_gate, register
+from gatepost.plugins.services import SERVICES, Services
 
 
 @dataclass(frozen=True, slots=True)

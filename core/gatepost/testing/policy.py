@@ -13,11 +13,11 @@ from typing import Any, Literal
 from gatepost.config import Limits
 from gatepost.gate.gate import Gate
 from gatepost.gate.score import Score
-from gatepost.lifetime import end_plugins, start_plugins
 from gatepost.message.spool import Spool
-from gatepost.plugins import Policy as LoadedPolicy
-from gatepost.plugins import Services
-from gatepost.runtime import Jobs, Runtime
+from gatepost.plugins.lifecycle import Jobs, end_plugins, start_plugins
+from gatepost.plugins.load import Policy as LoadedPolicy
+from gatepost.plugins.services import Services
+from gatepost.runtime import Runtime
 from gatepost.services.clock import Clock
 from gatepost.telemetry.record import Record
 from gatepost.testing.client import Client

@@ -13,7 +13,7 @@ from gatepost.errors import NextHopError
 from gatepost.gate.instance import Instance, Mode
 from gatepost.hookspecs import hookimpl
 from gatepost.message.message import Message
-from gatepost.plugins import Services
+from gatepost.plugins.services import Services
 from gatepost.services.next_hop.service import NextHops
 from gatepost.services.next_hop.syntax import Answer, Target
 from gatepost.session import Envelope

@@ -330,7 +330,7 @@ class OldSpecs(Hookspecs):
 def test_a_plugin_that_uses_what_goes_away_is_a_warning_in_one_line(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gatepost.plugins.Hookspecs", OldSpecs)
+    monkeypatch.setattr("gatepost.plugins.load.Hookspecs", OldSpecs)
     mine = "from gatepost import hookimpl\nclass Mine:\n    @hookimpl\n    def vrfy(self): ...\n"
     text = SOUND.replace('order = ["', 'order = ["mine", "') + '[plugins.mine]\nuse = "mine.py"\n'
     path = folder.write(text, mine=mine)

@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 
 from gatepost.config import load
-from gatepost.plugins import GROUP
+from gatepost.plugins.discovery import GROUP
 from tests.core.cli.running import SOUND, Folder, facts, run
 
 SAFE = '''"""Keep a secret. That is all."""

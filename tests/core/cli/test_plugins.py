@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gatepost.config import load
-from gatepost.plugins import GROUP
+from gatepost.plugins.discovery import GROUP
 from tests.core.cli.running import SOUND, Folder, facts, run
 
 MINE = '''"""Say nothing about anybody.

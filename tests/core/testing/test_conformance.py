@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gatepost.plugins import installed
+from gatepost.plugins.discovery import installed
 from gatepost.testing import conformance
 from gatepost.testing.conformance import CHECKS, Outcome, assert_conforms, check
 from tests.core.testing import bad_plugins as bad

@@ -7,7 +7,7 @@ import inspect
 from gatepost.gate.chain import Kind
 from gatepost.gate.fast_path import STALL
 from gatepost.hookspecs import PHASES
-from gatepost.plugins import hooks_of
+from gatepost.plugins.contract import hooks_of
 from gatepost.testing.conformance.probe import Call, Probe
 from gatepost.testing.conformance.report import NotApplicableError
 from gatepost.testing.conformance.sessions import HOSTILE, ORDINARY, witness

@@ -11,7 +11,7 @@ from typing import Any
 
 from gatepost.conversation.conversation import Conversation
 from gatepost.message.message import Message
-from gatepost.plugins import hooks_of
+from gatepost.plugins.contract import hooks_of
 from gatepost.session import Envelope, Session
 from gatepost.testing.conformance.probe import Probe
 from gatepost.testing.conformance.report import NotApplicableError

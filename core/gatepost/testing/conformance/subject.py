@@ -12,7 +12,7 @@ from typing import Any
 
 from gatepost.errors import DNSTemporaryError, GatepostError
 from gatepost.options import CORE_KEYS, Options
-from gatepost.plugins import problems_of
+from gatepost.plugins.contract import problems_of
 from gatepost.services.dns.resolver import reversed_address
 from gatepost.testing.conformance.report import NotApplicableError
 from gatepost.testing.loading import instance

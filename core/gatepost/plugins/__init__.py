@@ -1,0 +1,1 @@
+"""Plugins: from entry points and TOML to a loaded policy."""
