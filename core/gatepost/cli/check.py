@@ -62,11 +62,11 @@ class Report:
 
 async def _examined(path: Path | None) -> Report:
     """Load what can be loaded; a policy without mistakes is looked at as a whole."""
-    from gatepost import offline
     from gatepost.config import survey
     from gatepost.errors import ConfigError
     from gatepost.plugins.load import load
-    from gatepost.policy_check import findings, granted
+    from gatepost.rehearsal import offline
+    from gatepost.rehearsal.check import findings, granted
     from gatepost.telemetry.recorder import Hush
 
     config, errors = survey(path, os.environ)

@@ -97,10 +97,10 @@ def _loaded(file: Path, order: Sequence[str]) -> tuple[Policy, Config]:
     """The policy as it will be with ``order``, and its configuration. Raises ``ConfigError`` when it is wrong."""
     from dataclasses import replace
 
-    from gatepost import offline
     from gatepost.config import load
     from gatepost.errors import ConfigError
     from gatepost.plugins.load import load as load_plugins
+    from gatepost.rehearsal import offline
     from gatepost.telemetry.recorder import Hush
 
     try:
@@ -144,7 +144,7 @@ def _write(file: Path, config: Config, order: Sequence[str]) -> None:
 
 def _remarks(file: Path, order: Sequence[str]) -> list[str]:
     """What ``gatepost check`` has to say of the policy: on the way from one order to another much may be amiss."""
-    from gatepost.policy_check import findings
+    from gatepost.rehearsal.check import findings
 
     found = asyncio.run(findings(*_loaded(file, order)))
     return [f"{'error' if each.is_error else 'warning'}: {each.mistake.key}: {each.mistake.message}" for each in found]

@@ -88,9 +88,9 @@ def _print_list(path: Path | None, as_json: bool) -> None:
 
 def _rows(config: Config | None) -> tuple[list[Row], int]:
     """The configured plugins in their order, then those that are only installed; and how many mistakes there are."""
-    from gatepost import offline
     from gatepost.plugins.discovery import installed
     from gatepost.plugins.load import survey
+    from gatepost.rehearsal import offline
 
     offers = installed()
     if config is None:
@@ -143,9 +143,9 @@ def _phases(plugin: Any) -> tuple[str, ...]:
 
 def _print_order(config: Config, as_json: bool) -> None:
     """The order in each phase, read from the very tuples that run."""
-    from gatepost import offline
     from gatepost.hookspecs import PHASES
     from gatepost.plugins.load import load
+    from gatepost.rehearsal import offline
     from gatepost.telemetry.recorder import Hush
 
     policy = load(config, offline.services(config), Hush())

@@ -9,7 +9,7 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from gatepost import replies
-from gatepost.rehearsal import Rehearsal
+from gatepost.rehearsal.rehearsal import Rehearsal
 from gatepost.replies import PHASE_CODES
 from gatepost.rulings import Ruling
 from gatepost.session import Session

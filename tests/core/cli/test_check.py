@@ -194,7 +194,7 @@ def test_nobody_may_relay_through_recipients(folder: Folder) -> None:
 
 
 def test_those_who_wait_for_nothing_do_not_hold_up_the_check(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gatepost.policy_check.PATIENCE", 0.01)
+    monkeypatch.setattr("gatepost.rehearsal.check.PATIENCE", 0.01)
     slow = (
         granting("recipients", "rcpt")
         .replace("return accept()", "await asyncio.sleep(60)")

@@ -24,10 +24,10 @@ from gatepost.gate.gate import Gate
 from gatepost.gate.instance import GRANTS, Instance
 from gatepost.hookspecs import ALL_RUN
 from gatepost.message.spool import Spool
-from gatepost.offline import NoDNS
 from gatepost.options.kinds import dotted_key, format_duration
 from gatepost.plugins.load import Policy, make_gate
-from gatepost.rehearsal import Rehearsal
+from gatepost.rehearsal.offline import NoDNS
+from gatepost.rehearsal.rehearsal import Rehearsal
 from gatepost.runtime import Runtime
 from gatepost.services.store.memory import MemoryBackend
 from gatepost.services.virtual_clock import HastyClock
