@@ -14,7 +14,7 @@ from gatepost import Decision, Message, Session, accept, hookimpl
 from gatepost.config import SocketAddress
 from gatepost.doors.listener import Connections, Listener
 from gatepost.doors.pregreet import Pregreet
-from gatepost.sockets import listen
+from gatepost.server.system import listen
 from tests.policy import MESSAGE, Policy
 
 PATIENCE = 10.0

@@ -16,8 +16,8 @@ import structlog
 from gatepost import config as configuration
 from gatepost.config import SocketAddress
 from gatepost.errors import GatepostError
-from gatepost.server import Server
-from gatepost.sockets import drop_privileges, is_loopback, listen, make_folder
+from gatepost.server.server import Server
+from gatepost.server.system import drop_privileges, is_loopback, listen, make_folder
 
 only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gatepost.server import LAST_REPLIES
+from gatepost.server.server import LAST_REPLIES
 from tests.door import until
 from tests.end_to_end.client import Client, connected, message
 from tests.end_to_end.conftest import StartGate

@@ -14,9 +14,9 @@ import structlog
 
 from gatepost import Decision, Session, accept, hookimpl
 from gatepost import config as configuration
-from gatepost import server as server_module
 from gatepost.doors.closing import DRAIN
-from gatepost.server import Server
+from gatepost.server import server as server_module
+from gatepost.server.server import Server
 from tests.door import PATIENCE, Keeping, Wire, live, until
 from tests.policy import MESSAGE, Policy, vouching
 

@@ -11,7 +11,7 @@ import click
 from gatepost.cli.printing import config_option, find_config
 
 if TYPE_CHECKING:
-    from gatepost.server import Server
+    from gatepost.server.server import Server
 
 
 @click.command("serve")
@@ -21,7 +21,7 @@ def command(path: Path | None) -> None:
 
     SIGHUP reads the configuration again for new sessions. Nothing is bound when a mistake is found.
     """
-    from gatepost.server import run
+    from gatepost.server.server import run
 
     found = find_config(path)
     run(found, os.environ, _announce_default if found is None else None)

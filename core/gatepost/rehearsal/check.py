@@ -29,9 +29,9 @@ from gatepost.plugins.load import Policy, make_gate
 from gatepost.rehearsal.offline import NoDNS
 from gatepost.rehearsal.rehearsal import Rehearsal
 from gatepost.runtime import Runtime
+from gatepost.server.system import account_of, is_loopback
 from gatepost.services.store.memory import MemoryBackend
 from gatepost.services.virtual_clock import HastyClock
-from gatepost.sockets import account_of, is_loopback
 from gatepost.telemetry.recorder import Hush
 
 STRANGER = "192.0.2.1"

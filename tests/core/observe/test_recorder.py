@@ -11,7 +11,7 @@ import pytest
 import structlog
 
 from gatepost.config import Config
-from gatepost.server_recorder import ServerRecorder
+from gatepost.server.recorder import ServerRecorder
 from gatepost.telemetry.journal import find
 from gatepost.telemetry.log import EventLog
 from tests.core.observe.records import refusal

@@ -31,12 +31,12 @@ from gatepost.plugins.lifecycle import Jobs, end_plugins, start_plugins
 from gatepost.plugins.load import Policy, load
 from gatepost.plugins.services import Services
 from gatepost.runtime import Runtime
-from gatepost.server_recorder import ServerRecorder
+from gatepost.server.recorder import ServerRecorder
+from gatepost.server.system import BACKLOG, drop_privileges, is_loopback, listen, make_folder, raise_descriptor_limit
 from gatepost.services.clock import SystemClock
 from gatepost.services.dns.client import DNS
 from gatepost.services.next_hop.service import NextHops
 from gatepost.services.store.open import open_store
-from gatepost.sockets import BACKLOG, drop_privileges, is_loopback, listen, make_folder, raise_descriptor_limit
 
 LAST_REPLIES = 3.0
 """Seconds that connections get to end once they were told to."""

@@ -1,0 +1,1 @@
+"""The server: from a configuration to listening sockets, and back in good order."""
