@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from cookiecutter.exceptions import FailedHookException
 
-from gatepost.cli import new
+from gatepost.cli.plugins import new
 from gatepost.plugins.template import questions
 from tests.template.baking import COMBINATIONS, LICENSES, PHASES, ROOT, TEMPLATE, WORKFLOWS, bake, files_of, names_in
 

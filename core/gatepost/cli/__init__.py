@@ -21,7 +21,7 @@ COMMANDS = {
     "init": "init",
     "check": "check",
     "config": "config",
-    "plugins": "plugins",
+    "plugins": "plugins.listing",
     "try": "try_",
     "explain": "explain",
 }

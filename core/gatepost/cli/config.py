@@ -78,7 +78,7 @@ def schema(path: Path | None) -> None:
 
 def _known(plugin: Any) -> Known:
     """What the schema says of a plugin: its options, and the first paragraph of its page."""
-    from gatepost.cli.plugin_page import documentation
+    from gatepost.cli.plugins.show import documentation
     from gatepost.config.schema import Known
 
     summary = documentation(plugin).partition("\n\n")[0].replace("\n", " ")

@@ -1,4 +1,4 @@
-"""Recipients that were taken when others of the same message were not: remembered, and skipped when the client comes back.
+"""Recipients that were taken when others of the same message were not: remembered, and skipped the next time.
 
 RFC 1047 (a client that missed our 250 sends a new message).
 """

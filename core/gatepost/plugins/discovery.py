@@ -1,4 +1,7 @@
-"""Plugins found: in installed distributions, through entry points, and in local files. Only what an order names is imported."""
+"""Discovery: plugins of installed distributions, through entry points, and local files.
+
+Only plugins that an order names are imported.
+"""
 
 from __future__ import annotations
 

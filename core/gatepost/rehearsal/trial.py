@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gatepost.config import Config
 from gatepost.decisions import accept
@@ -33,10 +33,6 @@ from gatepost.services.store.open import open_store
 from gatepost.services.virtual_clock import HastyClock
 from gatepost.telemetry.record import Record, reply_text
 from gatepost.telemetry.recorder import Hush
-
-if TYPE_CHECKING:
-    from gatepost.rulings import Ruling
-    from gatepost.telemetry.record import Record
 
 MESSAGE = "message"
 """What the last step of a session that came so far is called."""

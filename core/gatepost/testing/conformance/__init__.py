@@ -21,8 +21,8 @@ from typing import Any
 
 from gatepost.options import Options
 from gatepost.testing.conformance import asked, declared, failing, lasting
-from gatepost.testing.conformance.report import Check, NotApplicableError, Outcome, Report, Result
-from gatepost.testing.conformance.subject import Subject
+from gatepost.testing.conformance.report import Check, Outcome, Report, Result
+from gatepost.testing.conformance.subject import NotApplicableError, Subject
 
 __all__ = ["CHECKS", "Check", "Outcome", "Report", "Result", "assert_conforms", "check", "suite"]
 

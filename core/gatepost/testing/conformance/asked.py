@@ -9,9 +9,8 @@ from gatepost.gate.fast_path import STALL
 from gatepost.hookspecs import PHASES
 from gatepost.plugins.contract import hooks_of
 from gatepost.testing.conformance.probe import Call, Probe
-from gatepost.testing.conformance.report import NotApplicableError
 from gatepost.testing.conformance.sessions import HOSTILE, ORDINARY, witness
-from gatepost.testing.conformance.subject import ANSWERING, EMPTY, UNKNOWN, Subject, World
+from gatepost.testing.conformance.subject import ANSWERING, EMPTY, UNKNOWN, NotApplicableError, Subject, World
 
 SILENT = World("a world in which DNS does not answer", {}, UNKNOWN, delay=float("inf"))
 

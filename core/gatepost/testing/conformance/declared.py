@@ -19,9 +19,8 @@ from gatepost.gate.instance import GRANTS
 from gatepost.hookspecs import ALL_RUN, PHASES
 from gatepost.options import Options, Secret
 from gatepost.plugins.contract import hooks_of, problems_of
-from gatepost.testing.conformance.report import NotApplicableError
 from gatepost.testing.conformance.sessions import witness
-from gatepost.testing.conformance.subject import Subject
+from gatepost.testing.conformance.subject import NotApplicableError, Subject
 
 CANARY = "canary-in-a-coal-mine"
 """The text of a secret that nobody may show."""

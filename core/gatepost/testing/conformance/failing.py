@@ -12,9 +12,8 @@ from dataclasses import replace
 
 from gatepost.decisions import Action
 from gatepost.testing.conformance.probe import Probe
-from gatepost.testing.conformance.report import NotApplicableError
 from gatepost.testing.conformance.sessions import witness
-from gatepost.testing.conformance.subject import ANSWERING, EMPTY, RECORDS, UNKNOWN, Subject, World
+from gatepost.testing.conformance.subject import ANSWERING, EMPTY, RECORDS, UNKNOWN, NotApplicableError, Subject, World
 from gatepost.testing.policy import Policy
 
 FAILING = World("a world in which DNS fails", {}, UNKNOWN)

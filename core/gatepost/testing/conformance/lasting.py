@@ -14,9 +14,8 @@ from gatepost.message.message import Message
 from gatepost.plugins.contract import hooks_of
 from gatepost.session import Envelope, Session
 from gatepost.testing.conformance.probe import Probe
-from gatepost.testing.conformance.report import NotApplicableError
 from gatepost.testing.conformance.sessions import ANOTHER, ORDINARY, Visit, begun, say, witness
-from gatepost.testing.conformance.subject import Subject
+from gatepost.testing.conformance.subject import NotApplicableError, Subject
 
 MOST_AWAITS = 8
 """Awaits of one phase that are cancelled; of more, so many that are spread evenly."""

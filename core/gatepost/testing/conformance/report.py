@@ -22,10 +22,6 @@ class Outcome(Enum):
     SKIPPED = "skip"
 
 
-class NotApplicableError(Exception):
-    """The check has nothing to look at in this plugin; the text says why."""
-
-
 @dataclass(frozen=True, slots=True)
 class Check:
     """One thing that every plugin must satisfy."""

@@ -12,8 +12,7 @@ from gatepost.errors import PluginError
 from gatepost.services.virtual_clock import settle
 from gatepost.testing.client import MESSAGE, Client
 from gatepost.testing.conformance.probe import Probe
-from gatepost.testing.conformance.report import NotApplicableError
-from gatepost.testing.conformance.subject import ANSWERING, Subject, World
+from gatepost.testing.conformance.subject import ANSWERING, NotApplicableError, Subject, World
 from gatepost.testing.policy import Policy
 
 PAUSE = 600.0

@@ -14,7 +14,6 @@ from gatepost.errors import DNSTemporaryError, GatepostError
 from gatepost.options import CORE_KEYS, Options
 from gatepost.plugins.contract import problems_of
 from gatepost.services.dns.resolver import reversed_address
-from gatepost.testing.conformance.report import NotApplicableError
 from gatepost.testing.loading import instance
 from gatepost.testing.policy import Policy
 
@@ -142,3 +141,7 @@ class Subject:
     def _own(self) -> dict[str, Any]:
         given = self.options.items() if isinstance(self.options, Mapping) else ()
         return {key: value for key, value in given if key not in CORE_KEYS}
+
+
+class NotApplicableError(Exception):
+    """The check has nothing to look at in this plugin; the text says why."""

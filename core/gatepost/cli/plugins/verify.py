@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gatepost.cli.plugin_page import configured, found_in
+from gatepost.cli.plugins.show import configured, found_in
 from gatepost.cli.printing import config_option, json_option, print_json, print_table, say
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gatepost.cli.new import new
-from gatepost.cli.ordering import disable, enable
-from gatepost.cli.plugin_page import show
+from gatepost.cli.plugins.enable import disable, enable
+from gatepost.cli.plugins.new import new
+from gatepost.cli.plugins.show import show
+from gatepost.cli.plugins.verify import verify
 from gatepost.cli.printing import config_option, find_config, json_option, load_config, print_json, print_table, say
-from gatepost.cli.verify import verify
 
 if TYPE_CHECKING:
     from gatepost.config import Config
