@@ -16,9 +16,9 @@ from gatepost import HOOKS_VERSION, NextHops, deny, hookimpl
 from gatepost import config as configuration
 from gatepost.errors import ConfigError
 from gatepost.hookspecs import PROJECT, Hookspecs
-from gatepost.plugins.discovery import find, installed
+from gatepost.plugins.discovery import find_plugins, installed
 from gatepost.plugins.load import Policy as Loaded
-from gatepost.plugins.load import deprecated, load, make_gate
+from gatepost.plugins.load import deprecated, load_policy, make_gate
 from gatepost.plugins.services import Services
 from tests.policy import Events, Policy, instance
 
@@ -66,7 +66,7 @@ class Runtime:
         path.parent.mkdir(exist_ok=True)
         path.write_text(HEAD + textwrap.dedent(body))
 
-    def load(self, toml: str) -> Loaded:
+    def load_policy(self, toml: str) -> Loaded:
         self.toml.write_text(textwrap.dedent(toml))
         policy = Policy()
         services = Services(
@@ -76,7 +76,7 @@ class Runtime:
             next_hop=NextHops(policy.clock, "mx.example.org"),
             log=lambda name: name,  # type: ignore[arg-type, return-value]
         )
-        return load(configuration.load(self.toml, {}), services, self.events)
+        return load_policy(configuration.load_config(self.toml, {}), services, self.events)
 
     def mistakes(self, toml: str) -> list[str]:
         with pytest.raises(ConfigError) as caught:
@@ -555,7 +555,7 @@ def test_plugins_are_found_by_table_or_installed_name_and_not_made(runtime: Runt
     runtime.install("thing", body("@hookimpl\n    def mail(self): ...", "def __init__(self): raise ValueError"))
     runtime.file("mine.py", GOOD)
     runtime.toml.write_text('[plugins.own]\nuse = "mine.py"\n[plugins.again]\nuse = "thing"\n')
-    found, mistakes = find(configuration.load(runtime.toml, {}), ["own", "again", "thing", "nonesuch"])
+    found, mistakes = find_plugins(configuration.load_config(runtime.toml, {}), ["own", "again", "thing", "nonesuch"])
     assert {name: origin for name, (_, origin) in found.items()} == {
         "own": str(runtime.folder / "mine.py"),
         "again": "gatepost-thing 1.0",

@@ -35,7 +35,7 @@ def server(folder: Path, *bind: str, user: str = "") -> Server:
         f'state_dir = "{folder}/state"\n{user}[listen.smtp]\nbind = [{places}]\n'
         '[store]\nurl = "memory:"\n[plugins]\norder = ["discard"]\n'
     )
-    return Server(configuration.load(path, {}), path, {})
+    return Server(configuration.load_config(path, {}), path, {})
 
 
 async def start(made: Server) -> None:

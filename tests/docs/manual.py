@@ -11,7 +11,7 @@ import click
 import pytest
 
 from gatepost.cli import main
-from gatepost.config import Config, load, validate_options
+from gatepost.config import Config, load_config, validate_options
 from gatepost.errors import ConfigError
 from gatepost.plugins.discovery import installed
 
@@ -64,7 +64,7 @@ def mistakes_in(example: str, folder: Path) -> list[str]:
     file = folder / "gatepost.toml"
     file.write_text(example, encoding="utf-8")
     try:
-        config = load(file, {})
+        config = load_config(file, {})
     except ConfigError as error:
         return [str(mistake) for mistake in error.mistakes]
     written = config.plugins.__pydantic_extra__ or {}

@@ -253,7 +253,7 @@ class TestServer:
         (folder / "plugin.py").write_text(PLUGIN)
         (folder / "refusing.py").write_text(REFUSING)
         path = self.configure(folder, '"plugin"', grace)
-        server = Server(configuration.load(path, {}), path, {})
+        server = Server(configuration.load_config(path, {}), path, {})
         await server.start()
         serving = asyncio.create_task(server.serve())
         try:

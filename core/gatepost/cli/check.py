@@ -62,21 +62,21 @@ class Report:
 
 async def _examined(path: Path | None) -> Report:
     """Load what can be loaded; a policy without mistakes is looked at as a whole."""
-    from gatepost.config import survey
+    from gatepost.config import survey_config
     from gatepost.errors import ConfigError
-    from gatepost.plugins.load import load
+    from gatepost.plugins.load import load_policy
     from gatepost.rehearsal import offline
     from gatepost.rehearsal.check import findings, granted
     from gatepost.telemetry.recorder import Hush
 
-    config, errors = survey(path, os.environ)
+    config, errors = survey_config(path, os.environ)
     report = Report(str(path or "the embedded default"), errors)
     if config is None:
         return report
     is_whole = not errors
     report.order = config.order
     try:
-        policy = load(config, offline.services(config), Hush())
+        policy = load_policy(config, offline.services(config), Hush())
     except ConfigError as error:
         report.errors += error.mistakes
     if report.errors:

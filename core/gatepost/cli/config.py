@@ -32,15 +32,15 @@ def show(path: Path | None, as_json: bool, defaults: bool) -> None:
     Drop-ins and GATEPOST__ variables are laid over the file. Secrets are hidden, and so is every option that its plugin
     does not describe: it may be a misspelt secret.
     """
-    from gatepost.config import survey
+    from gatepost.config import survey_config
     from gatepost.config.origins import entries
     from gatepost.errors import ConfigError
-    from gatepost.plugins.discovery import find
+    from gatepost.plugins.discovery import find_plugins
 
-    config, mistakes = survey(find_config(path), os.environ)
+    config, mistakes = survey_config(find_config(path), os.environ)
     if config is None:
         raise ConfigError(mistakes)
-    plugins, broken = find(config, config.plugin_tables)
+    plugins, broken = find_plugins(config, config.plugin_tables)
     models = {name: getattr(plugin, "Options", None) for name, (plugin, _) in plugins.items()}
     shown = list(entries(config, models, with_defaults=defaults))
     if as_json:
@@ -62,13 +62,13 @@ def schema(path: Path | None) -> None:
     It is made from the core, from all installed plugins and from the plugins that the configuration names. Write it
     beside the configuration, which names it in its first line: #:schema ./gatepost.schema.json
     """
-    from gatepost.config import Config, survey
+    from gatepost.config import Config, survey_config
     from gatepost.config.schema import configuration_schema
-    from gatepost.plugins.discovery import find, installed
+    from gatepost.plugins.discovery import find_plugins, installed
     from gatepost.plugins.distributions import pins
 
-    config, offers = survey(find_config(path), os.environ)[0] or Config(), installed()
-    plugins, broken = find(config, {*config.plugin_tables, *(offer.name for offer in offers)})
+    config, offers = survey_config(find_config(path), os.environ)[0] or Config(), installed()
+    plugins, broken = find_plugins(config, {*config.plugin_tables, *(offer.name for offer in offers)})
     known = {name: _known(plugin) for name, (plugin, _) in sorted(plugins.items())}
     made_of = ", ".join(f"{pin.package} {pin.version}" for pin in pins(offer.package for offer in offers))
     print_json(configuration_schema(known, f'Made by "gatepost config schema" from {made_of}.'))

@@ -29,11 +29,11 @@ def command(identifier: str, path: Path | None, as_json: bool) -> None:
 
 
 def _record(config: Any, identifier: str) -> dict[str, Any]:
-    from gatepost.telemetry.journal import find
+    from gatepost.telemetry.journal import find_records
 
     if not config.journal.enabled:
         raise click.ClickException("the journal is switched off: [journal] enabled = false")
-    found = find(config.journal.path, identifier) if identifier else []
+    found = find_records(config.journal.path, identifier) if identifier else []
     exact = [facts for facts in found if facts["id"] == identifier]
     if len(found) > 1 and not exact:
         raise click.ClickException(f"several ids begin so: {', '.join(facts['id'] for facts in found)}")

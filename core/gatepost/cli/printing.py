@@ -42,16 +42,16 @@ def json_option(function: F) -> F:
 
 def find_config(path: Path | None) -> Path | None:
     """The configuration file: that of ``--config``, else the usual ones; None: the embedded default."""
-    from gatepost.config import find
+    from gatepost.config import find_config_file
 
-    return find(path, os.environ)
+    return find_config_file(path, os.environ)
 
 
 def load_config(path: Path | None) -> Config:
     """The configuration. Raises ``ConfigError`` with every mistake in it."""
-    from gatepost.config import load
+    from gatepost import config
 
-    return load(find_config(path), os.environ)
+    return config.load_config(find_config(path), os.environ)
 
 
 def print_json(value: object) -> None:

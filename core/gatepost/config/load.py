@@ -56,7 +56,7 @@ path = {maildir}
 """
 
 
-def find(explicit: Path | None, environ: Mapping[str, str]) -> Path | None:
+def find_config_file(explicit: Path | None, environ: Mapping[str, str]) -> Path | None:
     """The configuration file: the one asked for, else $GATEPOST_CONFIG, else the first of the standard places.
 
     None when there is none: then ``load`` takes the embedded default. A file that is asked for need not exist here;
@@ -69,15 +69,15 @@ def find(explicit: Path | None, environ: Mapping[str, str]) -> Path | None:
     return next((place for place in STANDARD_PLACES if os.path.isfile(place)), None)
 
 
-def load(path: Path | None, environ: Mapping[str, str]) -> Config:
+def load_config(path: Path | None, environ: Mapping[str, str]) -> Config:
     """Read, merge and validate; None means the embedded default. Raises ConfigError with every mistake there is."""
-    config, mistakes = survey(path, environ)
+    config, mistakes = survey_config(path, environ)
     if mistakes or config is None:
         raise ConfigError(mistakes)
     return config
 
 
-def survey(path: Path | None, environ: Mapping[str, str]) -> tuple[Config | None, list[Mistake]]:
+def survey_config(path: Path | None, environ: Mapping[str, str]) -> tuple[Config | None, list[Mistake]]:
     """Every mistake, and what the rest says: so that ``check`` can name mistakes in plugins' tables at the same time.
 
     The rest is None when a file cannot be read, or when nothing sensible is left without the wrong keys.

@@ -122,7 +122,7 @@ class _Finder:
         return (plugins[0] if plugins else module), str(path)
 
 
-def find(config: Config, names: Iterable[str]) -> tuple[dict[str, tuple[Any, str]], list[Mistake]]:
+def find_plugins(config: Config, names: Iterable[str]) -> tuple[dict[str, tuple[Any, str]], list[Mistake]]:
     """The class or module of each plugin and where it comes from, as far as it can be had; and the mistakes.
 
     A name is that of an instance in the configuration, or of an installed plugin. Nothing is made of it.

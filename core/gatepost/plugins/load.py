@@ -114,9 +114,9 @@ class _Loader(_Finder):
             self.complain(name, f"it does not take part in {phase!r}, but in {offered}", "phases")
 
 
-def load(config: Config, services: Services, recorder: Recorder) -> Policy:
+def load_policy(config: Config, services: Services, recorder: Recorder) -> Policy:
     """Load the policy. Raises ``ConfigError`` with every mistake in it."""
-    instances, mistakes = survey(config, services)
+    instances, mistakes = survey_plugins(config, services)
     if mistakes:
         raise ConfigError(mistakes)
     orders = {name: _order(config, listener.plugins) for name, listener in config.listeners.items()}
@@ -143,7 +143,7 @@ def load(config: Config, services: Services, recorder: Recorder) -> Policy:
     )
 
 
-def survey(config: Config, services: Services) -> tuple[dict[str, Instance], list[Mistake]]:
+def survey_plugins(config: Config, services: Services) -> tuple[dict[str, Instance], list[Mistake]]:
     """Every plugin of every order that can be loaded, by name, and every mistake there is."""
     loader = _Loader(config, services=services)
     orders = (None, *(listener.plugins for listener in config.listeners.values()))

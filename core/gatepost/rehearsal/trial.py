@@ -20,7 +20,7 @@ from gatepost.gate.instance import Instance
 from gatepost.hookspecs import hookimpl
 from gatepost.message.spool import Spool
 from gatepost.plugins.lifecycle import start_plugins
-from gatepost.plugins.load import load, make_gate
+from gatepost.plugins.load import load_policy, make_gate
 from gatepost.plugins.services import Services
 from gatepost.rehearsal.rehearsal import Rehearsal
 from gatepost.replies import Reply
@@ -121,7 +121,7 @@ async def play(config: Config, flags: Flags) -> Trial:
     trial = Trial()
     recorder, clock = _Recorder(trial), HastyClock()
     async with _services(config, flags, recorder, clock) as services:
-        policy = load(config, services, recorder)
+        policy = load_policy(config, services, recorder)
         await start_plugins(policy, _Server(config.hostname))
         gate = _Overheard(policy.gates.get(flags.listener, policy.default))
         would_deliver = () if flags.deliver else gate.order("queue")

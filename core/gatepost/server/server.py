@@ -28,7 +28,7 @@ from gatepost.doors.pregreet import Pregreet
 from gatepost.errors import GatepostError, StoreError
 from gatepost.message.spool import Spool
 from gatepost.plugins.lifecycle import Jobs, end_plugins, start_plugins
-from gatepost.plugins.load import Policy, load
+from gatepost.plugins.load import Policy, load_policy
 from gatepost.plugins.services import Services
 from gatepost.runtime import Runtime
 from gatepost.server.recorder import ServerRecorder
@@ -91,7 +91,7 @@ class Server:
         if not self.config.listeners:
             raise GatepostError('nobody listens; write [listen.smtp] with bind = ["0.0.0.0:25"]')
         self._heed_signals()
-        policy = load(self.config, self._services, self.recorder)
+        policy = load_policy(self.config, self._services, self.recorder)
         most = min(self.config.limits.connections, raise_descriptor_limit())
         self._bind()
         self._take_own_folders()
@@ -188,8 +188,8 @@ class Server:
     async def _reload(self) -> Sequence[tuple[Policy, Jobs]]:
         """Give the new policy to all listeners. The ones that new sessions do not get from now on."""
         try:
-            changed = configuration.load(self._path, self._environ)
-            policy = load(changed, self._services, self.recorder)
+            changed = configuration.load_config(self._path, self._environ)
+            policy = load_policy(changed, self._services, self.recorder)
             _same_listeners(self.listeners, policy)
             await self._begin(policy)
         except GatepostError as error:
@@ -324,7 +324,7 @@ def run(path: Path | None, environ: Mapping[str, str], announce: Callable[[Serve
 
     ``announce`` is called once clients are accepted.
     """
-    config = configuration.load(path, environ)
+    config = configuration.load_config(path, environ)
 
     async def main() -> None:
         server = Server(config, path, environ)

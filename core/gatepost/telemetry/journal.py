@@ -132,7 +132,7 @@ def _packed(record: Record) -> bytes:
     return zlib.compress(json_line(facts), 1)
 
 
-def find(path: Path, beginning: str, most: int = 10) -> list[dict[str, Any]]:
+def find_records(path: Path, beginning: str, most: int = 10) -> list[dict[str, Any]]:
     """The facts of the records whose id begins so, at most ``most``, while a server may be writing.
 
     Raises ``StoreError`` when the journal cannot be read.

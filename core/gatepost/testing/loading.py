@@ -15,8 +15,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from gatepost.config import Config, PluginTable
-from gatepost.config import load as load_config
+from gatepost.config import Config, PluginTable, load_config
 from gatepost.config.source import Layers, Source
 from gatepost.config.toml_lines import key_lines
 from gatepost.config.wording import complaints
@@ -28,7 +27,7 @@ from gatepost.options import CORE_KEYS, Options
 from gatepost.options.kinds import dotted_key
 from gatepost.plugins.contract import phases_of, problems_of
 from gatepost.plugins.load import Policy as LoadedPolicy
-from gatepost.plugins.load import load, make_gate, register
+from gatepost.plugins.load import load_policy, make_gate, register
 from gatepost.plugins.services import SERVICES, Services
 
 
@@ -70,13 +69,13 @@ def load_text(text: str, folder: Path, services: Services, recorder: Recorder) -
         wrong = complaints(error, Config, layers.merged)
         mistakes = [Mistake(*source.locate(each.path), dotted_key(each.path), each.message) for each in wrong]
         raise ConfigError(sorted(mistakes, key=lambda mistake: mistake.line)) from None
-    return config, load(config, services, recorder)
+    return config, load_policy(config, services, recorder)
 
 
 def load_file(path: Path, services: Services, recorder: Recorder) -> tuple[Config, LoadedPolicy]:
     """The policy of a configuration file, with its drop-ins but without the environment. Raises ``ConfigError``."""
     config = load_config(path, {})
-    return config, load(config, services, recorder)
+    return config, load_policy(config, services, recorder)
 
 
 def load_objects(plugins: Iterable[Any], services: Services, recorder: Recorder, score: Score | None) -> LoadedPolicy:

@@ -11,7 +11,7 @@ from importlib.metadata import EntryPoint, version
 import jsonschema
 import pytest
 
-from gatepost.config import load
+from gatepost.config import load_config
 from gatepost.plugins.discovery import GROUP
 from tests.core.cli.running import SOUND, Folder, facts, run
 
@@ -65,11 +65,11 @@ def test_each_value_stands_with_its_origin_as_toml_without_secrets(folder: Folde
 
 def test_what_it_prints_means_the_same_when_it_is_read_again(folder: Folder) -> None:
     path = folder.write(SOUND + '[plugins.dnsbl]\nzones = { "a.example" = 2, "b.example" = 3 }\n[plugins.greylist]\n')
-    before = load(folder.config, {})
+    before = load_config(folder.config, {})
     for arguments in ((), ("--defaults",)):
         text = run("config", "show", "--config", path, *arguments).stdout
         folder.config.write_text(text)
-        after = load(folder.config, {})
+        after = load_config(folder.config, {})
         assert after.model_dump(exclude={"plugins"}) == before.model_dump(exclude={"plugins"})
         assert after.plugin("dnsbl").options["zones"] == before.plugin("dnsbl").options["zones"]
 

@@ -7,7 +7,7 @@ import tomllib
 
 import pytest
 
-from gatepost.config import Config, load
+from gatepost.config import Config, load_config
 from gatepost.config.model import Plugins, PluginTable
 from gatepost.options import CORE_KEYS
 from tests.core.cli.running import Folder, run
@@ -44,14 +44,14 @@ def test_every_key_has_its_documentation_above_it(folder: Folder) -> None:
 
 def test_the_defaults_in_it_are_those_that_hold(folder: Folder) -> None:
     text = written(folder)
-    before = load(folder.config, {})
+    before = load_config(folder.config, {})
     shown = re.sub(r"^#\[plugins.forward]\n#to = .*\n", "", text, flags=re.MULTILINE)
     shown = re.sub(r"^#([a-z_]+ = .+)$", r"\1", shown, flags=re.MULTILINE)
     assert len(tomllib.loads(shown)["limits"]) == len(
         before.limits.model_fields_set | set(type(before.limits).model_fields)
     )
     folder.config.write_text(shown)
-    after = load(folder.config, {})
+    after = load_config(folder.config, {})
     assert after.model_dump(exclude={"plugins"}) == before.model_dump(exclude={"plugins"})
     for name in before.order:
         changed = {key: getattr(before.plugin(name), key) for key in PluginTable.model_fields if key != "options"}

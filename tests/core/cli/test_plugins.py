@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gatepost.config import load
+from gatepost.config import load_config
 from gatepost.plugins.discovery import GROUP
 from tests.core.cli.running import SOUND, Folder, facts, run
 
@@ -214,7 +214,7 @@ def test_requirements_and_order_do_not_go_together() -> None:
 
 
 def order(folder: Folder) -> tuple[str, ...]:
-    return load(folder.config, {}).order
+    return load_config(folder.config, {}).order
 
 
 def test_enabling_writes_the_whole_order_beside_a_person_s_file(folder: Folder) -> None:

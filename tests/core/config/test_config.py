@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from pydantic import Field
 
 from gatepost import config as config_module
-from gatepost.config import Config, PluginTable, SocketAddress, default_text, find, load, survey, validate_options
+from gatepost.config import (
+    Config,
+    PluginTable,
+    SocketAddress,
+    default_text,
+    find_config_file,
+    load_config,
+    survey_config,
+    validate_options,
+)
 from gatepost.config.source import Layers
 from gatepost.errors import ConfigError, Mistake
 from gatepost.options import Duration, Network, Options, Secret, Size, WatchedFile
@@ -39,7 +48,7 @@ def write(tmp_path: Path) -> Write:
 
 def mistakes(path: Path | None, **environ: str) -> list[Mistake]:
     with pytest.raises(ConfigError) as caught:
-        load(path, environ)
+        load_config(path, environ)
     return list(caught.value.mistakes)
 
 
@@ -47,7 +56,7 @@ def mistakes(path: Path | None, **environ: str) -> list[Mistake]:
 
 
 def test_a_small_file_gets_the_documented_defaults(write: Write) -> None:
-    config = load(write(f'hostname = "MX.example.org"\n{MINIMAL}'), {})
+    config = load_config(write(f'hostname = "MX.example.org"\n{MINIMAL}'), {})
     assert config.hostname == "mx.example.org"
     assert config.listeners["smtp"].bind == (SocketAddress("127.0.0.1", 2525),)
     assert config.listeners["smtp"].plugins is None
@@ -61,7 +70,7 @@ def test_a_small_file_gets_the_documented_defaults(write: Write) -> None:
 
 def test_what_is_kept_follows_the_state_folder_and_the_largest_message(write: Write, tmp_path: Path) -> None:
     text = f'state_dir = "state"\n{MINIMAL}[limits]\nmax_size = "10MiB"\n[journal]\nkeep = 5\n'
-    config = load(write(text), {})
+    config = load_config(write(text), {})
     assert config.state_dir == tmp_path / "state"
     assert config.store.url == f"sqlite://{tmp_path}/state/state.db"
     assert config.spool.path == tmp_path / "state/spool"
@@ -71,7 +80,7 @@ def test_what_is_kept_follows_the_state_folder_and_the_largest_message(write: Wr
 
 def test_what_is_written_is_not_derived(write: Write, tmp_path: Path) -> None:
     text = f'{MINIMAL}[store]\nurl = "sqlite:///x/y.db"\n[spool]\npath = "here"\nmin_free = 0\n[journal]\npath = "/j"\n'
-    config = load(write(text), {})
+    config = load_config(write(text), {})
     assert config.store.url == "sqlite:///x/y.db"
     assert (config.spool.path, config.spool.min_free) == (tmp_path / "here", 0)
     assert config.journal.path == Path("/j")
@@ -88,7 +97,7 @@ def test_what_is_written_is_not_derived(write: Write, tmp_path: Path) -> None:
     ],
 )
 def test_a_listener_binds_an_address_with_a_port(written: str, address: tuple[str, int], write: Write) -> None:
-    config = load(write(f'[listen.smtp]\nbind = ["{written}"]\n'), {})
+    config = load_config(write(f'[listen.smtp]\nbind = ["{written}"]\n'), {})
     assert config.listeners["smtp"].bind == (address,)
     assert str(config.listeners["smtp"].bind[0]) == written
 
@@ -104,11 +113,11 @@ def test_a_listener_binds_an_address_with_a_port(written: str, address: tuple[st
     ],
 )
 def test_a_name_server_may_leave_out_its_port(written: str, address: tuple[str, int], write: Write) -> None:
-    assert load(write(f'{MINIMAL}[dns]\nservers = ["{written}"]\n'), {}).dns.servers == (address,)
+    assert load_config(write(f'{MINIMAL}[dns]\nservers = ["{written}"]\n'), {}).dns.servers == (address,)
 
 
 def test_a_plugin_table_is_parted_into_the_keys_of_the_core_and_the_options(write: Write) -> None:
-    config = load(
+    config = load_config(
         write(
             f"""{MINIMAL}
 [plugins]
@@ -141,7 +150,9 @@ options = 1
 
 
 def test_a_plugin_without_a_table_has_the_defaults_and_its_own_name(write: Write) -> None:
-    config = load(write('[listen.smtp]\nbind = ["[::1]:0"]\nplugins = ["relay"]\n[plugins]\norder = ["access"]\n'), {})
+    config = load_config(
+        write('[listen.smtp]\nbind = ["[::1]:0"]\nplugins = ["relay"]\n[plugins]\norder = ["access"]\n'), {}
+    )
     assert config.plugin("access") == PluginTable(name="access", use="access")
     assert set(config.plugin_tables) == {"access", "relay"}
     assert config.locate(("plugins", "access", "mode")).line == 5
@@ -149,7 +160,7 @@ def test_a_plugin_without_a_table_has_the_defaults_and_its_own_name(write: Write
 
 
 def test_options_do_not_show_in_the_representation(write: Write) -> None:
-    config = load(write(f'{MINIMAL}[plugins]\norder = ["a"]\n[plugins.a]\npassword = "hunter2"\n'), {})
+    config = load_config(write(f'{MINIMAL}[plugins]\norder = ["a"]\n[plugins.a]\npassword = "hunter2"\n'), {})
     assert "hunter2" not in f"{config!r} {config.plugin_tables}"
 
 
@@ -385,7 +396,7 @@ def test_what_a_broken_file_may_have_said_is_not_called_missing(write: Write) ->
 
 
 def test_drop_ins_merge_tables_by_name_and_replace_the_rest(write: Write) -> None:
-    config = load(
+    config = load_config(
         write(
             f'{MINIMAL}[plugins]\norder = ["a", "b"]\n[plugins.a]\nlist = [1, 2]\nkept = 1\ndeep = {{ x = 1, y = 1 }}',
             **{
@@ -401,7 +412,7 @@ def test_drop_ins_merge_tables_by_name_and_replace_the_rest(write: Write) -> Non
 
 def test_each_key_keeps_the_place_it_was_written_at(write: Write) -> None:
     path = write(f"{MINIMAL}[plugins.a]\nlist = [1,\n2]\nkept = 1\n", x="\n[plugins.a]\nlist = [\n3]\n")
-    config = load(path, {"GATEPOST__PLUGINS__A__KEPT": "2"})
+    config = load_config(path, {"GATEPOST__PLUGINS__A__KEPT": "2"})
     drop_in = str(path.parent / "gatepost.d/x.toml")
     assert config.locate(("plugins", "a")) == (str(path), 3)
     assert config.locate(("plugins", "a", "list", 0)) == (drop_in, 4)
@@ -415,7 +426,7 @@ def test_only_toml_files_that_are_not_hidden_are_drop_ins(write: Write) -> None:
     path = write(MINIMAL, a="grace = '1s'\n")
     (path.parent / "gatepost.d/.b.toml").write_text("grace = '2s'\n")
     (path.parent / "gatepost.d/c.toml.bak").write_text("grace = '3s'\n")
-    assert load(path, {}).grace == 1.0
+    assert load_config(path, {}).grace == 1.0
 
 
 @pytest.mark.parametrize(
@@ -428,7 +439,7 @@ def test_only_toml_files_that_are_not_hidden_are_drop_ins(write: Write) -> None:
     ],
 )
 def test_a_variable_overrides_one_value(name: str, text: str, value: object, write: Write) -> None:
-    config = load(write(f'hostname = "x"\n{MINIMAL}'), {f"GATEPOST__{name}": text})
+    config = load_config(write(f'hostname = "x"\n{MINIMAL}'), {f"GATEPOST__{name}": text})
     assert getattr(config, name.lower()) == value
 
 
@@ -440,7 +451,7 @@ def test_variables_reach_into_tables_and_other_variables_mean_nothing(write: Wri
         "GATEPOST_CONFIG": "elsewhere",
         "GATEPOST": "x",
     }
-    config = load(write(f"{MINIMAL}[plugins.a]\nzones = {{ y = 1 }}\n"), environ)
+    config = load_config(write(f"{MINIMAL}[plugins.a]\nzones = {{ y = 1 }}\n"), environ)
     assert config.listeners["smtp"].bind == (("127.0.0.1", 2526),)
     assert config.limits.recipients == 5
     assert config.plugin("a").options == {"zones": {"y": 1, "x.example": 2}}
@@ -486,7 +497,7 @@ def keys_of(table: object, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
 
 
 def test_without_a_file_the_embedded_default_runs(tmp_path: Path) -> None:
-    config = load(None, {"XDG_STATE_HOME": str(tmp_path)})
+    config = load_config(None, {"XDG_STATE_HOME": str(tmp_path)})
     state = tmp_path / "gatepost"
     assert config.state_dir == state
     assert config.listeners["smtp"].bind == (("127.0.0.1", 2525),)
@@ -501,12 +512,12 @@ def test_without_a_file_the_embedded_default_runs(tmp_path: Path) -> None:
 
 def test_without_a_state_folder_of_the_account_the_default_is_below_its_home() -> None:
     for environ in ({"HOME": "/home/a"}, {"HOME": "/home/a", "XDG_STATE_HOME": "relative"}):
-        assert load(None, environ).state_dir == Path("/home/a/.local/state/gatepost")
+        assert load_config(None, environ).state_dir == Path("/home/a/.local/state/gatepost")
 
 
 def test_the_embedded_default_follows_the_variables() -> None:
     environ = {"GATEPOST__HOSTNAME": "mx.example", "GATEPOST__STATE_DIR": "/s", "GATEPOST__GRACE": "1s", "HOME": "/h"}
-    config = load(None, environ)
+    config = load_config(None, environ)
     assert (config.hostname, config.state_dir, config.grace) == ("mx.example", Path("/s"), 1.0)
     assert config.plugin("recipients").options == {"domains": ["localhost", "mx.example"]}
     assert config.plugin("maildir").options == {"path": "/s/maildir/{local}"}
@@ -533,13 +544,13 @@ def test_the_file_asked_for_comes_before_the_variable_and_the_standard_places(
 ) -> None:
     near, far = tmp_path / "near.toml", tmp_path / "far.toml"
     monkeypatch.setattr(config_module, "STANDARD_PLACES", (near, far))
-    assert find(None, {}) is None
+    assert find_config_file(None, {}) is None
     far.touch()
-    assert find(None, {}) == far
+    assert find_config_file(None, {}) == far
     near.touch()
-    assert find(None, {}) == near
-    assert find(None, {"GATEPOST_CONFIG": "/x"}) == Path("/x")
-    assert find(Path("/y"), {"GATEPOST_CONFIG": "/x"}) == Path("/y")
+    assert find_config_file(None, {}) == near
+    assert find_config_file(None, {"GATEPOST_CONFIG": "/x"}) == Path("/x")
+    assert find_config_file(Path("/y"), {"GATEPOST_CONFIG": "/x"}) == Path("/y")
 
 
 # Warnings
@@ -547,20 +558,20 @@ def test_the_file_asked_for_comes_before_the_variable_and_the_standard_places(
 
 def test_a_table_that_no_order_names_is_a_warning(write: Write) -> None:
     path = write(f'{MINIMAL}[plugins]\norder = ["dnsbl"]\n[plugins.dnsbll]\n[plugins.dnsbl]\n')
-    assert load(path, {}).warnings == (
+    assert load_config(path, {}).warnings == (
         Mistake(str(path), 5, "plugins.dnsbll", 'no order names it, so it does nothing; did you mean "dnsbl"?'),
     )
 
 
 def test_an_order_of_a_listener_counts(write: Write) -> None:
     path = write(f'{MINIMAL}plugins = ["a"]\n[plugins.a]\n')
-    assert load(path, {}).warnings == ()
+    assert load_config(path, {}).warnings == ()
 
 
 def test_that_nobody_listens_is_a_warning(write: Write) -> None:
     path = write("")
     sentence = 'nobody listens; write [listen.smtp] with bind = ["0.0.0.0:25"]'
-    assert load(path, {}).warnings == (Mistake(str(path), 0, "listen", sentence),)
+    assert load_config(path, {}).warnings == (Mistake(str(path), 0, "listen", sentence),)
 
 
 # Options of plugins
@@ -584,7 +595,7 @@ class Example(Options):
 
 def configured(write: Write, table: str, **environ: str) -> Config:
     path = write(f'{MINIMAL}[plugins]\norder = ["x"]\n[plugins.x]\n{table}')
-    return load(path, environ)
+    return load_config(path, environ)
 
 
 def test_options_are_validated_by_their_model(write: Write, tmp_path: Path) -> None:
@@ -680,7 +691,7 @@ def test_all_mistakes_in_options_are_told_at_once(write: Write) -> None:
 
 
 def test_a_mistake_in_a_plugin_without_a_table_is_where_the_order_names_it(write: Write) -> None:
-    config = load(write(f'{MINIMAL}[plugins]\norder = [\n"a",\n"x"]\n'), {})
+    config = load_config(write(f'{MINIMAL}[plugins]\norder = [\n"a",\n"x"]\n'), {})
     with pytest.raises(ConfigError) as caught:
         validate_options(Example, config.plugin("x"), config)
     assert [(mistake.line, mistake.key) for mistake in caught.value.mistakes] == [(6, "plugins.x.domains")]
@@ -723,7 +734,7 @@ def test_a_survey_names_every_mistake_and_reads_the_rest(write: Write) -> None:
         '[limits]\nidle = "5x"\nrecipients = 7\n[plugins]\norder = ["a", "bad name", "b"]\n'
         '[plugins.a]\nmode = "of"\nx = 1'
     )
-    config, found = survey(path, {})
+    config, found = survey_config(path, {})
     assert [mistake.line for mistake in found] == [2, 2, 3, 6, 9, 11]
     assert config is not None
     assert config.listeners.keys() == {"smtp"}
@@ -733,11 +744,11 @@ def test_a_survey_names_every_mistake_and_reads_the_rest(write: Write) -> None:
 
 
 def test_a_survey_of_text_that_is_no_toml_has_no_rest(write: Write) -> None:
-    config, found = survey(write("this is no TOML"), {})
+    config, found = survey_config(write("this is no TOML"), {})
     assert config is None and len(found) == 1
 
 
 def test_a_survey_leaves_out_a_table_that_lacks_what_was_wrong_in_it(write: Write) -> None:
-    config, found = survey(write('[listen.smtp]\nbind = ["zz"]\n[plugins]\norder = ["a"]\n'), {})
+    config, found = survey_config(write('[listen.smtp]\nbind = ["zz"]\n[plugins]\norder = ["a"]\n'), {})
     assert config is not None
     assert (len(found), config.listeners, config.order) == (1, {}, ("a",))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import Field, SecretStr
 
-from gatepost.config import survey
+from gatepost.config import survey_config
 from gatepost.config.origins import MASK, entries
 from gatepost.options import Duration, Options, Secret
 from gatepost.options.kinds import dotted_key
@@ -47,7 +47,7 @@ def shown(folder: Path, text: str, *, model: Any = Example, defaults: bool = Fal
     """Each key with its value and its origin."""
     path = folder / "gatepost.toml"
     path.write_text(text)
-    config, _ = survey(path, environ)
+    config, _ = survey_config(path, environ)
     assert config is not None
     models = {} if model is None else {"x": model}
     return {

@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 from pydantic import Field
 
-from gatepost.config import load
+from gatepost.config import load_config
 from gatepost.config.model import Config, Plugins, PluginTable
 from gatepost.config.schema import Known, configuration_schema
 from gatepost.options import CORE_KEYS, Duration, Network, Options, Secret, Size, WatchedFile
@@ -129,7 +129,7 @@ def test_what_is_wrong_in_itself_it_refuses(text: str, complaint: str) -> None:
 @pytest.mark.parametrize("file", sorted((ROOT / "docs/examples").glob("*.toml")), ids=lambda file: file.name)
 def test_an_example_of_the_manual_is_taken(file: Path) -> None:
     assert complaints(file.read_text(encoding="utf-8")) == []
-    assert load(file, {})
+    assert load_config(file, {})
 
 
 def test_every_key_of_the_core_is_explained() -> None:

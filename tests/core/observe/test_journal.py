@@ -11,7 +11,7 @@ import pytest
 
 from gatepost.errors import StoreError
 from gatepost.rulings import Ruling
-from gatepost.telemetry.journal import Journal, find
+from gatepost.telemetry.journal import Journal, find_records
 from tests.core.observe.records import refusal
 
 
@@ -34,23 +34,23 @@ def test_a_record_is_found_by_its_id(journal: Journal, path: Path) -> None:
     journal.put(refusal())
     journal.put(record)
     journal.close()
-    assert find(path, record.id) == [record.facts()]
+    assert find_records(path, record.id) == [record.facts()]
 
 
 def test_every_record_is_found_whose_id_begins_so(journal: Journal, path: Path) -> None:
     for identifier in ("3k9q0zf7aa", "3k9q0zf7ab", "3k9q0zf7bb", "3k9q1zzzzz"):
         journal.put(refusal(id=identifier))
     journal.close()
-    assert [facts["id"] for facts in find(path, "3k9q0zf7")] == ["3k9q0zf7aa", "3k9q0zf7ab", "3k9q0zf7bb"]
-    assert [facts["id"] for facts in find(path, "3k9q0zf7b")] == ["3k9q0zf7bb"]
-    assert find(path, "4") == []
+    assert [facts["id"] for facts in find_records(path, "3k9q0zf7")] == ["3k9q0zf7aa", "3k9q0zf7ab", "3k9q0zf7bb"]
+    assert [facts["id"] for facts in find_records(path, "3k9q0zf7b")] == ["3k9q0zf7bb"]
+    assert find_records(path, "4") == []
 
 
 def test_refusals_and_messages_are_kept_and_session_ends_are_not(journal: Journal, path: Path) -> None:
     for event in ("refused", "accepted", "disconnected"):
         journal.put(refusal(event=event))
     journal.close()
-    assert sorted(facts["event"] for facts in find(path, "")) == ["accepted", "refused"]
+    assert sorted(facts["event"] for facts in find_records(path, "")) == ["accepted", "refused"]
 
 
 def test_it_is_read_while_it_is_open_for_writing(path: Path) -> None:
@@ -59,7 +59,7 @@ def test_it_is_read_while_it_is_open_for_writing(path: Path) -> None:
     first.put(refusal())
     first.close()
     second.open()
-    assert len(find(path, "")) == 1
+    assert len(find_records(path, "")) == 1
     second.close()
 
 
@@ -71,7 +71,7 @@ def test_the_oldest_go(path: Path) -> None:
         for record in part:
             journal.put(record)
         journal.close()
-    kept = [facts["id"] for facts in find(path, "", most=1000)]
+    kept = [facts["id"] for facts in find_records(path, "", most=1000)]
     assert kept == [record.id for record in records[-len(kept) :]]
     assert 100 <= len(kept) <= 105
 
@@ -80,7 +80,7 @@ def test_a_record_of_a_thousand_rulings_is_cut(journal: Journal, path: Path) -> 
     rulings = tuple(Ruling(f"phase{number}") for number in range(1000))
     journal.put(refusal(rulings=rulings))
     journal.close()
-    (facts,) = find(path, "")
+    (facts,) = find_records(path, "")
     phases = [ruling["phase"] for ruling in facts["rulings"]]
     assert phases == [f"phase{number}" for number in (*range(5), *range(965, 1000))]
 
@@ -88,7 +88,7 @@ def test_a_record_of_a_thousand_rulings_is_cut(journal: Journal, path: Path) -> 
 def test_what_a_client_says_can_be_kept_whatever_it_is(journal: Journal, path: Path) -> None:
     journal.put(refusal(helo="\udcff\x00\u202e"))
     journal.close()
-    assert find(path, "")[0]["helo"] == "\\udcff\x00\u202e"
+    assert find_records(path, "")[0]["helo"] == "\\udcff\x00\u202e"
 
 
 def test_a_full_disk_is_called_so(path: Path) -> None:
@@ -135,7 +135,7 @@ def test_a_file_of_another_kind_or_version_is_not_touched(path: Path) -> None:
 
 def test_a_journal_that_is_not_there_cannot_be_read(path: Path) -> None:
     with pytest.raises(StoreError, match="cannot be read: No such file"):
-        find(path, "3k9q0zf7aa")
+        find_records(path, "3k9q0zf7aa")
     assert not path.exists()
 
 

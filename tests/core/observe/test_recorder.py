@@ -12,7 +12,7 @@ import structlog
 
 from gatepost.config import Config
 from gatepost.server.recorder import ServerRecorder
-from gatepost.telemetry.journal import find
+from gatepost.telemetry.journal import find_records
 from gatepost.telemetry.log import EventLog
 from tests.core.observe.records import refusal
 
@@ -40,7 +40,7 @@ def test_a_record_goes_to_log_and_journal_and_an_event_to_the_log(tmp_path: Path
     recorder.event("circuit_opened", "error", plugin="dnsbl")
     recorder.plugin_log("greylist").info("ready")
     assert written(recorder, lines) == ["refused", "circuit_opened", "ready"]
-    assert len(find(tmp_path / "journal.db", "")) == 1
+    assert len(find_records(tmp_path / "journal.db", "")) == 1
 
 
 def test_without_a_journal_there_is_the_log(tmp_path: Path) -> None:

@@ -97,15 +97,15 @@ def _loaded(file: Path, order: Sequence[str]) -> tuple[Policy, Config]:
     """The policy as it will be with ``order``, and its configuration. Raises ``ConfigError`` when it is wrong."""
     from dataclasses import replace
 
-    from gatepost.config import load
+    from gatepost.config import load_config as read_config
     from gatepost.errors import ConfigError
-    from gatepost.plugins.load import load as load_plugins
+    from gatepost.plugins.load import load_policy
     from gatepost.rehearsal import offline
     from gatepost.telemetry.recorder import Hush
 
     try:
-        config = load(file, {**os.environ, VARIABLE: _toml_list(order)})
-        return load_plugins(config, offline.services(config), Hush()), config
+        config = read_config(file, {**os.environ, VARIABLE: _toml_list(order)})
+        return load_policy(config, offline.services(config), Hush()), config
     except ConfigError as error:
         own = str(file.parent / OWN_FILE)
         found = [replace(each, where=own) if each.where == VARIABLE else each for each in error.mistakes]

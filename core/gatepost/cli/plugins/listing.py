@@ -68,9 +68,9 @@ class Row:
 
 
 def _print_list(path: Path | None, as_json: bool) -> None:
-    from gatepost.config import survey
+    from gatepost.config import survey_config
 
-    config, mistakes = survey(path, os.environ)
+    config, mistakes = survey_config(path, os.environ)
     rows, more = _rows(config)
     if as_json:
         print_json([asdict(row) for row in rows])
@@ -89,13 +89,13 @@ def _print_list(path: Path | None, as_json: bool) -> None:
 def _rows(config: Config | None) -> tuple[list[Row], int]:
     """The configured plugins in their order, then those that are only installed; and how many mistakes there are."""
     from gatepost.plugins.discovery import installed
-    from gatepost.plugins.load import survey
+    from gatepost.plugins.load import survey_plugins
     from gatepost.rehearsal import offline
 
     offers = installed()
     if config is None:
         return [_installed_row(offer) for offer in offers], 0
-    instances, mistakes = survey(config, offline.services(config))
+    instances, mistakes = survey_plugins(config, offline.services(config))
     tables = config.plugin_tables
     ordered = [*dict.fromkeys(name for name in (*config.order, *tables))]
     rows = [_configured_row(config, name, instances.get(name), offers) for name in ordered]
@@ -144,11 +144,11 @@ def _phases(plugin: Any) -> tuple[str, ...]:
 def _print_order(config: Config, as_json: bool) -> None:
     """The order in each phase, read from the very tuples that run."""
     from gatepost.hookspecs import PHASES
-    from gatepost.plugins.load import load
+    from gatepost.plugins.load import load_policy
     from gatepost.rehearsal import offline
     from gatepost.telemetry.recorder import Hush
 
-    policy = load(config, offline.services(config), Hush())
+    policy = load_policy(config, offline.services(config), Hush())
     orders = {
         name: {phase: gate.order(phase) for phase in PHASES if gate.order(phase)}
         for name, gate in (policy.gates or {"": policy.default}).items()

@@ -97,9 +97,9 @@ def _imprint(origin: str) -> dict[str, str]:
 
 def configured(path: Path | None) -> Config:
     """What the configuration says, as far as it can be read; else one that says nothing."""
-    from gatepost.config import Config, survey
+    from gatepost.config import Config, survey_config
 
-    config, _ = survey(find_config(path), os.environ)
+    config, _ = survey_config(find_config(path), os.environ)
     return config or Config()
 
 
@@ -108,11 +108,11 @@ def found_in(config: Config, name: str) -> tuple[Any, str]:
 
     Raises ``click.ClickException`` when there is none, or none that can be had.
     """
-    from gatepost.plugins.discovery import find, installed
+    from gatepost.plugins.discovery import find_plugins, installed
 
     if name not in config.plugin_tables and name not in {offer.name for offer in installed()}:
         raise click.ClickException(f"there is no plugin {name}: gatepost plugins lists what there is")
-    found, mistakes = find(config, [name])
+    found, mistakes = find_plugins(config, [name])
     if mistakes:
         raise click.ClickException("; ".join(mistake.message for mistake in mistakes))
     return found[name]
