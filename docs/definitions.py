@@ -48,7 +48,7 @@ def definition(module: str, name: str) -> Definition:
     for part, doc in _with_strings(tree.body):
         if isinstance(part, ast.Assign | ast.AnnAssign) and part.value and _name(part) == name:
             return Definition(name, module, f"{name} = {_value(part.value)}", doc)
-    for part in tree.body:
+    for part in ast.walk(tree):  # what is imported for type checkers too
         for alias in part.names if isinstance(part, ast.ImportFrom) else ():
             if (alias.asname or alias.name) == name:
                 found = definition(str(part.module), alias.name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from gatepost.telemetry.record import Record
+    from gatepost.telemetry import Record
 
 
 class Recorder(Protocol):

@@ -18,7 +18,7 @@ from gatepost.address import Address
 from gatepost.decisions import Decision
 
 if TYPE_CHECKING:
-    from gatepost.message.message import Message
+    from gatepost.message import Message
     from gatepost.rulings import Receipt, Ruling
     from gatepost.services.host import Server
     from gatepost.session import Envelope, Session

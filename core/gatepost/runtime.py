@@ -14,10 +14,10 @@ from gatepost.events import Recorder
 
 if TYPE_CHECKING:
     from gatepost.config import Limits
-    from gatepost.message.spool import Spool
+    from gatepost.message import Spool
     from gatepost.services.clock import Clock
-    from gatepost.services.dns.resolver import Resolver
-    from gatepost.services.store.store import Store
+    from gatepost.services.dns import Resolver
+    from gatepost.services.store import Store
 
 T = TypeVar("T")
 

@@ -20,8 +20,8 @@ from gatepost.rulings import Ruling
 from gatepost.write_guard import may_write
 
 if TYPE_CHECKING:
-    from gatepost.concurrency.deadlines import Watch
-    from gatepost.message.message import Message
+    from gatepost.concurrency import Watch
+    from gatepost.message import Message
     from gatepost.runtime import Runtime
 
 T = TypeVar("T")

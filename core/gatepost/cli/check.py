@@ -64,10 +64,9 @@ async def _examined(path: Path | None) -> Report:
     """Load what can be loaded; a policy without mistakes is looked at as a whole."""
     from gatepost.config import survey_config
     from gatepost.errors import ConfigError
-    from gatepost.plugins.load import load_policy
-    from gatepost.rehearsal import offline
-    from gatepost.rehearsal.check import findings, granted
-    from gatepost.telemetry.recorder import Hush
+    from gatepost.plugins import load_policy
+    from gatepost.rehearsal import findings, granted, offline
+    from gatepost.telemetry import Hush
 
     config, errors = survey_config(path, os.environ)
     report = Report(str(path or "the embedded default"), errors)

@@ -12,9 +12,7 @@ import click
 from gatepost.cli.printing import config_option, find_config, json_option, print_json, say
 
 if TYPE_CHECKING:
-    from gatepost.config.origins import Entry
-    from gatepost.config.schema import Known
-    from gatepost.config.toml_lines import KeyPath
+    from gatepost.config import Entry, KeyPath, Known
 
 
 @click.group("config", short_help="Show the merged configuration; print its JSON schema.")
@@ -32,10 +30,9 @@ def show(path: Path | None, as_json: bool, defaults: bool) -> None:
     Drop-ins and GATEPOST__ variables are laid over the file. Secrets are hidden, and so is every option that its plugin
     does not describe: it may be a misspelt secret.
     """
-    from gatepost.config import survey_config
-    from gatepost.config.origins import entries
+    from gatepost.config import entries, survey_config
     from gatepost.errors import ConfigError
-    from gatepost.plugins.discovery import find_plugins
+    from gatepost.plugins import find_plugins
 
     config, mistakes = survey_config(find_config(path), os.environ)
     if config is None:
@@ -62,10 +59,8 @@ def schema(path: Path | None) -> None:
     It is made from the core, from all installed plugins and from the plugins that the configuration names. Write it
     beside the configuration, which names it in its first line: #:schema ./gatepost.schema.json
     """
-    from gatepost.config import Config, survey_config
-    from gatepost.config.schema import configuration_schema
-    from gatepost.plugins.discovery import find_plugins, installed
-    from gatepost.plugins.distributions import pins
+    from gatepost.config import Config, configuration_schema, survey_config
+    from gatepost.plugins import find_plugins, installed, pins
 
     config, offers = survey_config(find_config(path), os.environ)[0] or Config(), installed()
     plugins, broken = find_plugins(config, {*config.plugin_tables, *(offer.name for offer in offers)})
@@ -79,7 +74,7 @@ def schema(path: Path | None) -> None:
 def _known(plugin: Any) -> Known:
     """What the schema says of a plugin: its options, and the first paragraph of its page."""
     from gatepost.cli.plugins.show import documentation
-    from gatepost.config.schema import Known
+    from gatepost.config import Known
 
     summary = documentation(plugin).partition("\n\n")[0].replace("\n", " ")
     return Known(getattr(plugin, "Options", None), summary)
@@ -87,7 +82,7 @@ def _known(plugin: Any) -> Known:
 
 def _toml_lines(entries: Iterable[Entry]) -> Iterator[str]:
     """The entries as tables of TOML, the keys at the top first, each with its origin behind it."""
-    from gatepost.options.kinds import toml_value
+    from gatepost.options import toml_value
 
     tables: dict[KeyPath, list[Entry]] = {(): []}
     for entry in entries:
@@ -107,7 +102,7 @@ def _toml_lines(entries: Iterable[Entry]) -> Iterator[str]:
 
 
 def _dotted(path: KeyPath) -> str:
-    from gatepost.options.kinds import dotted_key
+    from gatepost.options import dotted_key
 
     return dotted_key(path)
 

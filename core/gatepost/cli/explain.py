@@ -29,7 +29,7 @@ def command(identifier: str, path: Path | None, as_json: bool) -> None:
 
 
 def _record(config: Any, identifier: str) -> dict[str, Any]:
-    from gatepost.telemetry.journal import find_records
+    from gatepost.telemetry import find_records
 
     if not config.journal.enabled:
         raise click.ClickException("the journal is switched off: [journal] enabled = false")

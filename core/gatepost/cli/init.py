@@ -56,8 +56,7 @@ def command(path: Path, force: bool) -> None:
 
 def starting_config(environ: Mapping[str, str]) -> str:
     """The text: the policy of the embedded default, and everything else commented out."""
-    from gatepost.config import Config, Listener, default_text
-    from gatepost.config.model import STATE_DIR, Plugins, PluginTable
+    from gatepost.config import STATE_DIR, Config, Listener, Plugins, PluginTable, default_text
     from gatepost.options import CORE_KEYS
 
     if os.geteuid() == 0:  # a service of the machine, not a trial of an account
@@ -85,7 +84,7 @@ def starting_config(environ: Mapping[str, str]) -> str:
 def _plugin_keys(name: str, chosen: Mapping[str, Any]) -> Iterator[str]:
     """The options of an installed plugin."""
     from gatepost.options import describe
-    from gatepost.plugins.discovery import installed
+    from gatepost.plugins import installed
 
     for option in describe(next(offer for offer in installed() if offer.name == name).load().Options):
         yield _comment(option.doc)

@@ -58,7 +58,7 @@ def print_json(value: object) -> None:
     """``value`` as JSON, with what a terminal would obey escaped."""
     import json
 
-    from gatepost.telemetry.log import json_line
+    from gatepost.telemetry import json_line
 
     click.echo(json.dumps(json.loads(json_line(value)), indent=2, ensure_ascii=True))
 
@@ -71,7 +71,7 @@ def print_mistakes(mistakes: Iterable[Mistake], *, prefix: str = "", err: bool =
 
 def say(text: str, *, err: bool = False) -> None:
     """A line, escaped."""
-    from gatepost.telemetry.log import escaped
+    from gatepost.telemetry import escaped
 
     click.echo(escaped(text), err=err)
 
@@ -88,7 +88,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title:
     from rich.table import Table
     from rich.text import Text
 
-    from gatepost.telemetry.log import escaped
+    from gatepost.telemetry import escaped
 
     table = Table(box=None, pad_edge=False, title=title or None, title_justify="left")
     for column in columns:

@@ -11,7 +11,7 @@ import click
 from gatepost.cli.printing import config_option, find_config
 
 if TYPE_CHECKING:
-    from gatepost.server.server import Server
+    from gatepost.server import Server
 
 
 @click.command("serve")
@@ -21,7 +21,7 @@ def command(path: Path | None) -> None:
 
     SIGHUP reads the configuration again for new sessions. Nothing is bound when a mistake is found.
     """
-    from gatepost.server.server import run
+    from gatepost.server import run
 
     found = find_config(path)
     run(found, os.environ, _announce_default if found is None else None)
@@ -29,7 +29,7 @@ def command(path: Path | None) -> None:
 
 def _announce_default(server: Server) -> None:
     """Say what the embedded default does and where, and what to try next."""
-    from gatepost.config.values import SocketAddress
+    from gatepost.config import SocketAddress
 
     (host, port), *_ = [address for addresses in server.addresses.values() for address in addresses]
     address = SocketAddress(host, port)

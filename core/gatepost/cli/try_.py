@@ -13,7 +13,7 @@ from gatepost.cli.explain import took
 from gatepost.cli.printing import config_option, json_option, load_config, print_json, print_table, say
 
 if TYPE_CHECKING:
-    from gatepost.rehearsal.trial import Step, Trial
+    from gatepost.rehearsal import Step, Trial
 
 
 def _address(ctx: click.Context, parameter: click.Parameter, value: str) -> str:
@@ -56,7 +56,7 @@ def command(ctx: click.Context, /, path: Path | None, as_json: bool, **flags: An
 
     Exit status 0 when the message would be taken for all recipients, 1 when anything is refused.
     """
-    from gatepost.rehearsal.trial import Flags, play
+    from gatepost.rehearsal import Flags, play
 
     config = load_config(path)
     message = flags.pop("message")

@@ -1,25 +1,53 @@
 """The configuration: ``gatepost.toml`` and what is laid over it, as one frozen ``Config``, with every mistake in it."""
 
 from gatepost.config.load import default_text, find_config_file, load_config, survey_config, validate_options
-from gatepost.config.model import Config, Dns, Journal, Limits, Listener, Log, PluginTable, Score, Spool, Store
-from gatepost.config.source import Place
+from gatepost.config.model import (
+    STATE_DIR,
+    Config,
+    Dns,
+    Journal,
+    Limits,
+    Listener,
+    Log,
+    Plugins,
+    PluginTable,
+    Score,
+    Spool,
+    Store,
+)
+from gatepost.config.origins import Entry, entries
+from gatepost.config.schema import Known, configuration_schema
+from gatepost.config.source import Layers, Place, Source
+from gatepost.config.toml_lines import KeyPath, key_lines
 from gatepost.config.values import SocketAddress
+from gatepost.config.wording import complaints
 
 __all__ = [
+    "STATE_DIR",
     "Config",
     "Dns",
+    "Entry",
     "Journal",
+    "KeyPath",
+    "Known",
+    "Layers",
     "Limits",
     "Listener",
     "Log",
     "Place",
     "PluginTable",
+    "Plugins",
     "Score",
     "SocketAddress",
+    "Source",
     "Spool",
     "Store",
+    "complaints",
+    "configuration_schema",
     "default_text",
+    "entries",
     "find_config_file",
+    "key_lines",
     "load_config",
     "survey_config",
     "validate_options",

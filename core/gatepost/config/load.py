@@ -25,8 +25,7 @@ from gatepost.config.toml_lines import error_line, key_lines
 from gatepost.config.values import own_host_name
 from gatepost.config.wording import Complaint, complaints
 from gatepost.errors import ConfigError, Mistake
-from gatepost.options import CORE_KEYS, Options
-from gatepost.options.kinds import dotted_key
+from gatepost.options import CORE_KEYS, Options, dotted_key
 
 STANDARD_PLACES = (Path("gatepost.toml"), Path("/etc/gatepost/gatepost.toml"))
 DROP_INS = "gatepost.d"

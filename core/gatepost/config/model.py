@@ -32,8 +32,7 @@ from gatepost.config.values import (
 )
 from gatepost.config.wording import did_you_mean
 from gatepost.errors import Mistake
-from gatepost.options import CORE_KEYS, Duration, Size, Table
-from gatepost.options.kinds import dotted_key
+from gatepost.options import CORE_KEYS, Duration, Size, Table, dotted_key
 
 MIB = 2**20
 STATE_DIR = Path("/var/lib/gatepost")

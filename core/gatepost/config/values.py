@@ -22,7 +22,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from gatepost.options.kinds import Duration, Size, as_toml, expected
+from gatepost.options import Duration, Size, as_toml, expected
 
 PositiveDuration = Annotated[Duration, Field(gt=0)]
 PositiveSize = Annotated[Size, Field(ge=1)]

@@ -17,7 +17,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from gatepost.config.toml_lines import KeyPath
-from gatepost.options.kinds import as_toml, shown
+from gatepost.options import as_toml, shown
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,11 +23,9 @@ from gatepost.conversation.handover import hand_over
 from gatepost.conversation.phases import Proceedings
 from gatepost.conversation.trace_fields import add_received, forget_forged_results
 from gatepost.errors import AddressError
-from gatepost.gate.gate import Gate
-from gatepost.gate.score import rule_score
+from gatepost.gate import Gate, rule_score
 from gatepost.ids import new_id
-from gatepost.message.data import DataReader
-from gatepost.message.message import Message
+from gatepost.message import DataReader, Message
 from gatepost.replies import Reply, identified
 from gatepost.rulings import Receipt, Ruling
 from gatepost.runtime import Runtime

@@ -16,8 +16,8 @@ from gatepost.address import Address
 from gatepost.conversation.taken import ALREADY_TAKEN, Taken
 from gatepost.decisions import NOBODY_TOOK_IT, Action, Decision, defer, deny
 from gatepost.errors import SpoolError, StoreError
-from gatepost.gate.gate import Gate
-from gatepost.message.message import Message
+from gatepost.gate import Gate
+from gatepost.message import Message
 from gatepost.replies import Reply, internal_error, queued, refusal
 from gatepost.rulings import Ruling
 from gatepost.session import Envelope, Session

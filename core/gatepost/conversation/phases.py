@@ -12,14 +12,14 @@ from typing import Any, Final
 
 from gatepost.address import Address
 from gatepost.decisions import defer, deny
-from gatepost.gate.gate import Gate
+from gatepost.gate import Gate
 from gatepost.hookspecs import PHASES
 from gatepost.ids import new_id
 from gatepost.replies import Reply, internal_error, refusal
 from gatepost.rulings import Ruling
 from gatepost.runtime import Runtime
 from gatepost.session import Envelope, Session
-from gatepost.telemetry.record import Record, reply_text
+from gatepost.telemetry import Record, reply_text
 
 SPOKEN: Final = {"connect": 0, "helo": 1, "mail": 2, "rcpt": 3}
 """The phases at which a refusal may be spoken (``reject_at``), in order."""

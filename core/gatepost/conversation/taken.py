@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Final
 from gatepost.address import Address
 from gatepost.decisions import Action, Decision
 from gatepost.errors import StoreError
-from gatepost.message.message import Message
-from gatepost.message.spool import BLOCK
+from gatepost.message import BLOCK, Message
 from gatepost.session import Envelope
 
 if TYPE_CHECKING:

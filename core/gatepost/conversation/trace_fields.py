@@ -11,7 +11,7 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
-from gatepost.message.message import Message, printable_utf8, put_first
+from gatepost.message import Message, printable_utf8, put_first
 from gatepost.session import Envelope, Session
 
 if TYPE_CHECKING:

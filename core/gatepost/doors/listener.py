@@ -10,7 +10,7 @@ import asyncio
 import contextvars
 from typing import Protocol
 
-from gatepost.gate.gate import Gate
+from gatepost.gate import Gate
 from gatepost.ip import network_of
 from gatepost.runtime import Runtime
 

@@ -16,20 +16,20 @@ from sys import intern
 from typing import Final, cast
 
 from gatepost import replies
-from gatepost.concurrency.eager import Dialogue, Talk
-from gatepost.conversation.conversation import Conversation
+from gatepost.concurrency import Dialogue, Talk
+from gatepost.conversation import Conversation
 from gatepost.doors.closing import Closing
 from gatepost.doors.listener import Listener
 from gatepost.doors.smtp import SMTP
 from gatepost.errors import PluginError
-from gatepost.gate.gate import Gate
+from gatepost.gate import Gate
 from gatepost.ids import new_id
 from gatepost.ip import client_address
 from gatepost.replies import Reply
 from gatepost.rulings import Ruling
 from gatepost.services.clock import Timer
 from gatepost.session import Session
-from gatepost.telemetry.record import reply_text
+from gatepost.telemetry import reply_text
 
 EARLY_LIMIT: Final = 65_536
 """Octets of early talk that are kept for the SMTP object, should a plugin tolerate it."""

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Final, TypeVar, cast
 import aiosmtpd.smtp
 
 from gatepost import replies
-from gatepost.concurrency.eager import Dialogue, Talk, client
-from gatepost.conversation.conversation import Conversation
+from gatepost.concurrency import Dialogue, Talk, client
+from gatepost.conversation import Conversation
 from gatepost.doors.closing import Closing, hold_for_the_end
 from gatepost.doors.listener import Listener
-from gatepost.gate.gate import Gate
+from gatepost.gate import Gate
 from gatepost.replies import Reply
 from gatepost.services.clock import Timer
 

@@ -1,1 +1,24 @@
 """The gate: asks the plugins of a phase in order, and rules."""
+
+from gatepost.gate.chain import Chain, Hook, Kind, arguments_of
+from gatepost.gate.composition import fault_of
+from gatepost.gate.fast_path import STALL
+from gatepost.gate.gate import Gate
+from gatepost.gate.instance import GRANTS, CircuitBreaker, Instance, Mode
+from gatepost.gate.score import Score, rule_score
+
+__all__ = [
+    "GRANTS",
+    "STALL",
+    "Chain",
+    "CircuitBreaker",
+    "Gate",
+    "Hook",
+    "Instance",
+    "Kind",
+    "Mode",
+    "Score",
+    "arguments_of",
+    "fault_of",
+    "rule_score",
+]

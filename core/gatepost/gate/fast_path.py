@@ -13,7 +13,7 @@ from types import CoroutineType
 from typing import Any, Final, NamedTuple
 
 from gatepost.address import Address
-from gatepost.concurrency.eager import begin
+from gatepost.concurrency import begin
 from gatepost.decisions import Decision, accept
 from gatepost.gate.chain import Hook
 from gatepost.gate.composition import compose, fault_of

@@ -19,7 +19,7 @@ import pluggy
 from mypy_extensions import mypyc_attr
 
 from gatepost.address import Address
-from gatepost.concurrency.deadlines import Deadlines
+from gatepost.concurrency import Deadlines
 from gatepost.events import Recorder
 from gatepost.gate.chain import Chain, compile_hook
 from gatepost.gate.fast_path import ask_in_order

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from mypy_extensions import mypyc_attr
 
-from gatepost.concurrency.threads import Threads
+from gatepost.concurrency import Threads
 
 FAILURES_TO_OPEN: Final = 5
 """Failures in a row after which a plugin's circuit opens."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from gatepost.concurrency.deadlines import Deadlines
+from gatepost.concurrency import Deadlines
 from gatepost.errors import PluginError
 from gatepost.gate.chain import Hook
 from gatepost.write_guard import Acting, acting

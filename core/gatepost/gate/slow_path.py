@@ -16,7 +16,7 @@ from math import inf
 from time import perf_counter
 from typing import Any, NoReturn
 
-from gatepost.concurrency.deadlines import Deadlines, Watch
+from gatepost.concurrency import Deadlines, Watch
 from gatepost.decisions import defer
 from gatepost.errors import DNSTemporaryError, PluginError
 from gatepost.events import Recorder

@@ -1,1 +1,15 @@
 """A message: read from DATA, kept in the spool, and seen by plugins."""
+
+from gatepost.message.data import DataReader
+from gatepost.message.message import Headers, Message, printable_utf8, put_first
+from gatepost.message.spool import BLOCK, Spool
+
+__all__ = [
+    "BLOCK",
+    "DataReader",
+    "Headers",
+    "Message",
+    "Spool",
+    "printable_utf8",
+    "put_first",
+]

@@ -8,7 +8,19 @@ This module knows nothing of files, lines and sections: ``config`` validates wit
 """
 
 from gatepost.options.describe import UNDESCRIBED, Option, describe, json_schema
-from gatepost.options.kinds import Duration, Network, Secret, Size, format_duration, format_size
+from gatepost.options.kinds import (
+    Duration,
+    Network,
+    Secret,
+    Size,
+    as_toml,
+    dotted_key,
+    expected,
+    format_duration,
+    format_size,
+    shown,
+    toml_value,
+)
 from gatepost.options.model import CORE_KEYS, Options, Table
 from gatepost.options.watched_file import WatchedFile
 
@@ -23,8 +35,13 @@ __all__ = [
     "Size",
     "Table",
     "WatchedFile",
+    "as_toml",
     "describe",
+    "dotted_key",
+    "expected",
     "format_duration",
     "format_size",
     "json_schema",
+    "shown",
+    "toml_value",
 ]

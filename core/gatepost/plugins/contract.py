@@ -9,8 +9,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from gatepost.errors import PluginError
-from gatepost.gate.chain import arguments_of
-from gatepost.gate.instance import GRANTS
+from gatepost.gate import GRANTS, arguments_of
 from gatepost.hookspecs import ALL_RUN, PHASES, PROJECT
 
 _MARK = f"{PROJECT}_impl"

@@ -20,9 +20,7 @@ import pluggy
 from gatepost.config import Config, validate_options
 from gatepost.errors import ConfigError, Mistake
 from gatepost.events import Recorder
-from gatepost.gate.gate import Gate
-from gatepost.gate.instance import Instance, Mode
-from gatepost.gate.score import Score
+from gatepost.gate import Gate, Instance, Mode, Score
 from gatepost.hookspecs import PHASES, PROJECT, Hookspecs
 from gatepost.options import Options
 from gatepost.plugins.contract import _grants, hooks_of, phases_of, problems_of

@@ -8,10 +8,10 @@ from typing import Any
 
 from gatepost.options import Options
 from gatepost.services.clock import Clock
-from gatepost.services.dns.resolver import Resolver
+from gatepost.services.dns import Resolver
 from gatepost.services.host import Log
-from gatepost.services.next_hop.service import NextHops
-from gatepost.services.store.store import Backend
+from gatepost.services.next_hop import NextHops
+from gatepost.services.store import Backend
 
 
 @dataclass(frozen=True, slots=True)

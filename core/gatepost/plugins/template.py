@@ -36,8 +36,8 @@ class Question:
 
 def folder() -> Path:
     """The template. Raises ``GatepostError`` where it was not installed."""
-    here = Path(__file__).parent
-    for place in (here / "_plugin_template", here.parents[1] / "plugin_template"):
+    package = Path(__file__).parents[1]
+    for place in (package / "_plugin_template", package.parents[1] / "plugin_template"):
         if (place / "cookiecutter.json").is_file():
             return place
     raise GatepostError("the template for plugin packages is not part of this installation")

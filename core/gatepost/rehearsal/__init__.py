@@ -1,1 +1,15 @@
 """Rehearsals: policies driven without sockets, for ``gatepost try``, ``check`` and the test kit."""
+
+from gatepost.rehearsal.check import findings, granted
+from gatepost.rehearsal.rehearsal import Rehearsal
+from gatepost.rehearsal.trial import Flags, Step, Trial, play
+
+__all__ = [
+    "Flags",
+    "Rehearsal",
+    "Step",
+    "Trial",
+    "findings",
+    "granted",
+    "play",
+]

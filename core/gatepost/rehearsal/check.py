@@ -16,23 +16,21 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
 
-from gatepost.config import Config, Limits, SocketAddress
-from gatepost.config.toml_lines import KeyPath
+from gatepost.config import Config, KeyPath, Limits, SocketAddress
 from gatepost.decisions import Action
 from gatepost.errors import GatepostError, Mistake
-from gatepost.gate.gate import Gate
-from gatepost.gate.instance import GRANTS, Instance
+from gatepost.gate import GRANTS, Gate, Instance
 from gatepost.hookspecs import ALL_RUN
-from gatepost.message.spool import Spool
-from gatepost.options.kinds import dotted_key, format_duration
-from gatepost.plugins.load import Policy, make_gate
+from gatepost.message import Spool
+from gatepost.options import dotted_key, format_duration
+from gatepost.plugins import Policy, make_gate
 from gatepost.rehearsal.offline import NoDNS
 from gatepost.rehearsal.rehearsal import Rehearsal
 from gatepost.runtime import Runtime
-from gatepost.server.system import account_of, is_loopback
-from gatepost.services.store.memory import MemoryBackend
+from gatepost.server import account_of, is_loopback
+from gatepost.services.store import MemoryBackend
 from gatepost.services.virtual_clock import HastyClock
-from gatepost.telemetry.recorder import Hush
+from gatepost.telemetry import Hush
 
 STRANGER = "192.0.2.1"
 """An address that nobody has (RFC 5737)."""

@@ -8,15 +8,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gatepost.errors import DNSTemporaryError
-from gatepost.services.dns.resolver import Resolver
-from gatepost.services.next_hop.service import NextHops
-from gatepost.services.store.memory import MemoryBackend
+from gatepost.services.dns import Resolver
+from gatepost.services.next_hop import NextHops
+from gatepost.services.store import MemoryBackend
 from gatepost.services.virtual_clock import HastyClock
-from gatepost.telemetry.recorder import Hush
+from gatepost.telemetry import Hush
 
 if TYPE_CHECKING:
     from gatepost.config import Config
-    from gatepost.plugins.services import Services
+    from gatepost.plugins import Services
     from gatepost.services.host import Log
 
 
@@ -30,7 +30,7 @@ class NoDNS(Resolver):
 
 def services(config: Config) -> Services:
     """Services that are good for loading plugins, and for nothing else."""
-    from gatepost.plugins.services import Services
+    from gatepost.plugins import Services
 
     clock = HastyClock()
     log: Log = Hush()

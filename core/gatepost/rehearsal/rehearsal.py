@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 
-from gatepost.conversation.conversation import Conversation
-from gatepost.gate.gate import Gate
-from gatepost.message.spool import BLOCK
+from gatepost.conversation import Conversation
+from gatepost.gate import Gate
+from gatepost.message import BLOCK
 from gatepost.replies import Reply
 from gatepost.rulings import Ruling
 from gatepost.runtime import Runtime

@@ -14,25 +14,20 @@ from typing import Any
 
 from gatepost.config import Config
 from gatepost.decisions import accept
-from gatepost.gate.chain import Chain
-from gatepost.gate.gate import Gate
-from gatepost.gate.instance import Instance
+from gatepost.gate import Chain, Gate, Instance
 from gatepost.hookspecs import hookimpl
-from gatepost.message.spool import Spool
-from gatepost.plugins.lifecycle import start_plugins
-from gatepost.plugins.load import load_policy, make_gate
-from gatepost.plugins.services import Services
+from gatepost.message import Spool
+from gatepost.plugins import Services, load_policy, make_gate, start_plugins
 from gatepost.rehearsal.rehearsal import Rehearsal
 from gatepost.replies import Reply
 from gatepost.rulings import Ruling
 from gatepost.runtime import Runtime
 from gatepost.services.clock import SystemClock
-from gatepost.services.dns.client import DNS
-from gatepost.services.next_hop.service import NextHops
-from gatepost.services.store.open import open_store
+from gatepost.services.dns import DNS
+from gatepost.services.next_hop import NextHops
+from gatepost.services.store import open_store
 from gatepost.services.virtual_clock import HastyClock
-from gatepost.telemetry.record import Record, reply_text
-from gatepost.telemetry.recorder import Hush
+from gatepost.telemetry import Hush, Record, reply_text
 
 MESSAGE = "message"
 """What the last step of a session that came so far is called."""

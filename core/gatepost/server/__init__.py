@@ -1,1 +1,12 @@
 """The server: from a configuration to listening sockets, and back in good order."""
+
+from gatepost.server.server import Server, run
+from gatepost.server.system import account_of, is_loopback, listen
+
+__all__ = [
+    "Server",
+    "account_of",
+    "is_loopback",
+    "listen",
+    "run",
+]

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from gatepost.config import Config
 from gatepost.services.host import Log
-from gatepost.telemetry.journal import KEPT, Journal
-from gatepost.telemetry.log import EventLog, open_log
-from gatepost.telemetry.record import Record
+from gatepost.telemetry import KEPT, EventLog, Journal, Record, open_log
 
 
 class ServerRecorder:

@@ -23,20 +23,17 @@ import uvloop
 
 from gatepost import config as configuration
 from gatepost.config import Config, SocketAddress
-from gatepost.doors.listener import Connections, Listener
-from gatepost.doors.pregreet import Pregreet
+from gatepost.doors import Connections, Listener, Pregreet
 from gatepost.errors import GatepostError, StoreError
-from gatepost.message.spool import Spool
-from gatepost.plugins.lifecycle import Jobs, end_plugins, start_plugins
-from gatepost.plugins.load import Policy, load_policy
-from gatepost.plugins.services import Services
+from gatepost.message import Spool
+from gatepost.plugins import Jobs, Policy, Services, end_plugins, load_policy, start_plugins
 from gatepost.runtime import Runtime
 from gatepost.server.recorder import ServerRecorder
 from gatepost.server.system import BACKLOG, drop_privileges, is_loopback, listen, make_folder, raise_descriptor_limit
 from gatepost.services.clock import SystemClock
-from gatepost.services.dns.client import DNS
-from gatepost.services.next_hop.service import NextHops
-from gatepost.services.store.open import open_store
+from gatepost.services.dns import DNS
+from gatepost.services.next_hop import NextHops
+from gatepost.services.store import open_store
 
 LAST_REPLIES = 3.0
 """Seconds that connections get to end once they were told to."""

@@ -9,16 +9,16 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from gatepost import replies
-from gatepost.rehearsal.rehearsal import Rehearsal
+from gatepost.rehearsal import Rehearsal
 from gatepost.replies import PHASE_CODES
 from gatepost.rulings import Ruling
 from gatepost.session import Session
-from gatepost.telemetry.record import Record
+from gatepost.telemetry import Record
 from gatepost.testing.clock import wait_for
 from gatepost.testing.reply import Reply
 
 if TYPE_CHECKING:
-    from gatepost.gate.gate import Gate
+    from gatepost.gate import Gate
     from gatepost.testing.policy import Policy
 
 MESSAGE = b"From: a@example.com\r\nTo: b@example.org\r\nSubject: hello\r\n\r\nHello.\r\n"

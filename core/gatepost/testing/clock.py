@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
-from gatepost.concurrency.threads import Threads
+from gatepost.concurrency import Threads
 from gatepost.options import Duration
 from gatepost.services.clock import Clock
 from gatepost.services.virtual_clock import VirtualClock, settle

@@ -10,8 +10,7 @@ import ipaddress
 
 from gatepost.errors import DNSTemporaryError
 from gatepost.services.clock import Clock
-from gatepost.services.dns.message import Question
-from gatepost.services.dns.resolver import Resolver
+from gatepost.services.dns import Question, Resolver
 from gatepost.testing.clock import seconds
 
 TIMEOUT = 5.0

@@ -15,20 +15,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from gatepost.config import Config, PluginTable, load_config
-from gatepost.config.source import Layers, Source
-from gatepost.config.toml_lines import key_lines
-from gatepost.config.wording import complaints
+from gatepost.config import Config, Layers, PluginTable, Source, complaints, key_lines, load_config
 from gatepost.errors import ConfigError, Mistake, PluginError
 from gatepost.events import Recorder
-from gatepost.gate.instance import Instance, Mode
-from gatepost.gate.score import Score
-from gatepost.options import CORE_KEYS, Options
-from gatepost.options.kinds import dotted_key
-from gatepost.plugins.contract import phases_of, problems_of
-from gatepost.plugins.load import Policy as LoadedPolicy
-from gatepost.plugins.load import load_policy, make_gate, register
-from gatepost.plugins.services import SERVICES, Services
+from gatepost.gate import Instance, Mode, Score
+from gatepost.options import CORE_KEYS, Options, dotted_key
+from gatepost.plugins import SERVICES, Services, load_policy, make_gate, phases_of, problems_of, register
+from gatepost.plugins import Policy as LoadedPolicy
 
 
 @dataclass(frozen=True, slots=True)

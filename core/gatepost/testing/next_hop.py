@@ -14,10 +14,7 @@ from typing import Any, cast
 
 from gatepost.errors import NextHopRefusedError, NextHopUnreachableError
 from gatepost.services.clock import Clock
-from gatepost.services.next_hop.client import NextHop, Target, Tls
-from gatepost.services.next_hop.connection import Dialogue
-from gatepost.services.next_hop.service import NextHops
-from gatepost.services.next_hop.syntax import Answer
+from gatepost.services.next_hop import Answer, Dialogue, NextHop, NextHops, Target, Tls
 
 _DEFAULTS = {"connect": "220 ready", "data": "354 go ahead", "quit": "221 2.0.0 bye"}
 _DROP, _HANG = 0, -1

@@ -11,15 +11,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gatepost.config import Limits
-from gatepost.gate.gate import Gate
-from gatepost.gate.score import Score
-from gatepost.message.spool import Spool
-from gatepost.plugins.lifecycle import Jobs, end_plugins, start_plugins
-from gatepost.plugins.load import Policy as LoadedPolicy
-from gatepost.plugins.services import Services
+from gatepost.gate import Gate, Score
+from gatepost.message import Spool
+from gatepost.plugins import Jobs, Services, end_plugins, start_plugins
+from gatepost.plugins import Policy as LoadedPolicy
 from gatepost.runtime import Runtime
 from gatepost.services.clock import Clock
-from gatepost.telemetry.record import Record
+from gatepost.telemetry import Record
 from gatepost.testing.client import Client
 from gatepost.testing.clock import PluginThreads, TestClock, wait_for
 from gatepost.testing.dns import ScriptedDNS

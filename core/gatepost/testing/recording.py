@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from gatepost.telemetry.record import Record
+from gatepost.telemetry import Record
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,8 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from gatepost.config import SocketAddress
-from gatepost.doors.listener import Connections, Listener
-from gatepost.doors.pregreet import Pregreet
-from gatepost.server.system import listen
+from gatepost.doors import Connections, Listener, Pregreet
+from gatepost.server import listen
 from gatepost.testing.client import MESSAGE
 from gatepost.testing.clock import wait_for
 from gatepost.testing.policy import Policy

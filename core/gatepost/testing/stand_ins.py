@@ -10,12 +10,11 @@ from typing import Any
 
 from gatepost.decisions import Decision, accept, defer, deny
 from gatepost.errors import NextHopError
-from gatepost.gate.instance import Instance, Mode
+from gatepost.gate import Instance, Mode
 from gatepost.hookspecs import hookimpl
-from gatepost.message.message import Message
-from gatepost.plugins.services import Services
-from gatepost.services.next_hop.service import NextHops
-from gatepost.services.next_hop.syntax import Answer, Target
+from gatepost.message import Message
+from gatepost.plugins import Services
+from gatepost.services.next_hop import Answer, NextHops, Target
 from gatepost.session import Envelope
 
 

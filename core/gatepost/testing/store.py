@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from gatepost.errors import StoreError
 from gatepost.services.clock import Clock
-from gatepost.services.store.memory import MemoryBackend
-from gatepost.services.store.store import Change, Entry, Key, Store, decode
+from gatepost.services.store import Change, Entry, Key, MemoryBackend, Store, decode
 
 
 class MemoryStore(MemoryBackend):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gatepost.config import Config
-    from gatepost.plugins.load import Policy
+    from gatepost.plugins import Policy
 
 OWN_FILE = Path("gatepost.d/50-order.toml")
 HEAD = '# Written by "gatepost plugins enable" and "disable", which write it again. It replaces the order before it.\n'
@@ -99,9 +99,9 @@ def _loaded(file: Path, order: Sequence[str]) -> tuple[Policy, Config]:
 
     from gatepost.config import load_config as read_config
     from gatepost.errors import ConfigError
-    from gatepost.plugins.load import load_policy
+    from gatepost.plugins import load_policy
     from gatepost.rehearsal import offline
-    from gatepost.telemetry.recorder import Hush
+    from gatepost.telemetry import Hush
 
     try:
         config = read_config(file, {**os.environ, VARIABLE: _toml_list(order)})
@@ -144,7 +144,7 @@ def _write(file: Path, config: Config, order: Sequence[str]) -> None:
 
 def _remarks(file: Path, order: Sequence[str]) -> list[str]:
     """What ``gatepost check`` has to say of the policy: on the way from one order to another much may be amiss."""
-    from gatepost.rehearsal.check import findings
+    from gatepost.rehearsal import findings
 
     found = asyncio.run(findings(*_loaded(file, order)))
     return [f"{'error' if each.is_error else 'warning'}: {each.mistake.key}: {each.mistake.message}" for each in found]

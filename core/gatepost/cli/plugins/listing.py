@@ -17,8 +17,8 @@ from gatepost.cli.printing import config_option, find_config, json_option, load_
 
 if TYPE_CHECKING:
     from gatepost.config import Config
-    from gatepost.gate.instance import Instance
-    from gatepost.plugins.discovery import Installed
+    from gatepost.gate import Instance
+    from gatepost.plugins import Installed
 
 
 @click.group("plugins", short_help="List plugins; show, enable or disable one.", invoke_without_command=True)
@@ -88,8 +88,7 @@ def _print_list(path: Path | None, as_json: bool) -> None:
 
 def _rows(config: Config | None) -> tuple[list[Row], int]:
     """The configured plugins in their order, then those that are only installed; and how many mistakes there are."""
-    from gatepost.plugins.discovery import installed
-    from gatepost.plugins.load import survey_plugins
+    from gatepost.plugins import installed, survey_plugins
     from gatepost.rehearsal import offline
 
     offers = installed()
@@ -135,7 +134,7 @@ def _installed_row(offer: Installed) -> Row:
 
 def _phases(plugin: Any) -> tuple[str, ...]:
     from gatepost.hookspecs import PHASES
-    from gatepost.plugins.contract import hooks_of
+    from gatepost.plugins import hooks_of
 
     implemented = {phase for phase, _ in hooks_of(plugin)}
     return tuple(phase for phase in PHASES if phase in implemented)
@@ -144,9 +143,9 @@ def _phases(plugin: Any) -> tuple[str, ...]:
 def _print_order(config: Config, as_json: bool) -> None:
     """The order in each phase, read from the very tuples that run."""
     from gatepost.hookspecs import PHASES
-    from gatepost.plugins.load import load_policy
+    from gatepost.plugins import load_policy
     from gatepost.rehearsal import offline
-    from gatepost.telemetry.recorder import Hush
+    from gatepost.telemetry import Hush
 
     policy = load_policy(config, offline.services(config), Hush())
     orders = {
@@ -164,8 +163,7 @@ def _print_order(config: Config, as_json: bool) -> None:
 
 def _print_requirements(as_json: bool) -> None:
     """Every distribution that offers plugins, pinned; what came from no index has its address in a comment."""
-    from gatepost.plugins.discovery import installed
-    from gatepost.plugins.distributions import pins
+    from gatepost.plugins import installed, pins
 
     pinned = pins(offer.package for offer in installed())
     if as_json:

@@ -13,7 +13,7 @@ import click
 from gatepost.cli.printing import say
 
 if TYPE_CHECKING:
-    from gatepost.plugins.template import Question
+    from gatepost.plugins import Question
 
 PHASES = ("mail", "connect", "rcpt", "message")
 LICENSES = ("MIT", "Apache-2.0", "BSD-3-Clause", "none")
@@ -38,7 +38,7 @@ def new(output: Path, **given: str | None) -> None:
 
     What no option says is asked. It takes no network and no git, and needs cookiecutter: pip install "gatepost[new]".
     """
-    from gatepost.plugins.template import bake, default_of, objections, questions
+    from gatepost.plugins import bake, default_of, objections, questions
 
     judge = objections()
     answers: dict[str, str] = {}

@@ -50,7 +50,7 @@ def page_of(plugin: Any) -> dict[str, Any]:
     """What there is to say of a plugin's class or module, as plain values."""
     from gatepost.hookspecs import PHASES, Hookspecs
     from gatepost.options import describe
-    from gatepost.plugins.contract import hooks_of
+    from gatepost.plugins import hooks_of
 
     hooks = sorted((PHASES.index(phase), phase, function) for phase, function in hooks_of(plugin) if phase in PHASES)
     options = getattr(plugin, "Options", None)
@@ -89,7 +89,7 @@ def _how(function: Any) -> str:
 
 def _imprint(origin: str) -> dict[str, str]:
     """Who answers for it: what its package says, which a local file has not."""
-    from gatepost.plugins.distributions import imprint
+    from gatepost.plugins import imprint
 
     package = "" if origin.endswith(".py") else origin.rpartition(" ")[0]
     return imprint(package)._asdict()
@@ -108,7 +108,7 @@ def found_in(config: Config, name: str) -> tuple[Any, str]:
 
     Raises ``click.ClickException`` when there is none, or none that can be had.
     """
-    from gatepost.plugins.discovery import find_plugins, installed
+    from gatepost.plugins import find_plugins, installed
 
     if name not in config.plugin_tables and name not in {offer.name for offer in installed()}:
         raise click.ClickException(f"there is no plugin {name}: gatepost plugins lists what there is")

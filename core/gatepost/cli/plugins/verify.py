@@ -85,8 +85,7 @@ def _options(plugin: Any, name: str, config: Config) -> Options | None:
 
 def _config_of(given: str, name: str, config: Config) -> Config:
     """A configuration with this plugin only, and these options. Raises ``ConfigError`` when they are no TOML."""
-    from gatepost.config import Config
-    from gatepost.config.source import Source
+    from gatepost.config import Config, Source
     from gatepost.errors import ConfigError, Mistake
     from gatepost.options import CORE_KEYS
 

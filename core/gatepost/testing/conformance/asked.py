@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import inspect
 
-from gatepost.gate.chain import Kind
-from gatepost.gate.fast_path import STALL
+from gatepost.gate import STALL, Kind
 from gatepost.hookspecs import PHASES
-from gatepost.plugins.contract import hooks_of
+from gatepost.plugins import hooks_of
 from gatepost.testing.conformance.probe import Call, Probe
 from gatepost.testing.conformance.sessions import HOSTILE, ORDINARY, witness
 from gatepost.testing.conformance.subject import ANSWERING, EMPTY, UNKNOWN, NotApplicableError, Subject, World

@@ -15,10 +15,10 @@ from pydantic import BaseModel
 
 from gatepost.decisions import Decision
 from gatepost.errors import PluginError
-from gatepost.gate.instance import GRANTS
+from gatepost.gate import GRANTS
 from gatepost.hookspecs import ALL_RUN, PHASES
 from gatepost.options import Options, Secret
-from gatepost.plugins.contract import hooks_of, problems_of
+from gatepost.plugins import hooks_of, problems_of
 from gatepost.testing.conformance.sessions import witness
 from gatepost.testing.conformance.subject import NotApplicableError, Subject
 

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from types import FunctionType, ModuleType
 from typing import Any
 
-from gatepost.conversation.conversation import Conversation
-from gatepost.message.message import Message
-from gatepost.plugins.contract import hooks_of
+from gatepost.conversation import Conversation
+from gatepost.message import Message
+from gatepost.plugins import hooks_of
 from gatepost.session import Envelope, Session
 from gatepost.testing.conformance.probe import Probe
 from gatepost.testing.conformance.sessions import ANOTHER, ORDINARY, Visit, begun, say, witness

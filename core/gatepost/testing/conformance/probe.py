@@ -14,10 +14,7 @@ from typing import Any
 
 from gatepost.decisions import Action, Decision
 from gatepost.errors import PluginError
-from gatepost.gate.chain import Chain, Hook, Kind
-from gatepost.gate.composition import fault_of
-from gatepost.gate.gate import Gate
-from gatepost.gate.instance import CircuitBreaker
+from gatepost.gate import Chain, CircuitBreaker, Gate, Hook, Kind, fault_of
 from gatepost.session import Envelope, Session
 from gatepost.testing.policy import Policy
 

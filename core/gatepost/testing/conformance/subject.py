@@ -12,8 +12,8 @@ from typing import Any
 
 from gatepost.errors import DNSTemporaryError, GatepostError
 from gatepost.options import CORE_KEYS, Options
-from gatepost.plugins.contract import problems_of
-from gatepost.services.dns.resolver import reversed_address
+from gatepost.plugins import problems_of
+from gatepost.services.dns import reversed_address
 from gatepost.testing.loading import instance
 from gatepost.testing.policy import Policy
 
