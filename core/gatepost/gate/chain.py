@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from gatepost.errors import PluginError
 from gatepost.gate.instance import Instance
+from gatepost.hookspecs import Hookspecs
 
 BUDGETS: Final = {"message": 120.0, "queue": float("inf")}
 """Seconds a phase as a whole may take. The hand-over at queue ends on the next hop's own time-outs."""
@@ -97,8 +98,6 @@ def compile_hook(
 
 def arguments_of(phase: str) -> tuple[str, ...]:
     """The names of a phase's arguments, in the order of its specification."""
-    from gatepost.hookspecs import Hookspecs
-
     return tuple(inspect.signature(getattr(Hookspecs, phase)).parameters)[1:]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gatepost.errors import DNSTemporaryError
+from gatepost.plugins import Services
 from gatepost.services.dns import Resolver
 from gatepost.services.next_hop import NextHops
 from gatepost.services.store import MemoryBackend
@@ -16,7 +17,6 @@ from gatepost.telemetry import Hush
 
 if TYPE_CHECKING:
     from gatepost.config import Config
-    from gatepost.plugins import Services
     from gatepost.services.host import Log
 
 
@@ -30,8 +30,6 @@ class NoDNS(Resolver):
 
 def services(config: Config) -> Services:
     """Services that are good for loading plugins, and for nothing else."""
-    from gatepost.plugins import Services
-
     clock = HastyClock()
     log: Log = Hush()
     return Services(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from gatepost.errors import StoreError
 from gatepost.services.clock import Clock
 from gatepost.services.store.memory import MemoryBackend
+from gatepost.services.store.sqlite import SqliteBackend
 from gatepost.services.store.store import MAX_ENTRIES, Backend
 
 
@@ -18,8 +19,6 @@ def open_store(url: str, clock: Clock, max_entries: int = MAX_ENTRIES) -> Backen
     if scheme == "memory" and not rest.strip("/"):
         return MemoryBackend(clock, max_entries)
     if scheme == "sqlite":
-        from gatepost.services.store.sqlite import SqliteBackend
-
         return SqliteBackend(_path(url, rest), clock, max_entries)
     if scheme in {"redis", "rediss"}:
         raise StoreError(f"{url}: a store in Redis comes later; use sqlite:///path/of/a/file or memory:")
