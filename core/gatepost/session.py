@@ -92,38 +92,43 @@ class Door(Protocol):
 class Session:
     """One client, from connect to disconnect.
 
-    Public attributes are for reading. ``client`` is the address as text (IPv4-mapped IPv6 as IPv4), ``helo`` the name
-    it gave or "", ``esmtp`` whether with EHLO, ``may_relay`` whether authentication or a relay network allows it to
-    send anywhere, ``trusted`` why checks marked ``skip_trusted`` are skipped for it ("" when they are not),
-    ``early_talk`` the phases at which it did not wait for its turn ("connect", "helo", "data", "quit").
+    Public attributes are for reading. ``client`` is the address as text (IPv4-mapped IPv6 as IPv4) and ``port`` its
+    port, ``local`` our own address, ``listener`` the name of the listener, ``started`` the time of the connection in
+    seconds of the monotonic clock. ``helo`` is the name that the client gave or "", ``esmtp`` whether with EHLO.
+    ``may_relay`` says whether authentication or a relay network allows it to send anywhere, ``trusted`` why checks
+    marked ``skip_trusted`` are skipped for it ("" when they are not), ``early_talk`` the phases at which it did not
+    wait for its turn ("connect", "helo", "data", "quit"). ``envelope`` is the transaction under way, or None.
+
+    Attributes that begin with an underscore are the core's: its state is kept here, since thousands of clients wait and
+    a second object for each would take memory.
     """
 
     __slots__ = (
+        "_allowance",
+        "_delayed",
+        "_did",
         "_door",
+        "_helo_points",
         "_later",
         "_notes",
         "_number",
+        "_points",
+        "_rulings",
         "_runtime",
         "_verified_name",
-        "allowance",
+        "_watch",
         "client",
-        "delayed",
-        "did",
         "early_talk",
         "envelope",
         "esmtp",
         "helo",
-        "helo_points",
         "listener",
         "local",
         "may_relay",
-        "points",
         "port",
-        "rulings",
         "scored",
         "started",
         "trusted",
-        "watch",
     )
 
     def __init__(
@@ -139,20 +144,20 @@ class Session:
         self.esmtp = False
         self.may_relay = False
         self.trusted = ""
-        self.did: tuple[str, ...] = ()
+        self._did: tuple[str, ...] = ()
         """What the plugin that is being asked has done besides answering, for the record."""
         self.early_talk = _NEVER
         self.envelope: Envelope | None = None
         self.scored = False
         """True when the policy has a ``[score]``, so that points can refuse."""
-        self.watch: Watch | None = None
+        self._watch: Watch | None = None
         """The limits of time that run just now, while a plugin is waited for."""
-        self.allowance = 0.0
+        self._allowance = 0.0
         """Seconds that the plugin which is being asked may wait beyond its ``time_limit``."""
-        self.points: Ledger | None = None
-        self.helo_points: Ledger | None = None
-        self.rulings: tuple[Ruling, ...] = ()
-        self.delayed: tuple[Ruling, ...] = ()
+        self._points: Ledger | None = None
+        self._helo_points: Ledger | None = None
+        self._rulings: tuple[Ruling, ...] = ()
+        self._delayed: tuple[Ruling, ...] = ()
         self._runtime = runtime
         self._door = door
         self._notes: dict[int, dict[str, Any]] | None = None
@@ -183,10 +188,10 @@ class Session:
 
         Raises ``PluginError`` when that phase is over.
         """
-        if self.watch is not None:
-            self.watch.deadline += seconds
+        if self._watch is not None:
+            self._watch.deadline += seconds
         else:  # it has not waited yet
-            self.allowance += seconds
+            self._allowance += seconds
         return self._door.silence(seconds)
 
     def later(self, work: Coroutine[Any, Any, T]) -> Later[T]:
@@ -241,7 +246,7 @@ class Session:
         today = datetime.datetime.fromtimestamp(self._runtime.clock.now(), datetime.UTC).date()
         if may_write(f"session.trust({why!r})") and (until is None or today <= until):
             self.trusted = why
-            self.did = (*self.did, f"trusts the client: {why}")
+            self._did = (*self._did, f"trusts the client: {why}")
 
     @property
     def exempt(self) -> bool:
@@ -250,26 +255,32 @@ class Session:
 
 
 class Envelope:
-    """One mail transaction: the reverse-path, the accepted recipients, then the message (RFC 5321 §3.3)."""
+    """One mail transaction: the reverse-path, the accepted recipients, then the message (RFC 5321 §3.3).
+
+    Public attributes are for reading. ``id`` is the transaction's id, ``sender`` the reverse-path, ``recipients`` the
+    accepted ones in their order, ``parameters`` those of MAIL with keys in upper case, ``smtputf8``, ``body`` and
+    ``size`` their meaning. ``message`` is there from the ``headers`` phase on. ``trusted`` is as in ``Session``.
+    Attributes that begin with an underscore are the core's.
+    """
 
     __slots__ = (
+        "_answers",
+        "_did",
         "_notes",
-        "answers",
+        "_points",
+        "_recipient_points",
+        "_rulings",
+        "_trusted_recipients",
         "body",
-        "did",
         "id",
         "message",
         "next_hop",
         "parameters",
-        "points",
-        "recipient_points",
         "recipients",
-        "rulings",
         "sender",
         "size",
         "smtputf8",
         "trusted",
-        "trusted_recipients",
     )
 
     def __init__(self, sender: Address, parameters: dict[str, str | None]) -> None:
@@ -285,23 +296,23 @@ class Envelope:
         self.size = 0
         """What the client announced with SIZE, in octets; 0 when it did not."""
         self.trusted = ""
-        self.did: tuple[str, ...] = ()
+        self._did: tuple[str, ...] = ()
         """As in ``Session``."""
-        self.trusted_recipients = _NOBODY
-        self.points: Ledger | None = None
-        self.recipient_points: dict[Address, Ledger] | None = None
-        self.answers: dict[Address, Any] = {}
-        self.rulings: tuple[Ruling, ...] = ()
+        self._trusted_recipients = _NOBODY
+        self._points: Ledger | None = None
+        self._recipient_points: dict[Address, Ledger] | None = None
+        self._answers: dict[Address, Any] = {}
+        self._rulings: tuple[Ruling, ...] = ()
         self._notes: dict[int, dict[str, Any]] | None = None
 
     @property
     def pending(self) -> tuple[Address, ...]:
         """In the queue phase: the recipients that nobody has answered for yet."""
-        if not self.answers:
+        if not self._answers:
             return self.recipients
-        if len(self.answers) == len(self.recipients):  # nobody else is answered for
+        if len(self._answers) == len(self.recipients):  # nobody else is answered for
             return ()
-        return tuple([recipient for recipient in self.recipients if recipient not in self.answers])
+        return tuple([recipient for recipient in self.recipients if recipient not in self._answers])
 
     def notes(self, plugin: object) -> dict[str, Any]:
         """``plugin``'s own dict in this transaction: ``envelope.notes(self)``."""
@@ -316,8 +327,8 @@ class Envelope:
         if recipient is None:
             self.trusted = why
         else:
-            self.trusted_recipients |= {recipient}
-        self.did = (*self.did, f"trusts {'the sender' if recipient is None else 'this recipient'}: {why}")
+            self._trusted_recipients |= {recipient}
+        self._did = (*self._did, f"trusts {'the sender' if recipient is None else 'this recipient'}: {why}")
 
     def claim(self, next_hop: str) -> bool:
         """Bind this transaction to ``next_hop``; False when it is already bound to another one.
@@ -333,7 +344,7 @@ class Envelope:
         """True when ``skip_trusted`` plugins are skipped: for ``recipient``, or for all of them when it is None."""
         if self.trusted:
             return True
-        if not self.trusted_recipients:
+        if not self._trusted_recipients:
             return False
         wanted = (recipient,) if recipient is not None else tuple(self.recipients)
-        return bool(wanted) and self.trusted_recipients.issuperset(wanted)
+        return bool(wanted) and self._trusted_recipients.issuperset(wanted)

@@ -1076,7 +1076,7 @@ async def test_a_client_that_leaves_cancels_the_phase_without_a_ruling(kind: typ
     await asyncio.sleep(0)
     assert first.cancelled and second.cancelled
     assert policy.events.events == []
-    assert session.watch is None
+    assert session._watch is None
     assert all(made.circuit.closed for made in policy.gate.instances)
 
 
@@ -1124,7 +1124,7 @@ async def test_a_client_that_leaves_as_the_time_is_up_has_left(sweep_first: bool
     session = Client(policy, "192.0.2.1").session
     task = asyncio.ensure_future(policy.gate.ask("data", (session, None), session))
     await policy.clock.advance(29)
-    assert session.watch is not None
+    assert session._watch is not None
     policy.clock._elapsed += 5
     if sweep_first:
         policy.gate.deadlines._sweep()

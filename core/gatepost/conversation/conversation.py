@@ -222,12 +222,12 @@ class Conversation:
         session = self.session
         await self._reset()
         session.helo, session.esmtp = hostname.split()[0], esmtp
-        session.helo_points = None
-        if session.delayed:
-            session.delayed = tuple(ruling for ruling in session.delayed if ruling.phase != "helo")
+        session._helo_points = None
+        if session._delayed:
+            session._delayed = tuple(ruling for ruling in session._delayed if ruling.phase != "helo")
         ruling = await self._proceedings.ask("helo", (session, session.helo))
         reply = self._proceedings.speak_or_delay(ruling) if ruling.refuses else None
-        if reply is None and session.delayed:
+        if reply is None and session._delayed:
             reply = self._proceedings.speak_due("helo")
         self._helo_done = reply is None
         if reply is not None:
@@ -260,12 +260,12 @@ class Conversation:
         if sender.smtputf8 and not envelope.smtputf8:
             return replies.NEEDS_SMTPUTF8
         session = self.session
-        if session.delayed:
-            session.delayed = tuple(ruling for ruling in session.delayed if ruling.phase != "mail")
+        if session._delayed:
+            session._delayed = tuple(ruling for ruling in session._delayed if ruling.phase != "mail")
         ruling = await self._proceedings.ask("mail", (session, envelope, sender, envelope.parameters), envelope)
         if ruling.refuses and (reply := self._proceedings.speak_or_delay(ruling, sender=str(sender))) is not None:
             return reply
-        if session.delayed and (reply := self._proceedings.speak_due("mail", sender=str(sender))) is not None:
+        if session._delayed and (reply := self._proceedings.speak_due("mail", sender=str(sender))) is not None:
             return reply
         session.envelope = envelope
         return replies.SENDER_OK
@@ -290,7 +290,7 @@ class Conversation:
 
     async def _judge_recipient(self, envelope: Envelope, recipient: Address) -> Reply:
         session, score = self.session, self.gate.score
-        if session.delayed and not recipient.is_postmaster:
+        if session._delayed and not recipient.is_postmaster:
             reply = self._proceedings.speak_due("rcpt", recipient)
             if reply is not None:
                 return reply
@@ -468,7 +468,7 @@ class Conversation:
         self._noise = self._refusals = 0
         self._proceedings.accepted(ruling, reply, envelope.id, message.size)
         if self.gate.chains["queued"]:
-            plugins = {name: None for name, _ in envelope.answers.values()}
+            plugins = {name: None for name, _ in envelope._answers.values()}
             self._receipt = Receipt(envelope.id, reply.lines()[0], tuple(plugins))
 
     async def _reset(self) -> None:

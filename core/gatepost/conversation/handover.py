@@ -55,7 +55,7 @@ def settle(ruling: Ruling, envelope: Envelope) -> None:
     """Make one decision of the answers for each recipient. Pure."""
     if ruling.fault:
         return
-    answers: Delivered = envelope.answers
+    answers: Delivered = envelope._answers
     refused = {recipient: said for recipient, said in answers.items() if said[1].refuses}
     pending = envelope.pending
     if answers and not refused and not pending:

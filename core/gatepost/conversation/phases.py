@@ -70,8 +70,8 @@ class Proceedings:
     def keep(self, ruling: Ruling, envelope: Envelope | None = None) -> None:
         """Keep a ruling for the record of what it leads to."""
         holder: Session | Envelope = self._session if envelope is None else envelope
-        kept = holder.rulings
-        holder.rulings = (*kept, ruling) if len(kept) < KEPT else (*kept[1 - KEPT :], ruling)
+        kept = holder._rulings
+        holder._rulings = (*kept, ruling) if len(kept) < KEPT else (*kept[1 - KEPT :], ruling)
         if self._gate.chains["ruled"] and ruling.remarkable:
             self._to_tell.append(ruling)
 
@@ -84,16 +84,16 @@ class Proceedings:
         if ruling.decision.disconnect or SPOKEN[spoken_at] <= SPOKEN[ruling.phase]:
             return self.speak(ruling, sender=sender)
         ruling.spoken_at = spoken_at
-        self._session.delayed = (*self._session.delayed, ruling)
+        self._session._delayed = (*self._session._delayed, ruling)
         return None
 
     def speak_due(self, phase: str, recipient: Address | None = None, sender: str | None = None) -> Reply | None:
         """Speak the delayed refusal that is due at ``phase``: the first permanent one, else the first temporary one."""
-        if not self._session.delayed:
+        if not self._session._delayed:
             return None
         if self._session.may_relay:
-            self._session.delayed = ()
-        due = [ruling for ruling in self._session.delayed if SPOKEN[ruling.spoken_at] <= SPOKEN[phase]]
+            self._session._delayed = ()
+        due = [ruling for ruling in self._session._delayed if SPOKEN[ruling.spoken_at] <= SPOKEN[phase]]
         if not due:
             return None
         chosen = next((ruling for ruling in due if ruling.decision and ruling.decision.permanent), due[0])
@@ -177,7 +177,7 @@ class Proceedings:
     ) -> Record:
         session, envelope = self._session, self._session.envelope
         recipients = (only,) if only is not None else envelope.recipients if envelope else ()
-        rulings = session.rulings + envelope.rulings if envelope else session.rulings
+        rulings = session._rulings + envelope._rulings if envelope else session._rulings
         if led_to is not None:  # last; and a delayed one is told once, as it was spoken
             rulings = (*[ruling for ruling in rulings if ruling.trace is not led_to.trace], led_to)
         return Record(

@@ -57,13 +57,13 @@ class Taken:
             return
         for recipient in self._envelope.recipients:
             if await self._store.get(self._key(recipient)) and await self._store.get(await self._mark(recipient)):
-                self._envelope.answers[recipient] = (ALREADY_TAKEN, Decision(Action.ACCEPT))
+                self._envelope._answers[recipient] = (ALREADY_TAKEN, Decision(Action.ACCEPT))
                 self.recalled += (recipient,)
 
     async def remember(self) -> None:
         """Write down, durably, who was taken although others were not."""
         keys: list[str] = []
-        for recipient, (plugin, decision) in self._envelope.answers.items():
+        for recipient, (plugin, decision) in self._envelope._answers.items():
             if not decision.refuses and plugin != ALREADY_TAKEN:
                 keys += (await self._mark(recipient), self._key(recipient))
         if keys:

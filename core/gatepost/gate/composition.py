@@ -72,11 +72,11 @@ def _compose_delivery(ruling: Ruling, name: str, answer: Any, envelope: Envelope
     if isinstance(answer, Decision):
         if answer.action is _POINTS:
             return False
-        envelope.answers.update(dict.fromkeys(envelope.pending, (name, answer)))
+        envelope._answers.update(dict.fromkeys(envelope.pending, (name, answer)))
     else:
         for recipient in envelope.pending:
             if recipient in answer:
-                envelope.answers[recipient] = (name, answer[recipient])
+                envelope._answers[recipient] = (name, answer[recipient])
     if envelope.pending:
         return False
     ruling.plugin = name

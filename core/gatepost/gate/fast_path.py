@@ -71,7 +71,7 @@ def ask_in_order(
             unfinished = Unfinished(hook, True, answer, None, seconds)
             break
         start = now
-        if answer is None and not session.did and (envelope is None or not envelope.did):
+        if answer is None and not session._did and (envelope is None or not envelope._did):
             trace.append((hook.name, seconds))
         elif take(ruling, hook, answer, seconds, session, envelope):
             ruling.unasked = tuple([hook.name for hook in hooks])
@@ -93,9 +93,9 @@ def _is_usual(answer: object, phase: str, hook: Hook) -> bool:
 
 def take(ruling: Ruling, hook: Hook, answer: Any, seconds: float, session: Session, envelope: Envelope | None) -> bool:
     """Take what ``hook`` said, and what else it did, into ``ruling``. True when it decides."""
-    did, session.did = session.did, ()
-    if envelope is not None and envelope.did:
-        did, envelope.did = (*did, *envelope.did), ()
+    did, session._did = session._did, ()
+    if envelope is not None and envelope._did:
+        did, envelope._did = (*did, *envelope._did), ()
     if answer is None and not did:
         ruling.trace.append((hook.name, seconds))
         return False

@@ -25,16 +25,16 @@ class Score:
 def ledger_of(ruling: Ruling, session: Session, envelope: Envelope | None) -> Ledger:
     """Where points of this phase are kept: with the recipient, the envelope, the HELO, or else the session."""
     if ruling.phase == "rcpt" and envelope is not None and ruling.recipient is not None:
-        envelope.recipient_points = envelope.recipient_points or {}
-        return envelope.recipient_points.setdefault(ruling.recipient, {})
+        envelope._recipient_points = envelope._recipient_points or {}
+        return envelope._recipient_points.setdefault(ruling.recipient, {})
     if ruling.phase == "helo":
-        session.helo_points = {} if session.helo_points is None else session.helo_points
-        return session.helo_points
+        session._helo_points = {} if session._helo_points is None else session._helo_points
+        return session._helo_points
     if ruling.phase in _ENVELOPE_SCOPE and envelope is not None:
-        envelope.points = {} if envelope.points is None else envelope.points
-        return envelope.points
-    session.points = {} if session.points is None else session.points
-    return session.points
+        envelope._points = {} if envelope._points is None else envelope._points
+        return envelope._points
+    session._points = {} if session._points is None else session._points
+    return session._points
 
 
 def rule_score(
@@ -49,9 +49,9 @@ def rule_score(
     scored = [recipient for recipient in recipients if not envelope.exempt(recipient)]
     if ruling.refuses or session.exempt or not scored:
         return
-    by_recipient = envelope.recipient_points or {}
+    by_recipient = envelope._recipient_points or {}
     fewest = min((by_recipient.get(recipient, {}) for recipient in scored), key=lambda held: sum(held.values()))
-    scopes = (session.points or {}, session.helo_points or {}, envelope.points or {}, fewest)
+    scopes = (session._points or {}, session._helo_points or {}, envelope._points or {}, fewest)
     held = [(reason, number) for scope in scopes for (_, reason), number in scope.items()]
     total = sum(number for _, number in held)
     reasons = "; ".join(f"{reason} ({number:+g})" for reason, number in held)

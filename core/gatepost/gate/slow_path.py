@@ -157,15 +157,15 @@ class SlowPath:
         if self._watch is None:
             self._watch = self._deadlines.watch(self._chain.budget)
         watch, now = self._watch, self._deadlines.now()
-        self._session.watch = watch
+        self._session._watch = watch
         if hook.observed:  # the time that it takes is not taken from the others
             self._left = watch.budget - now
             watch.budget = inf
         if hook.kind is Kind.AHEAD or self._chain.phase == "queue":  # one has a watch of its own, the other no limit
             watch.deadline = watch.budget
         else:
-            watch.deadline = now + hook.instance.time_limit + self._session.allowance
-        self._session.allowance = 0.0
+            watch.deadline = now + hook.instance.time_limit + self._session._allowance
+        self._session._allowance = 0.0
 
     def _lateness(self, hook: Hook) -> str | None:
         """Why an answer that was waited for does not count. Raises ``CancelledError`` when the client has left.
@@ -175,7 +175,7 @@ class SlowPath:
         watch = self._watch
         if watch is None:
             return None
-        self._session.watch = None
+        self._session._watch = None
         now = self._deadlines.now()
         late = watch.take_back(now)
         if self._left is not None:
@@ -269,7 +269,7 @@ class SlowPath:
         """Stop what is no longer needed: the phase is over, or the client has left."""
         if self._watch is not None:
             self._deadlines.release(self._watch)
-            self._session.watch = None
+            self._session._watch = None
         for task in self._ahead.values():
             task.cancel()
         if self._chain.observes:

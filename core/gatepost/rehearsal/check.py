@@ -230,7 +230,7 @@ async def _relayed(vouching: list[Instance], config: Config, listener: str) -> d
         reply = await client.say(f"RCPT TO:<{recipient}>")
         envelope = client.session.envelope
         if reply.code == 250 and envelope is not None:
-            for said in envelope.rulings[-1].said:
+            for said in envelope._rulings[-1].said:
                 if said.answer is not None and said.answer.action is Action.ACCEPT:
                     relayed.setdefault(said.plugin, recipient)
     await client.close()

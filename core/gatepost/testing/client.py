@@ -143,7 +143,7 @@ class Client:
     def _rulings(self) -> list[Ruling]:
         """Those that session and envelope keep."""
         envelope = self.session.envelope
-        return [*self.session.rulings, *(envelope.rulings if envelope else ())]
+        return [*self.session._rulings, *(envelope._rulings if envelope else ())]
 
     def _check_open(self, line: str | bytes) -> None:
         assert not self.closed, f"{line!r} cannot be said: the connection is closed"

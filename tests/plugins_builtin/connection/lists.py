@@ -88,5 +88,5 @@ class Lists:
         made = await self.connect(client)
         await made.rcpt()
         assert made.session.envelope is not None
-        rulings = made.session.envelope.rulings
+        rulings = made.session.envelope._rulings
         return [str(said) for ruling in rulings for said in ruling.said if said.plugin == "dnsbl" and said.answer]

@@ -196,7 +196,7 @@ async def test_other_plugins_are_still_asked_about_what_it_vouches_for() -> None
     await client.ehlo()
     await client.mail()
     assert (await client.rcpt("b@example.org")).code == 250
-    (ruling,) = (ruling for ruling in client.session.envelope.rulings if ruling.phase == "rcpt")
+    (ruling,) = (ruling for ruling in client.session.envelope._rulings if ruling.phase == "rcpt")
     assert ruling.vouched
     assert ruling.decision is None
 

@@ -209,7 +209,7 @@ class _Steps:
         """What ends the wait: that of the time limits, which the gate takes back; for a look-up ahead, its task's."""
         task = asyncio.current_task()
         assert task is not None
-        watch = self._session.watch if self._session is not None else None
+        watch = self._session._watch if self._session is not None else None
         return task.cancel if self._hook.kind is Kind.AHEAD or watch is None else watch.cancel
 
 
