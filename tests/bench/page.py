@@ -1,6 +1,6 @@
-"""Writes the tables of docs/performance.md from the figures of a run, in Markdown, beside the pictures.
+"""Write the tables of docs/development/performance.md from the figures of a run, in Markdown, beside the charts.
 
-The same figures give the same file. It measures and judges nothing.
+The same figures give the same file. This module measures and judges nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _NOTE = "<!-- Written by scripts/bench: edit tests/bench/page.py instead. -->"
 
 
 def write(figures: Figures, pictures: Sequence[Path], folder: Path) -> Path:
-    """Write ``figures.md`` into the folder, which is that of the pictures, and say where it is."""
+    """Write ``figures.md`` into the folder, which is that of the charts, and return its path."""
     path = folder / "figures.md"
     path.write_text("\n".join(_lines(figures, pictures)) + "\n", "utf-8")
     return path
@@ -31,13 +31,13 @@ def _lines(figures: Figures, pictures: Sequence[Path]) -> Iterator[str]:
     yield _NOTE
     yield "\n## The figures\n"
     yield (
-        f"Taken on {' and '.join(days)}: {machine.processor}, {machine.cores} cores, {machine.kernel}. "
+        f"Measured on {' and '.join(days)}: {machine.processor}, {machine.cores} cores, {machine.kernel}. "
         f"Median of {figures.runs} runs (lowest – highest)."
     )
-    yield "\nWith: " + "; ".join(dict.fromkeys(figure.version for figure in figures.figures)) + "."
+    yield "\nVersions: " + "; ".join(dict.fromkeys(figure.version for figure in figures.figures)) + "."
     for picture in pictures:
         yield f"\n![{picture.stem}]({picture.name})"
-    yield "\n### What was to be reached\n"
+    yield "\n### Targets\n"
     yield from _table([["", "at most", "reached", ""], *(_verdict_lines(figures))])
     for name in (name for name in NAMES if name in figures.dates):
         yield f"\n### {name}: {work(name).says}\n"

@@ -1,8 +1,8 @@
-"""Draws the pictures of docs/performance.md from the figures of a run, as SVG.
+"""Draw the charts of docs/performance.md and docs/development/performance.md from the figures of a run, as SVG.
 
-A picture has one message, which is its title, and what it shows is named where it stands. gatepost has the one colour,
-its peers are grey. Each picture has its own paper, and where the reader's system is dark, that is dark too: so it can
-be read on any page. The same figures give the same files. A picture whose figures were not measured is left out.
+A chart has one message, its title, and labels its data directly. gatepost is coloured, its peers are grey. Each chart
+has a background of its own, which is dark if the reader's system is, so that it can be read on any page. The same
+figures give the same files. A chart whose figures were not measured is left out.
 """
 
 from __future__ import annotations
@@ -93,11 +93,11 @@ def messages(figures: Figures) -> Picture | None:
         return None
     title = (
         f"A message on a new connection takes {_share(new)} of the CPU that it takes in Haraka, "
-        f"on a connection used again {_share(reused)}"
+        f"and {_share(reused)} on a reused connection"
     )
     panels = (
-        Panel("a connection each: µs of CPU", new, "{:,.0f}"),
-        Panel("100 on a connection: µs of CPU", reused, "{:,.0f}"),
+        Panel("one per connection: µs of CPU", new, "{:,.0f}"),
+        Panel("100 per connection: µs of CPU", reused, "{:,.0f}"),
     )
     return _bars(title, panels)
 
@@ -113,7 +113,7 @@ def large(figures: Figures) -> Picture | None:
         f"{memory['haraka']:.0f}; a MB takes {_share(cpu)} of the CPU that it takes there"
     )
     panels = (
-        Panel("one by one: ms of CPU for a MB", cpu, "{:.1f}"),
+        Panel("one by one: ms of CPU per MB", cpu, "{:.1f}"),
         Panel("ten at once: memory rise in MiB", memory, "{:.0f}"),
     )
     return _bars(title, panels)
@@ -130,7 +130,7 @@ def held(figures: Figures) -> Picture | None:
     title = f"A client that waits for its greeting takes {each['gatepost']:.1f} KiB, in Haraka {each['haraka']:.1f} KiB"
     names = {**NAMES, "gatepost": "gatepost", "postfix": "Postfix postscreen"}
     labels = {row: f"{names[row]}: {kib:.1f} KiB each" for row, kib in each.items()}
-    return _lines(title, "MiB of memory in all, by how many clients wait", labels, lines)
+    return _lines(title, "total memory in MiB, by number of waiting clients", labels, lines)
 
 
 def latency(figures: Figures) -> Picture | None:

@@ -83,8 +83,8 @@ def _plain(says: str, work: str, measure: str, limit: float, unit: str, row: str
 
 
 def _memory_of_each(work: str, limit: float, clients: int) -> Target:
-    """Of fewer clients the memory of each means little: they take what was free already."""
-    says = f"{work}: memory of {clients:,}"
+    """Limit the memory per client; with fewer clients it means little, since they take memory that was already free."""
+    says = f"{work}: memory of {clients:,} clients"
     return Target(says, work, ("memory", "memory, further"), "gatepost", limit, "KiB each", at=clients)
 
 
@@ -102,9 +102,9 @@ TARGETS = (
         "gatepost, one by one",
     ),
     _of_haraka("large", Fraction(1, 3), "CPU per MB"),
-    _plain("memory rises by no more than 10 MiB", "large", "memory rise", 10, "MiB", "gatepost, ten at once"),
+    _plain("memory rises by at most 10 MiB", "large", "memory rise", 10, "MiB", "gatepost, ten at once"),
     _plain(
-        "the loop stands still for no more than 20 ms",
+        "the event loop is blocked for at most 20 ms",
         "large",
         "longest standstill of the loop",
         20,
@@ -115,7 +115,7 @@ TARGETS = (
     _memory_of_each("held", 4, 15_000),
     _plain("CPU", "held", "CPU", 60, "µs each"),
     _plain(
-        "a good client is served while they are held",
+        "a known client is served in the meantime",
         "held",
         "longest while they are held",
         50,
@@ -124,7 +124,7 @@ TARGETS = (
     ),
     _memory_of_each("idle", 7, 10_000),
     Target(
-        "plugins: ten that pass, a message",
+        "plugins: ten that pass, per message",
         "plugins",
         ("CPU",),
         "gatepost-10-plugins",
@@ -133,7 +133,7 @@ TARGETS = (
         _difference,
         "gatepost-bare",
     ),
-    _plain("five of 50 ms, ahead", "lookups", "p50", 60, "ms", "gatepost-look-ups-ahead"),
+    _plain("five of 50 ms, looked up ahead", "lookups", "p50", 60, "ms", "gatepost-look-ups-ahead"),
 )
 
 

@@ -40,7 +40,7 @@ def test_all_are_drawn_and_name_their_values(tmp_path: Path) -> None:
     said = words(tmp_path / "messages.svg")
     assert "takes 50% of the CPU that it takes in Haraka" in said
     assert "gatepost, default chain" in said
-    assert "200 100 a connection each: µs of CPU" in said
+    assert "200 100 one per connection: µs of CPU" in said
     assert "2026-01-05, medians of 5 runs, server on one core of a processor" in said
     assert "Haraka: 6.6 KiB each" in words(tmp_path / "held.svg")
 

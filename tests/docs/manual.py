@@ -20,6 +20,7 @@ HAND_WRITTEN = [
     ROOT / "README.md",
     *sorted((ROOT / "docs").glob("*.md")),
     *sorted((ROOT / "docs/authors").rglob("*.md")),
+    *sorted((ROOT / "docs/development").rglob("*.md")),
 ]
 
 

@@ -91,7 +91,7 @@ def test_the_plugin_in_the_readme_is_tried_as_it_says(tmp_path: Path) -> None:
 
 
 def test_every_row_of_the_benchmark_is_explained() -> None:
-    page = (ROOT / "docs/performance.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/development/performance.md").read_text(encoding="utf-8")
     explained = {name for cell in re.findall(r"^\| ([^|]+) \|", page, re.MULTILINE) for name in cell.split(", ")}
     rows = {row.name for name in NAMES for row in work(name).rows(FULL)}
     assert {part for row in rows for part in row.split(", ")} - explained == {"one by one", "ten at once"}

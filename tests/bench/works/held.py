@@ -100,4 +100,4 @@ def _served(newcomers: Newcomers, crowd: Crowd, count: int, seconds: float) -> S
     }
 
 
-WORK = Work("held", "silent before the greeting", rows)
+WORK = Work("held", "clients that are silent before the greeting", rows)

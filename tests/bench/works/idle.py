@@ -53,4 +53,4 @@ def rows(effort: Effort) -> Sequence[Row]:
     ]
 
 
-WORK = Work("idle", "after EHLO, idle", rows)
+WORK = Work("idle", "clients that are idle after EHLO", rows)

@@ -175,4 +175,4 @@ def seeing_standstills(server: Server) -> Server:
     return dataclasses.replace(server, lay_out=lay_out)
 
 
-WORK = Work("large", "messages of 25 MiB (8 MiB in a quick run), alone and ten at once", rows)
+WORK = Work("large", "messages of 25 MiB (8 MiB in a quick run), one at a time and ten at once", rows)

@@ -40,4 +40,4 @@ def rows(effort: Effort) -> Sequence[Row]:
     return [Row(name, SERVERS[name], partial(ready, SERVERS[name])) for name in MAIN_SERVERS]
 
 
-WORK = Work("latency", "1 KiB messages, a connection each, at half the highest rate", rows)
+WORK = Work("latency", "1 KiB messages, one per connection, at half the highest rate", rows)

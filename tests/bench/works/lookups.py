@@ -41,4 +41,4 @@ def rows(effort: Effort) -> Sequence[Row]:
     return [Row(server.name, server, partial(ready, server)) for server in servers]
 
 
-WORK = Work("lookups", "a message with five look-ups of 50 ms in one phase", rows)
+WORK = Work("lookups", "messages with five look-ups of 50 ms in one phase", rows)

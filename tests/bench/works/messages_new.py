@@ -13,4 +13,4 @@ def rows(effort: Effort) -> Sequence[Row]:
     return rows_of(QUICK_SERVERS if effort.quick else ALL_SERVERS, each=1)
 
 
-WORK = Work("messages-new", "1 KiB messages, a connection each", rows)
+WORK = Work("messages-new", "1 KiB messages, one per connection", rows)

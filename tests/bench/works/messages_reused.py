@@ -18,4 +18,4 @@ def rows(effort: Effort) -> Sequence[Row]:
     return rows_of(QUICK_SERVERS if effort.quick else ALL_SERVERS, each=ON_ONE_CONNECTION)
 
 
-WORK = Work("messages-reused", "1 KiB messages, a hundred on a connection", rows)
+WORK = Work("messages-reused", "1 KiB messages, a hundred per connection", rows)

@@ -49,4 +49,4 @@ def rows(effort: Effort) -> Sequence[Row]:
     ]
 
 
-WORK = Work("pipelined", "1 KiB messages, twenty on a connection, pipelined or one by one", rows)
+WORK = Work("pipelined", "1 KiB messages, twenty per connection, pipelined or one by one", rows)

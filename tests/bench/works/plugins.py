@@ -22,4 +22,4 @@ def rows(effort: Effort) -> Sequence[Row]:
     return [Row(server.name, server, partial(ready, server, 1)) for server in servers]
 
 
-WORK = Work("plugins", "1 KiB messages, a connection each, without and with ten plugins that pass", rows)
+WORK = Work("plugins", "1 KiB messages, one per connection, without and with ten plugins that pass", rows)
