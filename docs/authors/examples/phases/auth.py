@@ -1,4 +1,4 @@
-"""Let people log in from inside only. Another plugin, which grants "logins", checks the password."""
+"""Let users log in only from inside. Another plugin, one with the grant "logins", checks the password."""
 
 from gatepost import Decision, Session, deny, hookimpl
 

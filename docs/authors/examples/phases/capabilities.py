@@ -1,4 +1,4 @@
-"""Do not offer SMTPUTF8, when the mail server behind us has not got it. A module can be a plugin, too."""
+"""Do not offer SMTPUTF8, because the next hop does not support it. A module can be a plugin, too."""
 
 from gatepost import hookimpl
 

@@ -4,7 +4,7 @@ from gatepost import Decision, Session, deny, hookimpl
 
 
 class Patience:
-    longest_wait = 2.0  # seconds that we wait on purpose
+    longest_wait = 2.0  # seconds that the plugin waits on purpose
 
     @hookimpl
     async def connect(self, session: Session) -> Decision | None:

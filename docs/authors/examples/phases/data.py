@@ -1,4 +1,4 @@
-"""Refuse bounces for several recipients: a message has one sender, so there is none that bounces to two."""
+"""Refuse bounces to several recipients: a bounce goes to the sender of a message, and a message has only one."""
 
 from gatepost import Decision, Envelope, deny, hookimpl
 

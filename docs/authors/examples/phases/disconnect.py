@@ -1,4 +1,4 @@
-"""Log how long each client was here."""
+"""Log how long each client was connected."""
 
 from gatepost import Clock, Log, Session, hookimpl
 

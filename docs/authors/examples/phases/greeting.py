@@ -1,4 +1,4 @@
-"""Say in the greeting what is not wanted here. The first word of a greeting is our name (RFC 5321, section 4.2)."""
+"""State in the greeting what is not wanted here. The first word of a greeting is our name (RFC 5321, section 4.2)."""
 
 from gatepost import Server, hookimpl
 

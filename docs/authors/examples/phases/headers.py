@@ -1,4 +1,4 @@
-"""Refuse messages that do not say who they are from or when they were written (RFC 5322, section 3.6)."""
+"""Refuse messages that do not state their author or date (RFC 5322, section 3.6)."""
 
 from gatepost import Decision, Message, deny, hookimpl
 

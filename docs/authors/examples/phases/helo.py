@@ -1,4 +1,4 @@
-"""Refuse clients that say they are us."""
+"""Refuse clients that use our own name in HELO."""
 
 from gatepost import Decision, Server, deny, hookimpl
 

@@ -1,4 +1,4 @@
-"""Say where people can read what we refuse, and why."""
+"""Tell people where to read what we refuse, and why."""
 
 from gatepost import Decision, accept, hookimpl
 

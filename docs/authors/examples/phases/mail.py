@@ -1,11 +1,11 @@
-"""Refuse mail from outside that says it comes from us."""
+"""Refuse mail from outside that claims to come from us."""
 
 from gatepost import Address, Decision, Options, deny, hookimpl
 
 
 class OursOptions(Options):
     domains: frozenset[str] = frozenset({"example.org"})
-    """Domains whose mail comes from trusted clients only."""
+    """Domains whose mail may come only from trusted clients."""
 
 
 class Ours:

@@ -1,4 +1,4 @@
-"""Refuse the test message that all filters know (GTUBE). A message may lie in a file, so it is read in a thread."""
+"""Refuse the test message that all filters know (GTUBE). A message may be in a file, so it is read in a thread."""
 
 from gatepost import Decision, Message, deny, hookimpl
 

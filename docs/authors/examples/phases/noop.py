@@ -1,4 +1,4 @@
-"""Part with clients that hold a connection open with NOOP. Notes are a plugin's own memory of a session."""
+"""Disconnect clients that keep a connection open with NOOP. Notes are a plugin's own memory of a session."""
 
 from gatepost import Decision, Session, defer, hookimpl
 

@@ -1,4 +1,4 @@
-"""Take what is sent to traps, and forget it. Who else is a recipient is left to the next plugin that delivers."""
+"""Accept and discard mail to spam traps. Other recipients are left to the next plugin that delivers."""
 
 from gatepost import Answers, Envelope, accept, hookimpl
 

@@ -1,4 +1,4 @@
-"""Log how large the messages are that were taken."""
+"""Log the size of each accepted message."""
 
 from gatepost import Log, Message, Receipt, hookimpl
 

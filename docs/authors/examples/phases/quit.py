@@ -1,4 +1,4 @@
-"""Remember who says goodbye: spam engines seldom do."""
+"""Remember clients that send QUIT: spam engines seldom do."""
 
 from gatepost import Session, Store, hookimpl
 

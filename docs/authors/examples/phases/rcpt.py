@@ -1,4 +1,4 @@
-"""Take mail for addresses such as shop-2026@example.org, which somebody makes up as needed."""
+"""Accept mail for addresses such as shop-2026@example.org, which a user makes up as needed."""
 
 from gatepost import Address, Decision, accept, hookimpl
 

@@ -1,4 +1,4 @@
-"""Send clients away that begin ten transactions and end none: they try out addresses."""
+"""Turn away clients that begin ten transactions and complete none: they are probing for addresses."""
 
 from gatepost import Decision, Envelope, Session, defer, hookimpl
 

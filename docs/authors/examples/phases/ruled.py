@@ -1,4 +1,4 @@
-"""Log what each plugin refuses, with the phase."""
+"""Log each refusal with its plugin and phase."""
 
 from gatepost import Log, Ruling, hookimpl
 

@@ -1,4 +1,4 @@
-"""Log at the end how many messages were taken."""
+"""Log at shutdown how many messages were accepted."""
 
 from gatepost import Log, hookimpl
 

@@ -1,4 +1,4 @@
-"""Do no TLS with networks whose clients break off the handshake: they go on without."""
+"""Refuse TLS to networks whose clients abort the handshake: they then continue without it."""
 
 from gatepost import Decision, Network, Options, Session, defer, hookimpl
 

@@ -1,4 +1,4 @@
-"""Log every hour how many clients came."""
+"""Log every hour how many clients connected."""
 
 from gatepost import Log, Server, hookimpl
 

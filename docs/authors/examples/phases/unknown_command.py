@@ -1,4 +1,4 @@
-"""Answer XPING, which the machine that watches us says."""
+"""Answer XPING, a command that our monitoring sends."""
 
 from gatepost import Decision, accept, hookimpl
 

@@ -1,4 +1,4 @@
-"""Tell nobody who lives here."""
+"""Never reveal which mailboxes exist."""
 
 from gatepost import Decision, deny, hookimpl
 

@@ -1,4 +1,4 @@
-"""Give points to clients whose HELO name no mail server has, and to those without a name in DNS."""
+"""Give points to clients whose HELO name cannot be that of a mail server, and to those without a name in DNS."""
 
 from gatepost import Decision, DNSTemporaryError, Session, hookimpl, points
 

@@ -1,4 +1,4 @@
-"""Look recipients up in a SQLite database: SELECT is a call that blocks."""
+"""Look up recipients in an SQLite database: SELECT is a blocking call."""
 
 import sqlite3
 from contextlib import closing
@@ -9,7 +9,7 @@ from gatepost import Address, Decision, Options, accept, hookimpl
 
 class MailboxesOptions(Options):
     path: Path
-    """The database. Its table mailboxes has a column address."""
+    """The database. Its table `mailboxes` has a column `address`."""
 
 
 class Mailboxes:

@@ -1,4 +1,4 @@
-"""Put each message into a folder, one file each, for a program that reads them from there."""
+"""Write each message to a file in a folder from which another program reads it."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,7 @@ from gatepost import Answers, Envelope, Message, Options, accept, hookimpl
 
 class FolderOptions(Options):
     path: Path
-    """The folder, which must be there."""
+    """The folder, which must exist."""
 
 
 class Folder:
@@ -37,7 +37,7 @@ class Folder:
         return accept(envelope.id)
 
     def _keep_names(self) -> None:
-        """Only when the folder is on the disk too does a power cut lose no message."""
+        """Write the folder's entries to disk: without them, a power cut could lose the message."""
         folder = os.open(self.options.path, os.O_RDONLY)
         try:
             os.fsync(folder)

@@ -1,4 +1,4 @@
-"""Mark messages for the filters behind us: who brought it, and no marks that the sender made up."""
+"""Add the client's name to each message for the filters behind us, and remove any forged one."""
 
 from gatepost import DNSTemporaryError, Message, Session, hookimpl
 

@@ -1,4 +1,4 @@
-"""Ask an HTTP API about each recipient: 200 means that it is ours, 404 that there is nobody of that name."""
+"""Ask an HTTP API about each recipient: 200 means that it is ours, 404 that it does not exist."""
 
 from typing import Annotated
 from urllib.error import HTTPError
@@ -9,14 +9,14 @@ from pydantic import Field
 
 from gatepost import Address, Decision, Options, Secret, accept, deny, hookimpl
 
-HTTP = build_opener(ProxyHandler({}))  # straight there, whatever proxies the environment names
+HTTP = build_opener(ProxyHandler({}))  # connect directly, whatever proxies the environment names
 
 
 class DirectoryOptions(Options):
     url: Annotated[str, Field(pattern="^https?://")]
-    """Where the API is: the recipient follows it."""
+    """URL of the API; the recipient is appended to it."""
     token: Secret
-    """What the API knows us by."""
+    """Token that identifies us to the API."""
 
 
 class Directory:
@@ -37,4 +37,4 @@ class Directory:
             error.close()
             if error.code == 404:
                 return deny("there is nobody of that name", status="5.1.1")
-            raise  # 500 or 401 is no word about the recipient: it counts as on_error says
+            raise  # 500 or 401 says nothing about the recipient: on_error decides

@@ -1,4 +1,4 @@
-"""Give a point to senders whose domain does not say in DNS who may send for it (SPF)."""
+"""Give a point to senders whose domain does not publish in DNS which hosts may send for it (SPF)."""
 
 from gatepost import Address, Decision, DNSTemporaryError, Resolver, hookimpl, points
 

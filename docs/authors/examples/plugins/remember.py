@@ -1,18 +1,18 @@
-"""Let a client wait before its first message; those that have brought one are greeted at once."""
+"""Make a client wait before its first message; clients that have sent one are greeted at once."""
 
 from gatepost import Duration, Options, Session, Store, hookimpl
 
 
 class StrangersOptions(Options):
     wait: Duration = 10.0
-    """How long a stranger waits for the greeting."""
+    """Time that a stranger waits for the greeting."""
     remember: Duration = 36 * 86_400.0
-    """How long a client is known after its last message."""
+    """Time for which a client is known after its last message."""
 
 
 class Strangers:
     Options = StrangersOptions
-    on_error = "pass"  # a store that fails makes nobody wait
+    on_error = "pass"  # while the store fails, no client has to wait
     skip_trusted = True
 
     def __init__(self, options: StrangersOptions, store: Store) -> None:

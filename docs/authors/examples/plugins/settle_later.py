@@ -1,4 +1,4 @@
-"""Refuse senders whose domain is in a DNS list of domains. The list is asked at MAIL, and the answer taken at RCPT."""
+"""Refuse senders whose domain is in a DNS list of domains. The query starts at MAIL; its answer is used at RCPT."""
 
 from gatepost import Address, Decision, Envelope, Options, Resolver, Session, deny, hookimpl
 
@@ -10,7 +10,7 @@ class ListedOptions(Options):
 
 class Listed:
     Options = ListedOptions
-    on_error = "pass"  # DNS that does not answer must not stop mail
+    on_error = "pass"  # a DNS failure must not stop mail
     skip_trusted = True
 
     def __init__(self, options: ListedOptions, dns: Resolver) -> None:
@@ -20,8 +20,8 @@ class Listed:
     @hookimpl
     def mail(self, session: Session, envelope: Envelope, sender: Address) -> None:
         if sender.domain and not sender.domain.startswith("["):
-            question = self.dns.query(f"{sender.domain}.{self.options.zone}", "A")
-            envelope.notes(self)["answers"] = session.later(question)
+            query = self.dns.query(f"{sender.domain}.{self.options.zone}", "A")
+            envelope.notes(self)["answers"] = session.later(query)
 
     @hookimpl
     async def rcpt(self, envelope: Envelope) -> Decision | None:
