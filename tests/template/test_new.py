@@ -54,15 +54,16 @@ def test_what_no_option_says_is_asked_with_a_default_that_fits_the_answers_befor
     result = run("plugins", "new", "--license", "none", input="no_dice\nconnect\n\n\n")
     assert result.exit_code == 0, result.output
     files = files_of(folder.path / "gatepost-no-dice")
-    assert 'description = "Refuse clients whose address has no name that leads back to it"' in files["pyproject.toml"]
-    assert 'authors = [{ name = "the gatepost-no-dice developers" }]' in files["pyproject.toml"]
+    project = files["pyproject.toml"]
+    assert 'description = "Refuse clients whose address has no name that resolves back to it"' in project
+    assert 'authors = [{ name = "the gatepost-no-dice developers" }]' in project
     assert "LICENSE" not in files
 
 
 def test_a_bad_answer_is_asked_for_again(folder: Folder) -> None:
     result = run("plugins", "new", *options(**OPTIONS), input="No Dice\nno_dice\n")
     assert result.exit_code == 0, result.output
-    assert "The name 'No Dice' is none" in result.output and 'such as "no_dice"' in result.output
+    assert "The name 'No Dice' is not valid" in result.output and 'such as "no_dice"' in result.output
     assert (folder.path / "gatepost-no-dice").is_dir()
 
 
@@ -70,7 +71,7 @@ def test_a_bad_answer_is_asked_for_again(folder: Folder) -> None:
     ("wrong", "sentence"),
     [
         ({"name": "dnsbl"}, '--name: "dnsbl" is a plugin that comes with gatepost'),
-        ({"name": "x", "description": "{{ 1 }}"}, "--description: The description may not hold '{'"),
+        ({"name": "x", "description": "{{ 1 }}"}, "--description: The description must not contain '{'"),
         ({"name": "x", "phase": "quit"}, "'quit' is not one of"),
     ],
 )

@@ -1,13 +1,13 @@
 """{{ cookiecutter.__summary }}
 
 **What it does.** At connect it looks up the names of the client's address, and the addresses of these names. A client
-whose address has no name that leads back to it is refused.
+whose address has no name that resolves back to it is refused.
 
-**Why it works.** Who runs a mail server gives it a name. A computer at home that sends spam behind its owner's back
-has none, or one that does not lead back.
+**Why it works.** The operators of a mail server give it a name. A home computer that sends spam behind its owner's back
+has no name, or one that does not resolve back to its address.
 
-**What it costs.** Two questions to DNS for a client, in most cases. A client whose name cannot be looked up at the
-moment is let in, and so is one that is trusted.
+**What it costs.** Two DNS queries per client, in most cases. A client whose name cannot be looked up at the moment is let
+in, and so is a trusted client.
 
 **When not to use it.** On a listener for your own users: their computers have no such names.
 
@@ -20,17 +20,17 @@ NO_NAME = deny("your address has no name that leads back to it", status="5.7.25"
 
 
 class {{ cookiecutter.__class }}Options(Options):
-    """Who need not have a name."""
+    """The clients that need no name."""
 
     spare: tuple[Network, ...] = ()
-    """Networks whose clients are let in without a name."""
+    """Networks whose clients need no name."""
 
 
 class {{ cookiecutter.__class }}:
-    """Refuses clients without a name of their own."""
+    """Refuse clients without a verified name."""
 
     Options = {{ cookiecutter.__class }}Options
-    on_error = "pass"  # DNS that does not answer must not stop mail
+    on_error = "pass"  # a DNS failure must not stop mail
     skip_trusted = True
 
     def __init__(self, options: {{ cookiecutter.__class }}Options) -> None:

@@ -1,4 +1,4 @@
-"""Whom {{ cookiecutter.name }} refuses, and whom it lets in. What drives it comes with gatepost: gatepost.testing."""
+"""{{ cookiecutter.name }} refuses the right clients and lets in the others. It is driven by gatepost.testing."""
 
 import pytest
 from gatepost.testing import Policy, conformance, instance
@@ -17,7 +17,7 @@ async def test_a_client_without_a_name_is_refused(policy: type[Policy]) -> None:
     assert client.closed
 
 
-async def test_a_name_that_does_not_lead_back_is_none(policy: type[Policy]) -> None:
+async def test_a_name_that_does_not_resolve_back_does_not_count(policy: type[Policy]) -> None:
     gate = policy({{ cookiecutter.__class }})
     gate.dns.answer(REVERSE, "PTR", "mail.example.com")
     gate.dns.answer("mail.example.com", "A", "198.51.100.1")
@@ -43,9 +43,9 @@ async def test_a_client_is_let_in_while_dns_fails(policy: type[Policy]) -> None:
     assert (await gate.connect(CLIENT)).banner.code == 220
 
 
-def test_what_is_no_network_is_refused() -> None:
+def test_an_invalid_network_is_refused() -> None:
     with pytest.raises(ValueError, match="spare"):
         {{ cookiecutter.__class }}Options.model_validate({"spare": ["mail.example.com"]})
 
 
-test_what_every_plugin_must_do = conformance.suite({{ cookiecutter.__class }})
+test_conformance = conformance.suite({{ cookiecutter.__class }})

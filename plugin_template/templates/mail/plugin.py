@@ -1,14 +1,14 @@
 """{{ cookiecutter.__summary }}
 
-**What it does.** A sender whose domain is in `domains`, or lies below one of them, is refused.
+**What it does.** It refuses a sender whose domain is in `domains` or is a subdomain of one of them.
 
-**Why it works.** Some senders never stop, and honour no request to be taken off a list.
+**Why it works.** Some senders never stop, and ignore every request to unsubscribe.
 
 **What it costs.** A look-up in a set.
 
-**When not to use it.** Against spam at large: its senders are made up, and change with every message.
+**When not to use it.** Against spam in general: its senders are forged, and change with every message.
 
-**On the wire.** 550 5.7.1, spoken at RCPT, so that the log shows whom the message was for.
+**On the wire.** 550 5.7.1, held back until RCPT, so that the log shows the recipient.
 """
 
 from typing import Annotated
@@ -20,14 +20,14 @@ Domain = Annotated[str, StringConstraints(to_lower=True, pattern=r"^[A-Za-z0-9._
 
 
 class {{ cookiecutter.__class }}Options(Options):
-    """Who is refused."""
+    """The senders to refuse."""
 
     domains: Annotated[frozenset[Domain], Field(min_length=1)]
-    """Domains that may not send to us, nor what lies below them. Such as "example.com"; international ones as xn--…"""
+    """Domains whose mail is refused, with their subdomains. For example "example.com"; write IDNs as "xn--…"."""
 
 
 class {{ cookiecutter.__class }}:
-    """Refuses senders by their domains."""
+    """Refuse senders by their domains."""
 
     Options = {{ cookiecutter.__class }}Options
 

@@ -1,4 +1,4 @@
-"""Whom {{ cookiecutter.name }} refuses, and whom it lets through. What drives it comes with gatepost: gatepost.testing."""
+"""{{ cookiecutter.name }} refuses the right senders and lets the others through. It is driven by gatepost.testing."""
 
 import pytest
 from gatepost.testing import Policy, conformance, instance
@@ -25,9 +25,9 @@ async def test_all_others_are_let_through(policy: type[Policy], sender: str) -> 
 
 
 @pytest.mark.parametrize("domains", ["bad.example", [], ["a@bad.example"]])
-def test_what_is_no_list_of_domains_is_refused(domains: object) -> None:
+def test_an_invalid_list_of_domains_is_refused(domains: object) -> None:
     with pytest.raises(ValueError, match="domains"):
         {{ cookiecutter.__class }}Options.model_validate({"domains": domains})
 
 
-test_what_every_plugin_must_do = conformance.suite({{ cookiecutter.__class }}, options={"domains": ["bad.example"]})
+test_conformance = conformance.suite({{ cookiecutter.__class }}, options={"domains": ["bad.example"]})

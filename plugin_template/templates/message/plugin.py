@@ -1,15 +1,15 @@
 """{{ cookiecutter.__summary }}
 
-**What it does.** It reads the names of a message's attachments. One that ends in one of `endings` refuses the message,
-and so does a message that is too broken to be read.
+**What it does.** It reads the file names of a message's attachments. It refuses a message in which one of them has an
+extension from `endings`, and a message that is too broken to be parsed.
 
-**Why it works.** Nobody sends a program by mail but who wants it to be opened by mistake.
+**Why it works.** Hardly anybody sends a program by mail, except those who hope that it is opened by mistake.
 
-**What it costs.** The whole message is parsed, in a thread: about 10 ms for each MiB.
+**What it costs.** The whole message is parsed, in a thread: about 10 ms per MiB.
 
-**When not to use it.** As the only shield: it looks into no archive, and a link needs no attachment.
+**When not to use it.** As the only protection: it does not look into archives, and a link needs no attachment.
 
-**On the wire.** 550 5.7.1 after the message, or 550 5.6.0 for one that cannot be read.
+**On the wire.** 550 5.7.1 after the message, or 550 5.6.0 for a message that cannot be parsed.
 """
 
 import email
@@ -19,18 +19,18 @@ from gatepost import Decision, Message, Options, deny, hookimpl
 
 BROKEN = deny("the attachments of this message cannot be read", status="5.6.0")
 GIVES_UP = (AttributeError, LookupError, RecursionError, TypeError, ValueError)
-"""What Python's parser raises at messages that are made to break it."""
+"""Exceptions of Python's parser for messages that are made to break it."""
 
 
 class {{ cookiecutter.__class }}Options(Options):
-    """What may not come in."""
+    """The attachments to refuse."""
 
     endings: frozenset[str] = frozenset({"bat", "cmd", "com", "exe", "hta", "js", "lnk", "msi", "ps1", "scr", "vbs"})
-    """Endings of the names of attachments that are refused, in lower case and without a dot."""
+    """File name extensions of refused attachments, in lower case and without the dot."""
 
 
 class {{ cookiecutter.__class }}:
-    """Refuses attachments by the ends of their names."""
+    """Refuse attachments by the extensions of their names."""
 
     Options = {{ cookiecutter.__class }}Options
 

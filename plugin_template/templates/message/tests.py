@@ -1,4 +1,4 @@
-"""What {{ cookiecutter.name }} refuses, and what it takes. What drives it comes with gatepost: gatepost.testing."""
+"""{{ cookiecutter.name }} refuses the right messages and accepts the others. It is driven by gatepost.testing."""
 
 import pytest
 from gatepost.testing import Policy, conformance, instance
@@ -7,7 +7,7 @@ from {{ cookiecutter.__module }} import {{ cookiecutter.__class }}, {{ cookiecut
 
 
 def with_attachment(field: str) -> bytes:
-    """A message with a text and one attachment, of which this is a header field."""
+    """Return a message with a text and one attachment that has this header field."""
     head = 'Subject: hello\nMIME-Version: 1.0\nContent-Type: multipart/mixed; boundary="="\n'
     text = f"{head}\n--=\n\nHello.\n--=\n{field}\n\nMZ\n--=--\n"
     return text.replace("\n", "\r\n").encode()
@@ -39,12 +39,12 @@ async def test_a_program_is_refused(policy: type[Policy], field: str) -> None:
         b"",
     ],
 )
-async def test_other_messages_are_taken(policy: type[Policy], content: bytes) -> None:
+async def test_other_messages_are_accepted(policy: type[Policy], content: bytes) -> None:
     client = await policy({{ cookiecutter.__class }}).connect()
     assert (await client.transaction(content=content)).code == 250
 
 
-async def test_the_endings_can_be_others(policy: type[Policy]) -> None:
+async def test_the_endings_can_be_changed(policy: type[Policy]) -> None:
     client = await policy(instance({{ cookiecutter.__class }}, endings=["pdf"])).connect()
     attached = 'Content-Disposition: attachment; filename="invoice.{}"'
     assert (await client.transaction(content=with_attachment(attached.format("pdf")))).code == 550
@@ -58,9 +58,9 @@ async def test_a_message_that_is_made_to_break_the_parser_is_refused(policy: typ
     assert (reply.code, reply.status) == (550, "5.6.0")
 
 
-def test_what_is_no_list_of_endings_is_refused() -> None:
+def test_an_invalid_list_of_endings_is_refused() -> None:
     with pytest.raises(ValueError, match="endings"):
         {{ cookiecutter.__class }}Options.model_validate({"endings": "exe"})
 
 
-test_what_every_plugin_must_do = conformance.suite({{ cookiecutter.__class }})
+test_conformance = conformance.suite({{ cookiecutter.__class }})
