@@ -1,4 +1,4 @@
-"""Sphinx builds the manual from the Markdown pages of this folder: offline, every warning an error (scripts/docs)."""
+"""Configuration of Sphinx, which builds the manual from this folder: offline, every warning an error (scripts/docs)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ extensions = ["myst_parser"]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 exclude_patterns = ["performance/figures.md", "examples"]
-# What is to be typed is copied from here: two hyphens and straight quotation marks stay what they are.
+# Readers copy commands from the manual, so double hyphens and straight quotation marks must stay as they are.
 smartquotes = False
 
 html_theme = "furo"
@@ -32,5 +32,5 @@ html_show_sourcelink = False
 
 
 def setup(app: Sphinx) -> None:
-    """Make the reference from the code before the pages are read."""
+    """Generate the reference from the code before the pages are read."""
     app.connect("builder-inited", lambda app: reference_pages.write(Path(app.srcdir, "reference")))

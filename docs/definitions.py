@@ -1,7 +1,7 @@
-"""Definitions as their source states them: signature, documentation, and the public members of a class.
+"""Definitions as written in the source: signature, documentation, and the public members of a class.
 
-They are read from the syntax tree, so that the manual shows a signature as it was written, and the string under an
-attribute too, which the running program does not keep. Nothing here knows Markdown.
+They are read from the syntax tree, so that the manual shows each signature as it was written, and also the string under
+an attribute, which is not available at run time. This module knows nothing about Markdown.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """One name that a module defines; ``module`` is the one that holds the source."""
+    """One name that a module defines; ``module`` is the module with its source."""
 
     name: str
     module: str
@@ -32,7 +32,7 @@ class Definition:
 
 
 def exported(package: str) -> list[Definition]:
-    """What ``__all__`` of a package names, in its order."""
+    """Return the definitions that ``__all__`` of a package names, in its order."""
     tree, _ = _source(package)
     names = next(part for part, _ in _with_strings(tree.body) if _name(part) == "__all__")
     assert isinstance(names, ast.Assign)
@@ -40,9 +40,9 @@ def exported(package: str) -> list[Definition]:
 
 
 def definition(module: str, name: str) -> Definition:
-    """The definition of ``name`` in ``module``, or where that has it from. Raises ``KeyError`` when there is none."""
+    """Return the definition of ``name`` in ``module`` or in its origin. Raises ``KeyError`` if there is none."""
     tree, source = _source(module)
-    for node in reversed(tree.body):  # the last one is that without @overload
+    for node in reversed(tree.body):  # the last one is the one without @overload
         if isinstance(node, ast.ClassDef | Function) and node.name == name:
             return _Reader(module, source).named(node)
     for part, doc in _with_strings(tree.body):
@@ -66,14 +66,14 @@ def _source(module: str) -> tuple[ast.Module, str]:
 
 
 def _with_strings(body: list[ast.stmt]) -> Iterator[tuple[ast.stmt, str]]:
-    """Each statement with the string under it, or ""."""
+    """Yield each statement with the string under it, or ""."""
     for part, below in zip(body, [*body[1:], None], strict=True):
         text = below.value.value if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant) else ""
         yield part, inspect.cleandoc(text) if isinstance(text, str) else ""
 
 
 def _name(part: ast.stmt) -> str:
-    """The name or attribute of ``self`` that a statement gives a value or a type; "" when it gives none."""
+    """Return the name or attribute of ``self`` that a statement assigns or annotates; "" for other statements."""
     match part:
         case ast.Assign(targets=[target]) | ast.AnnAssign(target=target):
             return getattr(target, "id", getattr(target, "attr", ""))
@@ -81,7 +81,7 @@ def _name(part: ast.stmt) -> str:
 
 
 def _value(value: ast.expr) -> str:
-    """A value as a reader wants it: of ``Annotated``, what it stands for in the program."""
+    """Return a value as a reader wants it: for ``Annotated``, only the type itself."""
     match value:
         case ast.Subscript(value=ast.Name(id="Annotated"), slice=ast.Tuple(elts=[meant, *_])):
             return ast.unparse(meant)
@@ -98,7 +98,7 @@ class _Reader:
         return Definition(node.name, self.module, self._signature(node), ast.get_docstring(node) or "", members)
 
     def _signature(self, node: ast.ClassDef | Function) -> str:
-        """The lines before the body, and the constructor's for a class that has one of its own."""
+        """Return the lines before the body, with those of the constructor for a class that has one of its own."""
         shown = [f"@{ast.unparse(each)}\n" for each in node.decorator_list if ast.unparse(each) in SHOWN_DECORATORS]
         text = "".join(shown) + self._head(node)
         for part in node.body:
@@ -115,7 +115,7 @@ class _Reader:
         return head.strip().removesuffix(":")
 
     def _members(self, node: ast.ClassDef) -> Iterator[Definition]:
-        """Public methods and attributes, and what the constructor sets and documents."""
+        """Yield public methods and attributes, and the attributes that the constructor sets and documents."""
         for part, doc in _with_strings(node.body):
             if isinstance(part, Function) and not part.name.startswith("_"):
                 yield self.named(part)

@@ -1,9 +1,9 @@
-"""The reference of the manual, made from the code: configuration, plugins, phases, public API, kit, commands.
+"""The reference of the manual, generated from the code: configuration, plugins, phases, public API, kit, commands.
 
 The example of each phase is a file in ``authors/examples/phases``.
 
-Sphinx calls ``write`` before it reads the pages (see ``conf``). What the code does not document is missing here, and
-``tests/docs`` says so. The prose around the reference stands in the pages of this folder.
+Sphinx calls ``write`` before it reads the pages (see ``conf``). Anything that the code does not document is missing
+from the reference, and ``tests/docs`` fails. The prose around the reference is in the pages of this folder.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ from gatepost.plugins.discovery import Installed, installed
 from gatepost.replies import PHASE_CODES
 
 KINDS = {"duration": "Duration", "size": "Size", "network": "Network", "secret": "Secret", "file": "WatchedFile"}
-"""What the tables of options call a kind of value, and the name in the public API that documents it."""
+"""The names of kinds of value in the tables of options, and the public name that documents each."""
 
 EXAMPLES = Path(__file__).parent / "authors/examples/phases"
-"""A plugin for each phase, in a file of the phase's name."""
+"""The folder with a plugin for each phase, in a file named after the phase."""
 
 API_SECTIONS = {
-    "What a plugin says": ("decisions", "hookspecs"),
-    "What it sees": ("session", "message", "address", "rulings"),
-    "What it is given": ("options", "site", "services"),
+    "Decisions": ("decisions", "hookspecs"),
+    "Sessions and messages": ("session", "message", "address", "rulings"),
+    "Options and services": ("options", "site", "services"),
     "Errors": ("errors",),
 }
-"""The modules whose public names stand under each heading."""
+"""The modules whose public names are listed under each heading."""
 
 
 def write(folder: Path) -> None:
-    """Write all pages into ``folder``, which holds nothing else."""
+    """Write all pages into ``folder``, and delete everything else in it."""
     shutil.rmtree(folder, ignore_errors=True)
     for name, text in pages().items():
         page = folder / name
@@ -52,7 +52,7 @@ def write(folder: Path) -> None:
 
 
 def pages() -> dict[str, str]:
-    """Every page by its file name."""
+    """Return every page by its file name."""
     made = {
         "configuration.md": configuration(),
         "commands.md": commands(),
@@ -64,26 +64,26 @@ def pages() -> dict[str, str]:
 
 
 def built_in() -> list[Installed]:
-    """The plugins that come with gatepost."""
+    """Return the plugins that come with gatepost."""
     return [offer for offer in installed() if offer.package == "gatepost"]
 
 
 def index(names: Iterable[str]) -> str:
-    """The list of the other pages, in their order."""
+    """Return the page that lists the others, in their order."""
     listed = "\n".join(name.removesuffix(".md") for name in names)
-    return _page("# Reference", "Made from the code.", f"```{{toctree}}\n:maxdepth: 1\n\n{listed}\n```")
+    return _page("# Reference", "Generated from the code.", f"```{{toctree}}\n:maxdepth: 1\n\n{listed}\n```")
 
 
 # Configuration
 
 
 def configuration() -> str:
-    """Every table and key of the configuration file."""
+    """Return the page on every table and key of the configuration file."""
     tables = {model: key for key, model in _tables_in(Config)}
     own = [option for option in describe(Config) if option.name not in tables.values()]
     parts = [
         "# Configuration keys",
-        "How the file is found, what lies over it and where secrets go: [Configuration](../configuration.md).",
+        "[Configuration](../configuration.md) explains how gatepost finds the file, drop-ins and secrets.",
         "## At the top of the file",
         _option_table(own),
     ]
@@ -96,7 +96,7 @@ def configuration() -> str:
 
 
 def _tables_in(model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
-    """The key and the model of each table inside a table."""
+    """Yield the key and the model of each table inside a table."""
     for name, field in model.model_fields.items():
         for inner in _models(field.annotation):
             yield field.alias or name, inner
@@ -126,19 +126,19 @@ def _default(option: Option) -> str:
 
 
 def plugin(offer: Installed) -> str:
-    """The page of one plugin: its module's docstring, its options, an example, and what it declares."""
+    """Return the page of one plugin: its module's docstring, its options, an example, and its declarations."""
     loaded = offer.load()
     module, model = import_module(offer.target.partition(":")[0]), getattr(loaded, "Options", None)
     text = inspect.cleandoc(module.__doc__ or "")
     parts = [f"# {offer.name}", text]
     if "```toml" not in text:
-        parts += ["**To begin with.**" + (" These are the defaults." if model else ""), _example(offer.name, model)]
+        parts += ["**Example.**" + (" These are the defaults." if model else ""), _example(offer.name, model)]
     parts += ["## Options", *(_options_of(model) if model else ["None."]), "## What it declares", _declared(loaded)]
     return _page(*parts)
 
 
 def _options_of(model: type[BaseModel]) -> Iterator[str]:
-    yield "Besides the keys that [every plugin's table](../configuration.md) may have:"
+    yield "In addition to the keys that [every plugin's table](../configuration.md) may have:"
     yield _option_table(describe(model))
     holders: dict[type[BaseModel], list[str]] = {}
     for key, inner in _tables_in(model):
@@ -149,7 +149,7 @@ def _options_of(model: type[BaseModel]) -> Iterator[str]:
 
 
 def _example(name: str, model: type[BaseModel] | None) -> str:
-    """A table to paste that says what holds anyway; for a plugin without options, an order that names it."""
+    """Return a table to paste that states the defaults; for a plugin without options, an order that names it."""
     if model is None:
         return _fence("toml", f'[plugins]\norder = ["{name}"]')
     lines = [f"{option.name} = {option.default}" for option in describe(model) if option.default != "none"]
@@ -163,22 +163,22 @@ def _declared(loaded: Any) -> str:
         ("takes part in", ", ".join(f"[{phase}](../phases.md#{phase})" for phase in PHASES if phase in taken)),
         ("grants", grants if isinstance(grants, str) else ", ".join(grants) or "nothing"),
         ("`on_error`", _code(f'"{getattr(loaded, "on_error", "defer")}"')),
-        ("trusted clients", "are not asked about" if getattr(loaded, "skip_trusted", False) else "are asked about too"),
+        ("trusted clients", "skipped" if getattr(loaded, "skip_trusted", False) else "not skipped"),
     ]
-    return _table(("", ""), rows) + "\n\nWhat these mean: [What a plugin says](../../plugins.md)."
+    return _table(("", ""), rows) + "\n\n[How plugins decide](../../plugins.md) explains these terms."
 
 
 # Phases
 
 
 def phases() -> str:
-    """Every hook specification, in the order of a session."""
+    """Return the page on every hook specification, in the order of a session."""
     specs = {each.name: each for each in definition("gatepost.hookspecs", "Hookspecs").members}
     rows = [(f"[{phase}](#{phase})", *_codes(phase)) for phase in PHASES]
     parts = [
         "# Phases",
-        "In the order of a session, with the codes that a refusal has when the plugin gives none of its own.",
-        "Each example is a whole plugin: save it as a file, and let `use` in its table name it.",
+        "The phases in the order of a session, with the codes of a refusal to which the plugin gives no code.",
+        "Each example is a complete plugin: save it as a file and name the file with `use` in its table.",
         _table(("phase", "deny", "defer", ""), rows),
         "## hookimpl",
         definition("gatepost", "hookimpl").doc,
@@ -189,9 +189,9 @@ def phases() -> str:
 
 
 def _example_of_phase(phase: str) -> str:
-    """A whole plugin that takes part in ``phase``; "" where there is none."""
+    """Return a complete plugin that takes part in ``phase``; "" if there is none."""
     file = EXAMPLES / f"{phase}.py"
-    return "**For example:**\n\n" + _fence("python", file.read_text("utf-8").strip()) if file.is_file() else ""
+    return "**Example:**\n\n" + _fence("python", file.read_text("utf-8").strip()) if file.is_file() else ""
 
 
 def _codes(phase: str) -> tuple[str, str, str]:
@@ -205,8 +205,8 @@ def _codes(phase: str) -> tuple[str, str, str]:
 
 
 def public_api() -> str:
-    """Every name that a plugin may import."""
-    parts = ["# Public API", "All that a plugin may import: `from gatepost import …`. Everything else may change."]
+    """Return the page on every name that a plugin may import."""
+    parts = ["# Public API", "All names that a plugin may import: `from gatepost import …`. Other names may change."]
     found = exported("gatepost")
     for heading, modules in API_SECTIONS.items():
         parts.append(f"## {heading}")
@@ -216,10 +216,10 @@ def public_api() -> str:
 
 
 def test_kit() -> str:
-    """Every name of the test kit."""
+    """Return the page on every name of the test kit."""
     parts = [
         "# Test kit",
-        "What tests may import: `from gatepost.testing import …`. [Testing](../authors/testing.md) shows it.",
+        "All names that a test may import: `from gatepost.testing import …`. See [Testing](../authors/testing.md).",
     ]
     for each in exported("gatepost.testing"):
         parts += _documented_with_members("##", each)
@@ -243,7 +243,7 @@ def _documented(heading: str, found: Definition) -> list[str]:
 
 
 def commands() -> str:
-    """Every command with its options, from the very objects that run."""
+    """Return the page on every command with its options, read from the objects that run."""
     main: click.Command = import_module("gatepost.cli").main
     parts = ["# Commands"]
     for context in _contexts(click.Context(main, info_name="gatepost")):
@@ -256,7 +256,7 @@ def commands() -> str:
 
 
 def _contexts(context: click.Context) -> Iterator[click.Context]:
-    """One context for each command, parents first."""
+    """Yield a context for each command, parents first."""
     yield context
     if isinstance(context.command, click.Group):
         for name in context.command.list_commands(context):
@@ -266,7 +266,7 @@ def _contexts(context: click.Context) -> Iterator[click.Context]:
 
 
 def _help(text: str) -> str:
-    r"""A command's help as Markdown: what click keeps as it stands (after ``\b``) is a block of code."""
+    r"""Return a command's help as Markdown: text that click does not rewrap (after ``\b``) is a block of code."""
     paragraphs = inspect.cleandoc(text.partition("\f")[0]).split("\n\n")
     return "\n\n".join(
         _fence("text", part.removeprefix("\b\n")) if part.startswith("\b") else part for part in paragraphs
