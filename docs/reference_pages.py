@@ -20,6 +20,7 @@ import click
 from definitions import Definition, definition, exported
 from pydantic import BaseModel
 
+from gatepost import events
 from gatepost.config.model import Config, PluginTable
 from gatepost.hookspecs import ALL_RUN, PHASES
 from gatepost.options import CORE_KEYS, Option, describe
@@ -56,6 +57,7 @@ def pages() -> dict[str, str]:
     made = {
         "configuration.md": configuration(),
         "commands.md": commands(),
+        "log.md": log(),
         "phases.md": phases(),
         "api.md": public_api(),
         "testing.md": test_kit(),
@@ -270,6 +272,35 @@ def _help(text: str) -> str:
     paragraphs = inspect.cleandoc(text.partition("\f")[0]).split("\n\n")
     return "\n\n".join(
         _fence("text", part.removeprefix("\b\n")) if part.startswith("\b") else part for part in paragraphs
+    )
+
+
+# The log
+
+
+def log() -> str:
+    """Return the page of every event that gatepost itself logs, and of every field of such a line."""
+    fields = {
+        "timestamp": "UTC, ISO 8601, with milliseconds",
+        "level": "`info`, `warning` or `error`; an event has the same level each time",
+        "event": "the name of the event",
+        **events.FACTS,
+    }
+    return _page(
+        "# Log events",
+        "The lines that gatepost itself writes. [The log](../operations.md#the-log) says where they go. "
+        "Plugins write lines of their own, with their name in `plugin`.",
+        "## Events",
+        _table(
+            ("event", "level", "meaning", "fields"),
+            [
+                (_code(event.name), event.level, event.meaning, ", ".join(map(_code, event.facts)))
+                for event in events.EVENTS
+            ],
+        ),
+        "## Fields",
+        "A field has the same meaning in every line. Fields without a value are left out.",
+        _table(("field", "meaning"), [(_code(name), meaning) for name, meaning in fields.items()]),
     )
 
 

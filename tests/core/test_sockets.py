@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import structlog
 
 from gatepost import config as configuration
 from gatepost.config import SocketAddress
@@ -43,7 +42,6 @@ async def start(made: Server) -> None:
         await made.start()
     finally:
         await made.close()
-        structlog.reset_defaults()
 
 
 async def test_as_root_without_user_only_loopback_is_served_with_a_warning(

@@ -19,6 +19,7 @@ from pydantic import BaseModel
 
 import gatepost
 from gatepost.config.model import Config, PluginTable
+from gatepost.events import EVENTS, FACTS, Event
 from gatepost.hookspecs import PHASES, Hookspecs
 from gatepost.options import CORE_KEYS, describe
 from gatepost.plugins.contract import hooks_of
@@ -182,6 +183,21 @@ def test_a_public_function_or_method_is_documented_with_its_signature(pages: dic
 
 def test_nothing_is_called_public_that_is_not(pages: dict[str, str]) -> None:
     assert sorted(re.findall(r"^### (\w+)$", pages["api.md"], re.MULTILINE)) == sorted(gatepost.__all__)
+
+
+# The log
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.name)
+def test_a_log_event_is_documented_with_its_level_and_fields(pages: dict[str, str], event: Event) -> None:
+    (row,) = [line for line in pages["log.md"].splitlines() if line.startswith(f"| `{event.name}` |")]
+    assert event.level in row and event.meaning in row
+    assert [fact for fact in event.facts if f"`{fact}`" not in row] == []
+
+
+@pytest.mark.parametrize("fact", FACTS)
+def test_a_field_of_the_log_is_explained(pages: dict[str, str], fact: str) -> None:
+    assert f"| `{fact}` | {FACTS[fact]} |" in pages["log.md"].splitlines()
 
 
 # Command line

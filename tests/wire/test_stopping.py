@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-import structlog
 
 from gatepost import Decision, Session, accept, hookimpl
 from gatepost import config as configuration
@@ -263,7 +262,6 @@ class TestServer:
             (folder / "go").touch()
             async with asyncio.timeout(PATIENCE):
                 await serving
-            structlog.reset_defaults()
 
     async def test_sigterm(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Even without any grace a hand-over ends, its client is told, and its session ends before the server."""
@@ -293,7 +291,7 @@ class TestServer:
         """A changed order is for new sessions; a wrong one changes nothing and says so."""
         async with self.serving(tmp_path) as server:
             events: list[str] = []
-            monkeypatch.setattr(server.recorder, "event", lambda name, *level, **facts: events.append(name))
+            monkeypatch.setattr(server.recorder, "event", lambda event, **facts: events.append(event.name))
             (listening,) = server.addresses["smtp"]
             old = Wire(*await asyncio.open_connection(*listening))
             await old.hello()
@@ -346,10 +344,15 @@ class TestServer:
     ) -> None:
         """The administrator must not believe that it took effect."""
         async with self.serving(tmp_path) as server:
-            reloaded: list[dict[str, object]] = []
-            monkeypatch.setattr(server.recorder, "event", lambda name, *level, **facts: reloaded.append(facts))
+            said: list[tuple[str, object]] = []
+            monkeypatch.setattr(
+                server.recorder, "event", lambda event, **facts: said.append((event.name, facts.get("keys")))
+            )
             path = tmp_path / "gatepost.toml"
             await server.reload()
             path.write_text('hostname = "other.example.org"\n' + path.read_text() + "[limits]\nrecipients = 5\n")
             await server.reload()
-            assert [facts["needs_restart"] for facts in reloaded] == [[], ["hostname", "limits.recipients"]]
+            assert said == [
+                *[("reloaded", None)] * 2,
+                ("restart_needed", ["hostname", "limits.recipients"]),
+            ]

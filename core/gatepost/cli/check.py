@@ -64,9 +64,9 @@ async def _examined(path: Path | None) -> Report:
     """Load what can be loaded; a policy without mistakes is looked at as a whole."""
     from gatepost.config import survey_config
     from gatepost.errors import ConfigError
+    from gatepost.events import NULL_RECORDER
     from gatepost.plugins import load_policy
     from gatepost.rehearsal import findings, granted, offline
-    from gatepost.telemetry import Hush
 
     config, errors = survey_config(path, os.environ)
     report = Report(str(path or "the embedded default"), errors)
@@ -75,7 +75,7 @@ async def _examined(path: Path | None) -> Report:
     is_whole = not errors
     report.order = config.order
     try:
-        policy = load_policy(config, offline.services(config), Hush())
+        policy = load_policy(config, offline.services(config), NULL_RECORDER)
     except ConfigError as error:
         report.errors += error.mistakes
     if report.errors:

@@ -25,6 +25,7 @@ from gatepost.config.toml_lines import error_line, key_lines
 from gatepost.config.values import own_host_name
 from gatepost.config.wording import Complaint, complaints
 from gatepost.errors import ConfigError, Mistake
+from gatepost.events import NULL_RECORDER, Recorder
 from gatepost.options import CORE_KEYS, Options, dotted_key
 
 STANDARD_PLACES = (Path("gatepost.toml"), Path("/etc/gatepost/gatepost.toml"))
@@ -134,10 +135,15 @@ def _without(tables: Mapping[str, Any], wrong: list[Complaint]) -> dict[str, Any
 OptionsT = TypeVar("OptionsT", bound=Options)
 
 
-def validate_options(model: type[OptionsT], table: PluginTable, config: Config) -> OptionsT:
-    """The plugin's options as its class wants them. Raises ConfigError with every mistake in its table."""
+def validate_options(
+    model: type[OptionsT], table: PluginTable, config: Config, recorder: Recorder = NULL_RECORDER
+) -> OptionsT:
+    """Return the plugin's options as its class wants them. Raises ConfigError with every mistake in its table.
+
+    ``recorder`` is told later when a file that they name changes and cannot be used.
+    """
     try:
-        return model.model_validate(table.options, context=config.source.context())
+        return model.model_validate(table.options, context={**config.source.context(), "recorder": recorder})
     except ValidationError as error:
         mistakes = []
         for complaint in complaints(error, model, table.options, also_known=CORE_KEYS):

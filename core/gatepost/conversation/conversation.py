@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final
 
-from gatepost import decisions, replies
+from gatepost import decisions, events, replies
 from gatepost.address import Address, parse_parameters, parse_path
 from gatepost.conversation import commands
 from gatepost.conversation.commands import MUST_WAIT, NOISE
@@ -91,7 +91,7 @@ class Conversation:
     def failed(self, error: BaseException) -> Reply:
         """The reply to a fault of ours: 451 with an incident id, and never the fault's text."""
         identifier = new_id()
-        self.runtime.recorder.event("internal_error", "error", id=identifier, error=repr(error), exc_info=error)
+        self.runtime.recorder.event(events.INTERNAL_ERROR, id=identifier, error=repr(error))
         return replies.internal_error(identifier)
 
     @property

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from gatepost import events
 from gatepost.address import Address
 from gatepost.conversation.taken import ALREADY_TAKEN, Taken
 from gatepost.decisions import NOBODY_TOOK_IT, Action, Decision, defer, deny
@@ -44,7 +45,7 @@ async def hand_over(
         if ruling.refuses:
             await marks.remember()
     except (SpoolError, StoreError) as error:
-        runtime.recorder.event("hand_over_failed", "error", error=str(error), session=session.id)
+        runtime.recorder.event(events.HAND_OVER_FAILED, error=str(error), session=session.id)
         ruling.decide(defer("local error, try again later"), "gatepost", fault=True)
     if marks.recalled and not ruling.refuses:
         await marks.forget()

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from gatepost import events
 from gatepost.address import Address
 from gatepost.decisions import defer, deny
+from gatepost.events import Event
 from gatepost.gate import Gate
 from gatepost.hookspecs import PHASES
 from gatepost.ids import new_id
@@ -125,8 +127,8 @@ class Proceedings:
         """Record a refusal: of ``recipient`` alone, or of ``sender``, who have no place in the envelope."""
         if ruling not in self._to_tell:
             self._to_tell.append(ruling)
-        if self._keeps("refused"):
-            record = self._record("refused", ruling.id, ruling.phase, ruling.plugin, reply, ruling, recipient)
+        if self._keeps(events.REFUSED):
+            record = self._record(events.REFUSED, ruling.id, ruling.phase, ruling.plugin, reply, ruling, recipient)
             if sender is not None:
                 record.sender = sender
             record.seconds = ruling.seconds
@@ -134,40 +136,42 @@ class Proceedings:
 
     def refused_data(self, reply: Reply, identifier: str, size: int) -> None:
         """Record that a message of ``size`` octets broke a rule of the wire."""
-        if self._keeps("refused"):
-            record = self._record("refused", identifier, "data", "gatepost", reply)
+        if self._keeps(events.REFUSED):
+            record = self._record(events.REFUSED, identifier, "data", "gatepost", reply)
             record.size = size
             self._runtime.recorder.record(record)
 
     def refused_by_rule(self, reply: Reply, line: bytes) -> None:
         """Record that a command broke a rule of the wire, or met a limit, and no plugin was asked for it."""
-        if self._keeps("refused"):
+        if self._keeps(events.REFUSED):
             verb = line.partition(b" ")[0][:20].decode("ascii", "replace").lower()
             phase = verb if verb in PHASES else "unknown_command"
-            record = self._record("refused", new_id(), phase, "gatepost", reply)
+            record = self._record(events.REFUSED, new_id(), phase, "gatepost", reply)
             record.seconds = 0.0
             self._runtime.recorder.record(record)
 
     def accepted(self, ruling: Ruling, reply: Reply, identifier: str, size: int) -> None:
         """Record that a message of ``size`` octets is in durable hands."""
-        if self._keeps("accepted"):
-            record = self._record("accepted", identifier, "queue", ruling.plugin, reply, ruling)
+        if self._keeps(events.ACCEPTED):
+            record = self._record(events.ACCEPTED, identifier, "queue", ruling.plugin, reply, ruling)
             record.size, record.seconds = size, ruling.seconds
             self._runtime.recorder.record(record)
 
     def disconnected(self, last_reply: Reply | None) -> None:
         """Record that the session has ended, with what the door said if it ended it."""
-        if self._keeps("disconnected"):
-            self._runtime.recorder.record(self._record("disconnected", self._session.id, "disconnect", "", last_reply))
+        if self._keeps(events.DISCONNECTED):
+            self._runtime.recorder.record(
+                self._record(events.DISCONNECTED, self._session.id, "disconnect", "", last_reply)
+            )
 
-    def _keeps(self, event: str) -> bool:
+    def _keeps(self, event: Event) -> bool:
         """Count an outcome. False when nobody keeps a record of it, so that none need be made."""
         self.recorded += 1
         return self._runtime.recorder.keeps(event)
 
     def _record(
         self,
-        event: str,
+        event: Event,
         identifier: str,
         phase: str,
         plugin: str,
@@ -183,7 +187,7 @@ class Proceedings:
         return Record(
             id=identifier,
             at=self._runtime.clock.now(),
-            event=event,
+            event=event.name,
             session=session.id,
             client=session.client,
             helo=session.helo,

@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 from typing import TYPE_CHECKING, Final
 
+from gatepost import events
 from gatepost.address import Address
 from gatepost.decisions import Action, Decision
 from gatepost.errors import StoreError
@@ -76,7 +77,7 @@ class Taken:
             for recipient in self.recalled:
                 await self._store.delete(await self._mark(recipient))
         except StoreError as error:  # they are taken all the same
-            self._runtime.recorder.event("store_failed", "warning", error=str(error))
+            self._runtime.recorder.event(events.STORE_FAILED, error=str(error))
 
     def _key(self, recipient: Address) -> str:
         return f"{self._envelope.sender}\n{recipient}"

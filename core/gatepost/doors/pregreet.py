@@ -15,7 +15,7 @@ import termios
 from sys import intern
 from typing import Final, cast
 
-from gatepost import replies
+from gatepost import events, replies
 from gatepost.concurrency import Dialogue, Talk
 from gatepost.conversation import Conversation
 from gatepost.doors.closing import Closing
@@ -156,7 +156,7 @@ class Pregreet(asyncio.Protocol):
             return self._open(ruling, dialogue)
         # A fault of ours: never a permanent refusal, never an acceptance, and never no answer at all.
         identifier = new_id()
-        self._listener.runtime.recorder.event("internal_error", "error", id=identifier, error=repr(error))
+        self._listener.runtime.recorder.event(events.INTERNAL_ERROR, id=identifier, error=repr(error))
         self._refuse(replies.internal_error(identifier, close=True))
         return None
 
@@ -181,7 +181,7 @@ class Pregreet(asyncio.Protocol):
 
         At once, without draining: a flood of clients that are turned away must not use up the descriptors.
         """
-        self._listener.runtime.recorder.event("turned_away", client=self.session.client, reply=reply_text(reply))
+        self._listener.runtime.recorder.event(events.TURNED_AWAY, client=self.session.client, outcome=reply_text(reply))
         Closing(self._transport, reply.wire, self._listener.runtime.clock, self._leave, at_eof=True)
 
     def _refuse(self, reply: Reply, conversation: Conversation | None = None) -> None:

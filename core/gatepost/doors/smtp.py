@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 import aiosmtpd.smtp
 
-from gatepost import replies
+from gatepost import events, replies
 from gatepost.concurrency import Dialogue, Talk, client
 from gatepost.conversation import Conversation
 from gatepost.doors.closing import Closing, hold_for_the_end
@@ -367,7 +367,5 @@ class SMTP(aiosmtpd.smtp.SMTP):
         patience = None if self.conversation.delivering else PATIENCE
         if not (await asyncio.wait((dialogue,), timeout=patience))[0]:
             session = self.conversation.session
-            self.listener.runtime.recorder.event(
-                "ignores_cancellation", "error", session=session.id, client=session.client
-            )
+            self.listener.runtime.recorder.event(events.IGNORES_CANCELLATION, session=session.id, client=session.client)
         await self.conversation.close(self._last_words)

@@ -18,6 +18,7 @@ from typing import Any
 import pluggy
 from mypy_extensions import mypyc_attr
 
+from gatepost import events
 from gatepost.address import Address
 from gatepost.concurrency import Deadlines
 from gatepost.events import Recorder
@@ -64,7 +65,7 @@ class Gate:
             try:
                 hook.function(*hook.pick(arguments))
             except BaseException as error:  # no plugin ends a session, nor the process
-                self.recorder.event("plugin_failed", "error", plugin=hook.name, phase=phase, error=repr(error))
+                self.recorder.event(events.PLUGIN_FAILED, plugin=hook.name, phase=phase, error=repr(error))
         acting.set(None)
 
     def order(self, phase: str) -> tuple[str, ...]:

@@ -16,10 +16,11 @@ from math import inf
 from time import perf_counter
 from typing import Any, NoReturn
 
+from gatepost import events
 from gatepost.concurrency import Deadlines, Watch
 from gatepost.decisions import defer
 from gatepost.errors import DNSTemporaryError, PluginError
-from gatepost.events import Recorder
+from gatepost.events import Event, Recorder
 from gatepost.gate import lookahead
 from gatepost.gate.chain import Chain, Hook, Kind
 from gatepost.gate.composition import fault_of
@@ -216,7 +217,7 @@ class SlowPath:
         ruling, instance = self._ruling, hook.instance
         ruling.seconds += seconds
         if seconds > STALL and not waited and hook.on_loop:
-            self._event("stall", "warning", plugin=hook.name, seconds=round(seconds, 3))
+            self._event(events.STALL, plugin=hook.name, seconds=round(seconds, 3))
         if failure is None and answer is not None:
             failure = fault_of(ruling.phase, instance, answer)
         if failure is not None:
@@ -234,7 +235,7 @@ class SlowPath:
     def _take_recovery(self, instance: Instance) -> None:
         """It has failed before, and now it answers."""
         if not instance.circuit.closed:
-            self._event("circuit_closed", "warning", plugin=instance.name)
+            self._event(events.CIRCUIT_CLOSED, plugin=instance.name)
         instance.circuit.succeeded()
 
     def _take_error(self, hook: Hook, error: str, seconds: float) -> None:
@@ -243,12 +244,12 @@ class SlowPath:
         self._ruling.trace.append(
             Said(hook.name, seconds=seconds, error=error, observed=hook.observed, withheld=kept_back)
         )
-        self._event("plugin_failed", "error", plugin=hook.name, error=error, id=self._ruling.identify())
+        self._event(events.PLUGIN_FAILED, plugin=hook.name, error=error, id=self._ruling.identify())
         if self._blameless:
             self._blameless = False
             instance.circuit.abandoned()
         elif instance.circuit.failed(self._deadlines.now()):
-            self._event("circuit_opened", "error", plugin=hook.name)
+            self._event(events.CIRCUIT_OPENED, plugin=hook.name)
         self._count_error(instance)
 
     def _count_error(self, instance: Instance) -> None:
@@ -262,8 +263,8 @@ class SlowPath:
         self._ruling.decide(defer("local error, try again later", 451, "4.3.0"), name, fault=True)
         self._decided = True
 
-    def _event(self, event: str, level: str, **facts: object) -> None:
-        self._recorder.event(event, level, phase=self._chain.phase, session=self._session.id, **facts)
+    def _event(self, event: Event, **facts: object) -> None:
+        self._recorder.event(event, phase=self._chain.phase, session=self._session.id, **facts)
 
     def _end(self) -> None:
         """Stop what is no longer needed: the phase is over, or the client has left."""

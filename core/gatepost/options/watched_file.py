@@ -7,7 +7,6 @@ allow list or recipient list would refuse good mail. This module knows nothing o
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import stat
@@ -19,27 +18,46 @@ from typing import Any, TypeVar
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationInfo
 from pydantic_core import CoreSchema, core_schema
 
+from gatepost import events
+from gatepost.events import NULL_RECORDER, Recorder
+
 T = TypeVar("T")
 
 LOOK_EVERY = 1.0
 """Seconds between two looks at a file."""
 
 _COMMENT = re.compile(r"(?:^|\s)#.*")
-_log = logging.getLogger("gatepost.files")
 
 
 class WatchedFile:
     """A text file (UTF-8) that may change while the server runs.
 
     In a model it is written as a path, relative to the configuration file. ``monotonic`` is the clock by which it is
-    looked at, for tests. Raises ValueError, with a sentence, when the file cannot be read at first.
+    looked at, for tests; ``recorder`` is told when a change cannot be used. Raises ValueError, with a sentence, when
+    the file cannot be read at first.
     """
 
-    __slots__ = ("_look_at", "_monotonic", "_parsed", "_signature", "_text", "_unreadable", "_unusable", "path")
+    __slots__ = (
+        "_look_at",
+        "_monotonic",
+        "_parsed",
+        "_recorder",
+        "_signature",
+        "_text",
+        "_unreadable",
+        "_unusable",
+        "path",
+    )
 
-    def __init__(self, path: Path | str, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        monotonic: Callable[[], float] = time.monotonic,
+        recorder: Recorder = NULL_RECORDER,
+    ) -> None:
         self.path = Path(path)
         self._monotonic = monotonic
+        self._recorder = recorder
         self._look_at = monotonic() + LOOK_EVERY
         self._unreadable: str | None = None
         self._unusable: str | None = None
@@ -101,7 +119,7 @@ class WatchedFile:
     def _report(self, before: str | None, problem: str) -> str:
         """Warn when the problem is a new one."""
         if problem != before:
-            _log.warning("%s; the last good content stays in use", problem)
+            self._recorder.event(events.FILE_UNUSABLE, path=str(self.path), error=problem)
         return problem
 
     def __repr__(self) -> str:
@@ -121,8 +139,8 @@ class WatchedFile:
         if isinstance(value, WatchedFile):
             return value
         if isinstance(value, str | Path):
-            folder = (info.context or {}).get("folder", "")
-            return cls(Path(folder, value))
+            context = info.context or {}
+            return cls(Path(context.get("folder", ""), value), recorder=context.get("recorder", NULL_RECORDER))
         raise ValueError("expected the path of a file, as text")
 
     @classmethod

@@ -11,6 +11,7 @@ import inspect
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from gatepost import events
 from gatepost.errors import GatepostError, PluginError
 from gatepost.events import Recorder
 from gatepost.plugins.load import Policy
@@ -30,7 +31,7 @@ async def end_plugins(policy: Policy, server: Server, recorder: Recorder) -> Non
         try:
             await _call(implementation, "shutdown", server)
         except GatepostError as error:
-            recorder.event("shutdown_failed", "error", plugin=implementation.plugin_name, error=str(error))
+            recorder.event(events.SHUTDOWN_FAILED, plugin=implementation.plugin_name, error=str(error))
 
 
 async def _call(implementation: Any, phase: str, server: Server) -> None:
@@ -74,7 +75,7 @@ class Jobs:
                 if self._stopped or isinstance(error, GeneratorExit):
                     return
                 name = getattr(job, "__qualname__", "")
-                self._runtime.recorder.event("job_failed", "error", job=name, error=repr(error))
+                self._runtime.recorder.event(events.JOB_FAILED, job=name, error=repr(error))
 
     async def stop(self) -> None:
         """End all jobs."""

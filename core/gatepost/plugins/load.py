@@ -17,6 +17,7 @@ from typing import Any
 
 import pluggy
 
+from gatepost import events
 from gatepost.config import Config, validate_options
 from gatepost.errors import ConfigError, Mistake
 from gatepost.events import Recorder
@@ -48,6 +49,7 @@ class _Loader(_Finder):
     """Makes an instance of each configured plugin, with its options and services."""
 
     services: Services = field(kw_only=True)
+    recorder: Recorder = field(kw_only=True)
 
     def instance(self, name: str) -> Instance | None:
         """The configured plugin ``name``, or None after a complaint."""
@@ -81,7 +83,7 @@ class _Loader(_Finder):
             self.complain(name, f"{origin}: its Options is no gatepost.Options")
             return None
         try:
-            return validate_options(model, table, self.config)
+            return validate_options(model, table, self.config, self.recorder)
         except ConfigError as error:
             self.mistakes += error.mistakes
             return None
@@ -114,7 +116,7 @@ class _Loader(_Finder):
 
 def load_policy(config: Config, services: Services, recorder: Recorder) -> Policy:
     """Load the policy. Raises ``ConfigError`` with every mistake in it."""
-    instances, mistakes = survey_plugins(config, services)
+    instances, mistakes = survey_plugins(config, services, recorder)
     if mistakes:
         raise ConfigError(mistakes)
     orders = {name: _order(config, listener.plugins) for name, listener in config.listeners.items()}
@@ -127,8 +129,13 @@ def load_policy(config: Config, services: Services, recorder: Recorder) -> Polic
 
     deprecations = []
     for instance, sentence in deprecated(tuple(instances.values())):
-        whose = {"plugin": instance.name, "package": instance.package, "version": instance.version}
-        recorder.event("deprecated", "warning", **whose, reason=sentence)
+        recorder.event(
+            events.DEPRECATED,
+            plugin=instance.name,
+            package=instance.package,
+            version=instance.version,
+            reason=sentence,
+        )
         message = f"{instance.package} {instance.version}".strip() + f": {sentence}"
         place = config.locate(("plugins", instance.name))
         deprecations.append(Mistake(*place, f"plugins.{instance.name}", message))
@@ -141,9 +148,9 @@ def load_policy(config: Config, services: Services, recorder: Recorder) -> Polic
     )
 
 
-def survey_plugins(config: Config, services: Services) -> tuple[dict[str, Instance], list[Mistake]]:
+def survey_plugins(config: Config, services: Services, recorder: Recorder) -> tuple[dict[str, Instance], list[Mistake]]:
     """Every plugin of every order that can be loaded, by name, and every mistake there is."""
-    loader = _Loader(config, services=services)
+    loader = _Loader(config, services=services, recorder=recorder)
     orders = (None, *(listener.plugins for listener in config.listeners.values()))
     named = dict.fromkeys(name for own in orders for name in _order(config, own))
     instances = {name: made for name in named if (made := loader.instance(name)) is not None}

@@ -19,6 +19,7 @@ from typing import Any
 from gatepost.config import Config, KeyPath, Limits, SocketAddress
 from gatepost.decisions import Action
 from gatepost.errors import GatepostError, Mistake
+from gatepost.events import NULL_RECORDER
 from gatepost.gate import GRANTS, Gate, Instance
 from gatepost.hookspecs import ALL_RUN
 from gatepost.message import Spool
@@ -30,7 +31,6 @@ from gatepost.runtime import Runtime
 from gatepost.server import account_of, is_loopback
 from gatepost.services.store import MemoryBackend
 from gatepost.services.virtual_clock import HastyClock
-from gatepost.telemetry import Hush
 
 STRANGER = "192.0.2.1"
 """An address that nobody has (RFC 5737)."""
@@ -219,7 +219,7 @@ async def _relayed(vouching: list[Instance], config: Config, listener: str) -> d
         marks=MemoryBackend(clock).namespace("gatepost"),
         spool=Spool(None),
         limits=Limits(),
-        recorder=Hush(),
+        recorder=NULL_RECORDER,
     )
     client = Rehearsal(make_gate(vouching, clock, runtime.recorder), runtime, STRANGER, listener=listener)
     await client.connect()

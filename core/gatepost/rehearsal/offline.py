@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 from gatepost.errors import DNSTemporaryError
 from gatepost.plugins import Services
 from gatepost.services.dns import Resolver
+from gatepost.services.host import NullLog
 from gatepost.services.next_hop import NextHops
 from gatepost.services.store import MemoryBackend
 from gatepost.services.virtual_clock import HastyClock
-from gatepost.telemetry import Hush
 
 if TYPE_CHECKING:
     from gatepost.config import Config
-    from gatepost.services.host import Log
 
 
 class NoDNS(Resolver):
@@ -31,11 +30,10 @@ class NoDNS(Resolver):
 def services(config: Config) -> Services:
     """Services that are good for loading plugins, and for nothing else."""
     clock = HastyClock()
-    log: Log = Hush()
     return Services(
         dns=NoDNS(),
         store=MemoryBackend(clock),
         clock=clock,
         next_hop=NextHops(clock, config.hostname),
-        log=lambda name: log,
+        log=lambda name: NullLog(),
     )

@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import Any
 
+from gatepost import events
 from gatepost.config import Config
 from gatepost.decisions import accept
+from gatepost.events import Event, Recorder
 from gatepost.gate import Chain, Gate, Instance
 from gatepost.hookspecs import hookimpl
 from gatepost.message import Spool
@@ -24,10 +26,11 @@ from gatepost.rulings import Ruling
 from gatepost.runtime import Runtime
 from gatepost.services.clock import SystemClock
 from gatepost.services.dns import DNS
+from gatepost.services.host import NullLog
 from gatepost.services.next_hop import NextHops
 from gatepost.services.store import open_store
 from gatepost.services.virtual_clock import HastyClock
-from gatepost.telemetry import Hush, Record, reply_text
+from gatepost.telemetry import Record, reply_text
 
 MESSAGE = "message"
 """What the last step of a session that came so far is called."""
@@ -39,33 +42,33 @@ class _Recorder:
     def __init__(self, trial: Trial) -> None:
         self._trial = trial
 
-    def keeps(self, event: str) -> bool:
-        """All are kept."""
+    def keeps(self, event: Event) -> bool:
+        """Return True: all records are kept."""
         return True
 
     def record(self, record: Record) -> None:
         """Keep it."""
         self._trial.records.append(record)
 
-    def event(self, name: str, level: str = "info", **facts: object) -> None:
+    def event(self, event: Event, /, **facts: object) -> None:
         """Keep it."""
-        self._trial.events.append({"event": name, "level": level, **facts})
+        self._trial.events.append({"event": event.name, "level": event.level, **facts})
 
 
-class _PluginLog(Hush):
-    """What plugins log, among the events of the trial."""
+class _PluginLog(NullLog):
+    """The warnings and errors of a plugin, among the events of the trial."""
 
-    def __init__(self, recorder: _Recorder, name: str) -> None:
-        self._recorder = recorder
+    def __init__(self, trial: Trial, name: str) -> None:
+        self._trial = trial
         self._name = name
 
     def warning(self, event: str, **facts: object) -> None:
         """Keep it."""
-        self._recorder.event(event, "warning", **{**facts, "plugin": self._name})
+        self._trial.events.append({"event": event, "level": "warning", **facts, "plugin": self._name})
 
     def error(self, event: str, **facts: object) -> None:
         """Keep it."""
-        self._recorder.event(event, "error", **{**facts, "plugin": self._name})
+        self._trial.events.append({"event": event, "level": "error", **facts, "plugin": self._name})
 
 
 class _Overheard(Gate):
@@ -115,7 +118,7 @@ async def play(config: Config, flags: Flags) -> Trial:
     """Play the session. Raises ``ConfigError`` or ``PluginError`` when the policy cannot be loaded or started."""
     trial = Trial()
     recorder, clock = _Recorder(trial), HastyClock()
-    async with _services(config, flags, recorder, clock) as services:
+    async with _services(config, flags, trial, clock, recorder) as services:
         policy = load_policy(config, services, recorder)
         await start_plugins(policy, _Server(config.hostname))
         gate = _Overheard(policy.gates.get(flags.listener, policy.default))
@@ -140,15 +143,17 @@ async def play(config: Config, flags: Flags) -> Trial:
 
 
 @contextlib.asynccontextmanager
-async def _services(config: Config, flags: Flags, recorder: _Recorder, clock: HastyClock) -> AsyncIterator[Services]:
+async def _services(
+    config: Config, flags: Flags, trial: Trial, clock: HastyClock, recorder: Recorder
+) -> AsyncIterator[Services]:
     """The services of the trial. What talks to the world has a clock that takes its time."""
     world = SystemClock()
     services = Services(
         dns=DNS([str(server) for server in config.dns.servers], timeout=config.dns.timeout, clock=world),
-        store=open_store(config.store.url if flags.store else "memory:", clock),
+        store=open_store(config.store.url if flags.store else "memory:", clock, recorder),
         clock=clock,
         next_hop=NextHops(world, config.hostname),
-        log=lambda name: _PluginLog(recorder, name),
+        log=lambda name: _PluginLog(trial, name),
     )
     await services.store.open()
     try:
@@ -207,7 +212,7 @@ class _Player:
         trial, gate = self._trial, self._gate
         asked, recorded, skipped = len(gate.rulings), len(trial.records), self._clock.skipped
         reply = await work
-        refused = [record for record in trial.records[recorded:] if record.event == "refused"]
+        refused = [record for record in trial.records[recorded:] if record.event == events.REFUSED.name]
         step = Step(said, reply_text(reply), reply.code, gate.rulings[asked:], self._clock.skipped - skipped)
         if step.is_refused:
             step.plugin = refused[-1].plugin if refused else "gatepost"

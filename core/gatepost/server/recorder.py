@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from gatepost import events
 from gatepost.config import Config
+from gatepost.events import Event
 from gatepost.services.host import Log
 from gatepost.telemetry import KEPT, EventLog, Journal, Record, open_log
 
@@ -21,9 +23,9 @@ class ServerRecorder:
         if self._journal is not None:
             self._journal.open()
 
-    def keeps(self, event: str) -> bool:
-        """True when log or journal keep records of ``event``."""
-        return self.log.says_info or (self._journal is not None and event in KEPT)
+    def keeps(self, event: Event) -> bool:
+        """Return True when the log or the journal keeps records of ``event``."""
+        return self.log.says_info or (self._journal is not None and event.name in KEPT)
 
     def record(self, record: Record) -> None:
         """Keep one record. Never blocks, never raises."""
@@ -31,9 +33,9 @@ class ServerRecorder:
         if self._journal is not None:
             self._journal.put(record)
 
-    def event(self, name: str, level: str = "info", **facts: object) -> None:
-        """Say that something happened that is no ruling."""
-        self.log.event(name, level, **facts)
+    def event(self, event: Event, /, **facts: object) -> None:
+        """Log ``event``."""
+        self.log.event(event, **facts)
 
     def plugin_log(self, name: str) -> Log:
         """The log of the plugin instance ``name``."""
@@ -44,8 +46,8 @@ class ServerRecorder:
         if self._journal is not None:
             self._journal.close()
             if self._journal.lost:
-                self.event("records_lost", "warning", number=self._journal.lost)
+                self.event(events.RECORDS_LOST, number=self._journal.lost)
         self.log.close()
 
     def _say_lost(self, why: str) -> None:
-        self.event("records_lost", "error", error=why)
+        self.event(events.JOURNAL_FAILED, error=why)

@@ -22,6 +22,7 @@ from typing import Any
 import uvloop
 
 from gatepost import config as configuration
+from gatepost import events
 from gatepost.config import Config, SocketAddress
 from gatepost.doors import Connections, Listener, Pregreet
 from gatepost.errors import GatepostError, StoreError
@@ -49,7 +50,7 @@ class Server:
         self.recorder = ServerRecorder(config)
         self.clock = SystemClock()
         self._environ = environ
-        self._store = open_store(config.store.url, self.clock)
+        self._store = open_store(config.store.url, self.clock, self.recorder)
         servers = [str(server) for server in config.dns.servers]
         self._resolver = DNS(servers, timeout=config.dns.timeout, clock=self.clock)
         self._next_hops = NextHops(self.clock, config.hostname)
@@ -101,7 +102,9 @@ class Server:
         await self._accept()
         listening = [str(SocketAddress(*place)) for places in self.addresses.values() for place in places]
         order = list(self.config.order)
-        self.recorder.event("started", listen=listening, clients=most, order=order, state=str(self.config.state_dir))
+        self.recorder.event(
+            events.STARTED, listen=listening, clients=most, order=order, state=str(self.config.state_dir)
+        )
 
     def _bind(self) -> None:
         addresses = [address for listener in self.config.listeners.values() for address in listener.bind]
@@ -111,7 +114,7 @@ class Server:
                     f'as root gatepost serves loopback only, not {", ".join(outside)}: set user = "…", '
                     "or start without root and with the capability to bind"
                 )
-            self.recorder.event("running_as_root", "warning", advice='set user = "…" in the configuration')
+            self.recorder.event(events.RUNNING_AS_ROOT, advice='set user = "…" in the configuration')
         for name, listener in self.config.listeners.items():
             self._sockets[name] = []
             for address in listener.bind:
@@ -155,7 +158,7 @@ class Server:
         if self._asyncio_servers:
             self.runtime.spawn(self.reload())
         else:
-            self.recorder.event("reload_failed", "error", error="still starting; send SIGHUP again after that")
+            self.recorder.event(events.RELOAD_FAILED, error="still starting; send SIGHUP again after that")
 
     async def serve(self) -> None:
         """Serve until SIGTERM or SIGINT, or until ``stop`` is called."""
@@ -190,14 +193,13 @@ class Server:
             _same_listeners(self.listeners, policy)
             await self._begin(policy)
         except GatepostError as error:
-            self.recorder.event("reload_failed", "error", error=str(error))
+            self.recorder.event(events.RELOAD_FAILED, error=str(error))
             return ()
         for name, listener in self.listeners.items():
             listener.gate = policy.gates[name]
-        ignored = _needs_restart(self.config, changed)
-        self.recorder.event(
-            "reloaded", "warning" if ignored else "info", order=list(changed.order), needs_restart=ignored
-        )
+        self.recorder.event(events.RELOADED, order=list(changed.order))
+        if keys := _needs_restart(self.config, changed):
+            self.recorder.event(events.RESTART_NEEDED, keys=keys)
         return self._policies[:-1]
 
     async def _retire(self, policies: Sequence[tuple[Policy, Jobs]]) -> None:
@@ -216,7 +218,7 @@ class Server:
     async def close(self) -> None:
         """Stop in good order. Returns when the last session has ended and everything is closed."""
         if self._asyncio_servers:
-            self.recorder.event("stopping", connected=self._connected())
+            self.recorder.event(events.STOPPING, connected=self._connected())
         for server in self._asyncio_servers:
             server.close()
         for listener in self.listeners.values():
@@ -227,7 +229,7 @@ class Server:
             await self._wait_until_left(LAST_REPLIES)
         await self._finish_tasks()
         if not await self._wait_until_left(LAST_REPLIES):  # clients whose hand-over has only now ended
-            self.recorder.event("ignores_cancellation", "error", clients=self._connected())
+            self.recorder.event(events.IGNORES_CANCELLATION, connected=self._connected())
         await self._finish_tasks()
         await self._close_services()
 
@@ -262,9 +264,9 @@ class Server:
         try:
             await self._store.close()
         except StoreError as error:  # what plugins remember may be lost, and the end is in good order all the same
-            self.recorder.event("memory_lost", "error", error=str(error))
+            self.recorder.event(events.MEMORY_LOST, error=str(error))
         if self._asyncio_servers:
-            self.recorder.event("stopped")
+            self.recorder.event(events.STOPPED)
         self.recorder.close()
 
 

@@ -19,6 +19,21 @@ class Log(Protocol):
         """What does not work."""
 
 
+class NullLog:
+    """A log that keeps nothing, for policies that are only looked at."""
+
+    __slots__ = ()
+
+    def info(self, event: str, **facts: object) -> None:
+        """Forget it."""
+
+    def warning(self, event: str, **facts: object) -> None:
+        """Forget it."""
+
+    def error(self, event: str, **facts: object) -> None:
+        """Forget it."""
+
+
 class Server(Protocol):
     """What the ``startup`` and ``shutdown`` hooks see of the process."""
 

@@ -3,12 +3,10 @@
 from gatepost.telemetry.journal import KEPT, Journal, find_records
 from gatepost.telemetry.log import EventLog, escaped, json_line, open_log
 from gatepost.telemetry.record import Record, reply_text
-from gatepost.telemetry.recorder import Hush
 
 __all__ = [
     "KEPT",
     "EventLog",
-    "Hush",
     "Journal",
     "Record",
     "escaped",

@@ -18,12 +18,13 @@ from typing import Any
 
 import orjson
 
+from gatepost import events
 from gatepost.errors import StoreError
 from gatepost.telemetry.batches import Batches
 from gatepost.telemetry.log import json_line
 from gatepost.telemetry.record import Record
 
-KEPT = frozenset({"refused", "accepted"})
+KEPT = frozenset({events.REFUSED.name, events.ACCEPTED.name})
 """The events whose records are kept."""
 BOUND = 10_000
 """Records that may wait to be written."""

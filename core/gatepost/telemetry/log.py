@@ -3,7 +3,8 @@
 Whatever a client said is escaped, so it cannot begin a new line, move a cursor, or pass for another field. A line costs
 its sender some microseconds and never waits: a thread writes. When nobody reads, lines are lost and counted.
 
-structlog makes the lines. Nothing of the process's logging is configured, except by ``adopt``.
+structlog makes the lines, and this is the only module that imports it. Nothing of the process's logging is configured,
+except by ``adopt``.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from datetime import UTC, datetime
 from math import isfinite
 from typing import Any
@@ -21,7 +22,9 @@ import orjson
 import structlog
 from structlog.processors import JSONRenderer
 
+from gatepost import events
 from gatepost.config import Log as LogSettings
+from gatepost.events import Event, Level
 from gatepost.telemetry.batches import Batches
 from gatepost.telemetry.record import Record
 
@@ -53,15 +56,18 @@ class EventLog:
         self._unsaid = 0
         self.says_info = logging.getLevelName(level.upper()) <= logging.INFO
         """True when records are written, whose lines are of that level."""
-        self._settings: dict[str, Any] = {
-            "processors": _human_lines(colours) if human else _json_lines(),
-            "wrapper_class": structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
-        }
-        self._factory = structlog.BytesLoggerFactory(_Lines(self._batches))  # type: ignore[arg-type]
-        self._logger = structlog.wrap_logger(self._factory(), **self._settings).bind()
+        self._logger = structlog.wrap_logger(
+            structlog.BytesLogger(_Lines(self._batches)),  # type: ignore[arg-type]
+            processors=_human_lines(colours) if human else _json_lines(),
+            wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
+        ).bind()
         self._adopting = _Adopting(self)
 
-    def event(self, name: str, level: str = "info", **facts: object) -> None:
+    def event(self, event: Event, /, **facts: object) -> None:
+        """Write the line of an event. Never blocks, never raises."""
+        self.line(event.name, event.level, facts)
+
+    def line(self, name: str, level: Level, facts: Mapping[str, object]) -> None:
         """Write a line. Never blocks, never raises."""
         try:
             getattr(self._logger, level)(name, **facts)
@@ -71,18 +77,15 @@ class EventLog:
     def record(self, record: Record) -> None:
         """Write the line of a refusal, a message or a session's end. Never blocks, never raises."""
         if self.says_info:
-            self.event(record.event, "info", **line_of(record))
+            self.line(record.event, "info", line_of(record))
 
     def plugin(self, name: str) -> PluginLog:
         """The log of the plugin ``name``."""
         return PluginLog(self, name)
 
     def adopt(self) -> None:
-        """Take the lines of whoever in this process logs otherwise: the services through structlog's own configuration,
-        list files and libraries such as asyncio through the standard library's logging.
-        """
+        """Take the lines of libraries such as asyncio, which use the standard library's logging."""
         logging.root.addHandler(self._adopting)
-        structlog.configure(logger_factory=self._factory, cache_logger_on_first_use=False, **self._settings)
 
     @property
     def lost(self) -> int:
@@ -116,9 +119,8 @@ class PluginLog:
         """What does not work."""
         self._write(event, "error", facts)
 
-    def _write(self, event: str, level: str, facts: dict[str, object]) -> None:
-        kept = {key: value for key, value in facts.items() if key not in {"name", "level", "self"}}
-        self._log.event(event, level, **{**kept, "plugin": self._name})
+    def _write(self, event: str, level: Level, facts: dict[str, object]) -> None:
+        self._log.line(event, level, {**facts, "plugin": self._name})
 
 
 def open_log(settings: LogSettings) -> EventLog:
@@ -147,7 +149,7 @@ def line_of(record: Record) -> dict[str, Any]:
         "outcome": record.reply or None,
         "plugin": record.plugin or None,
         # The end of a session is no decision: there is nothing to explain.
-        "id": record.id if record.event != "disconnected" else None,
+        "id": record.id if record.event != events.DISCONNECTED.name else None,
         "session": record.session,
         "size": record.size or None,
         "seconds": round(record.seconds, 3),
@@ -202,7 +204,7 @@ def _describable(value: object) -> object:
 
 
 class _Adopting(logging.Handler):
-    """Makes events of what the standard library's logging is given; the logger's name is that of the event."""
+    """Makes events of what libraries give to the standard library's logging."""
 
     def __init__(self, log: EventLog) -> None:
         super().__init__()
@@ -210,10 +212,13 @@ class _Adopting(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line. Never blocks."""
-        facts = {"text": record.getMessage()}
+        facts = {"library": record.name, "text": record.getMessage()}
         if record.exc_info:
             facts["error"] = repr(record.exc_info[1])
-        self._log.event(record.name, "error" if record.levelno >= logging.ERROR else "warning", **facts)
+        if record.levelno >= logging.ERROR:
+            self._log.event(events.LIBRARY_ERROR, **facts)
+        else:
+            self._log.event(events.LIBRARY_WARNING, **facts)
 
 
 class _Lines:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
-from gatepost import replies
+from gatepost import events, replies
 from gatepost.rehearsal import Rehearsal
 from gatepost.replies import PHASE_CODES
 from gatepost.rulings import Ruling
@@ -157,6 +157,6 @@ def _says(ruling: Ruling) -> bool:
 def _leading(records: list[Record], rulings: tuple[Ruling, ...]) -> Ruling | None:
     """The ruling that led to a reply: that of the refusal, else the last one of a phase that is answered."""
     for record in records:
-        if record.event == "refused":
+        if record.event == events.REFUSED.name:
             return next((ruling for ruling in record.rulings if ruling.id == record.id), None)
     return next((ruling for ruling in reversed(rulings) if ruling.phase in PHASE_CODES), None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from gatepost import events
 from gatepost.telemetry import Record
 
 
@@ -50,17 +51,17 @@ class GateEvents(Events):
         super().__init__()
         self.records: list[Record] = []
 
-    def keeps(self, event: str) -> bool:
-        """All are kept."""
+    def keeps(self, event: events.Event) -> bool:
+        """Return True: all records are kept."""
         return True
 
     def record(self, record: Record) -> None:
         """Keep it."""
         self.records.append(record)
 
-    def event(self, name: str, level: str = "info", **facts: object) -> None:
+    def event(self, event: events.Event, /, **facts: object) -> None:
         """Keep it."""
-        self.events.append(Event(name, level, facts))
+        self.events.append(Event(event.name, event.level, facts))
 
 
 class PluginLog:

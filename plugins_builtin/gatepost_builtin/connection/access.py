@@ -314,7 +314,7 @@ class Access:
             return True
         if entry not in self._reported:
             self._reported.add(entry)
-            self.log.warning("access entry expired", entry=entry.why, until=entry.until.isoformat())
+            self.log.warning("entry_expired", entry=entry.why, until=entry.until.isoformat())
         return False
 
     async def _name(self, session: Session) -> str | None:
@@ -325,7 +325,7 @@ class Access:
                 notes["name"] = await session.verified_name()
             except DNSTemporaryError as error:
                 notes["name"] = None
-                self.log.info("the client's name cannot be known now", client=session.client, error=str(error))
+                self.log.info("client_name_unknown", client=session.client, error=str(error))
         name: str | None = notes["name"]
         return name
 

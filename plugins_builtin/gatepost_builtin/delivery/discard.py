@@ -29,7 +29,7 @@ class Discard:
 
     @hookimpl
     def startup(self) -> None:
-        self.log.warning("all accepted mail is thrown away: discard is for trials")
+        self.log.warning("mail_is_discarded", advice="discard is for trials: it throws away every accepted message")
 
     @hookimpl
     def queue(self) -> Answers:

@@ -116,7 +116,7 @@ class Maildir:
         return {recipient: accept(copy.name) for copy in copies for recipient in copy.recipients} | refused
 
     def _refusal(self, error: OSError) -> Decision:
-        self.log.error("cannot deliver", error=str(error))
+        self.log.error("delivery_failed", error=str(error))
         if error.errno in FULL:
             return defer("no room for this message at the moment", 452, "4.3.1")
         return defer("cannot deliver now, try again later", 451, "4.3.0")

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gatepost import events
 from gatepost.config import Log as LogSettings
 from gatepost.telemetry import log as log_module
 from gatepost.telemetry.log import EventLog, escaped, json_line, open_log
@@ -80,10 +80,14 @@ def test_a_session_that_came_to_nothing_has_a_line() -> None:
 
 def test_lines_below_the_level_are_not_written() -> None:
     def write(log: EventLog) -> None:
-        for level in ("debug", "info", "warning", "error"):
-            log.event(f"an_{level}", level)
+        for event in (events.STARTED, events.RUNNING_AS_ROOT, events.RELOAD_FAILED):
+            log.event(event)
 
-    assert [json.loads(line)["event"] for line in lines(write, level="warning")] == ["an_warning", "an_error"]
+    written = [json.loads(line) for line in lines(write, level="warning")]
+    assert [(line["level"], line["event"]) for line in written] == [
+        ("warning", "running_as_root"),
+        ("error", "reload_failed"),
+    ]
 
 
 @pytest.mark.parametrize("human", [True, False])
@@ -103,8 +107,8 @@ def test_what_a_client_says_is_in_the_json_line_as_it_said_it() -> None:
 
 
 def test_colours_are_for_terminals() -> None:
-    (plain,) = lines(lambda log: log.event("started"), human=True)
-    (coloured,) = lines(lambda log: log.event("started"), human=True, colours=True)
+    (plain,) = lines(lambda log: log.event(events.STARTED), human=True)
+    (coloured,) = lines(lambda log: log.event(events.STARTED), human=True, colours=True)
     assert "\x1b[32m" in coloured and "\x1b" not in plain
 
 
@@ -129,11 +133,11 @@ def test_a_plugin_s_lines_bear_its_name_and_no_other() -> None:
 
 
 def test_a_fact_cannot_take_the_place_of_the_time() -> None:
-    assert one(lambda log: log.event("x", timestamp="yesterday"))["timestamp"] != "yesterday"
+    assert one(lambda log: log.event(events.STALL, timestamp="yesterday"))["timestamp"] != "yesterday"
 
 
 def test_long_texts_are_cut() -> None:
-    assert len(one(lambda log: log.event("x", error="e" * 100_000))["error"]) < 3000
+    assert len(one(lambda log: log.event(events.STALL, error="e" * 100_000))["error"]) < 3000
 
 
 def test_a_fact_that_cannot_be_described_costs_its_line_only() -> None:
@@ -143,12 +147,11 @@ def test_a_fact_that_cannot_be_described_costs_its_line_only() -> None:
 
     written: list[bytes] = []
     log = EventLog(written.append, human=False)
-    log.event("x", fact=Broken())
-    log.event("y", "no such level")
-    log.event("z")
+    log.event(events.STALL, fact=Broken())
+    log.event(events.STOPPED)
     log.close()
-    assert [json.loads(line)["event"] for line in b"".join(written).splitlines()] == ["z"]
-    assert log.lost == 2
+    assert [json.loads(line)["event"] for line in b"".join(written).splitlines()] == ["stopped"]
+    assert log.lost == 1
 
 
 def test_nobody_notices_that_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,35 +172,23 @@ def test_the_format_is_the_configured_one_and_json_when_nobody_looks(
     reader, writer = os.pipe()
     monkeypatch.setattr(log_module, "STDERR", writer)
     log = open_log(LogSettings(format=wanted))
-    log.event("started")
+    log.event(events.STARTED)
     log.close()
     assert os.read(reader, 4096).startswith(b'{"timestamp"') is is_json
     os.close(reader)
     os.close(writer)
 
 
-def test_the_services_lines_are_adopted() -> None:
-    def write(log: EventLog) -> None:
-        log.adopt()
-        structlog.get_logger("gatepost.store").warning("writes_lost", number=3)
-
-    try:
-        assert one(write)["event"] == "writes_lost"
-    finally:
-        structlog.reset_defaults()
-
-
 def test_the_lines_of_libraries_are_adopted_until_the_end() -> None:
     def write(log: EventLog) -> None:
         log.adopt()
-        logging.getLogger("gatepost.files").warning("cannot read %s", "a\nb\x1b[2J")
+        logging.getLogger("aiosmtplib").warning("cannot read %s", "a\nb\x1b[2J")
         logging.getLogger("asyncio").error("Task exception was never retrieved", exc_info=OSError("no"))
 
     handlers = list(logging.root.handlers)
-    try:
-        file, task = map(json.loads, lines(write))
-    finally:
-        structlog.reset_defaults()
-    assert (file["level"], file["event"], file["text"]) == ("warning", "gatepost.files", "cannot read a\nb\x1b[2J")
-    assert (task["level"], task["event"], task["error"]) == ("error", "asyncio", "OSError('no')")
+    client, task = map(json.loads, lines(write))
+    assert (client["level"], client["event"], client["library"]) == ("warning", "library_warning", "aiosmtplib")
+    assert client["text"] == "cannot read a\nb\x1b[2J"
+    assert (task["level"], task["event"], task["library"]) == ("error", "library_error", "asyncio")
+    assert (task["text"], task["error"]) == ("Task exception was never retrieved", "OSError('no')")
     assert logging.root.handlers == handlers

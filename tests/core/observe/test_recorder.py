@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import structlog
 
+from gatepost import events
 from gatepost.config import Config
 from gatepost.server.recorder import ServerRecorder
 from gatepost.telemetry.journal import find_records
 from gatepost.telemetry.log import EventLog
 from tests.core.observe.records import refusal
 
-
-@pytest.fixture(autouse=True)
-def _own_structlog() -> Iterator[None]:
-    yield
-    structlog.reset_defaults()
+RECORDED = (events.REFUSED, events.ACCEPTED, events.DISCONNECTED)
 
 
 def config(folder: Path, **journal: object) -> Config:
@@ -37,7 +32,7 @@ def test_a_record_goes_to_log_and_journal_and_an_event_to_the_log(tmp_path: Path
     recorder = ServerRecorder(config(tmp_path), EventLog(lines.append, human=False))
     recorder.open()
     recorder.record(refusal())
-    recorder.event("circuit_opened", "error", plugin="dnsbl")
+    recorder.event(events.CIRCUIT_OPENED, plugin="dnsbl")
     recorder.plugin_log("greylist").info("ready")
     assert written(recorder, lines) == ["refused", "circuit_opened", "ready"]
     assert len(find_records(tmp_path / "journal.db", "")) == 1
@@ -62,7 +57,8 @@ def test_lost_records_are_said_once_and_counted_at_the_end(tmp_path: Path) -> No
     recorder.record(refusal())
     recorder.close()
     said = [json.loads(line) for line in b"".join(lines).splitlines()]
-    assert [line.get("error") or line.get("number") for line in said] == [None, "no such table: records", 1]
+    assert [line["event"] for line in said] == ["refused", "journal_failed", "records_lost"]
+    assert (said[1]["error"], said[2]["number"]) == ("no such table: records", 1)
 
 
 @pytest.mark.parametrize(
@@ -78,5 +74,5 @@ def test_records_that_nobody_keeps_need_not_be_made(tmp_path: Path, level: str, 
     recorder = ServerRecorder(
         config(tmp_path, enabled=journal), EventLog(lambda octets: None, human=False, level=level)
     )
-    assert [event for event in ("refused", "accepted", "disconnected") if recorder.keeps(event)] == kept
+    assert [event.name for event in RECORDED if recorder.keeps(event)] == kept
     recorder.close()

@@ -1,8 +1,7 @@
 """Options read what a person writes, refuse what he cannot mean, and keep secrets."""
 
-import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +24,7 @@ from gatepost.options import (
     format_duration,
     format_size,
 )
+from gatepost.testing.recording import GateEvents
 
 FROM_FILE = {"folder": Path("/etc/gatepost"), "environ": {}}
 
@@ -317,8 +317,9 @@ class Watched:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.time = 0.0
+        self.events = GateEvents()
         path.write_text("one\n")
-        self.file = WatchedFile(path, monotonic=lambda: self.time)
+        self.file = WatchedFile(path, monotonic=lambda: self.time, recorder=self.events)
 
     def write(self, text: str) -> None:
         """Change the file and let the time pass after which it is looked at again."""
@@ -329,9 +330,8 @@ class Watched:
 
 
 @pytest.fixture
-def watched(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Iterator[Watched]:
-    with caplog.at_level(logging.WARNING, "gatepost.files"):
-        yield Watched(tmp_path / "list")
+def watched(tmp_path: Path) -> Watched:
+    return Watched(tmp_path / "list")
 
 
 def test_lines_come_without_comments_and_blanks(watched: Watched) -> None:
@@ -363,17 +363,13 @@ def test_a_replaced_file_of_the_same_size_and_time_is_reread(watched: Watched, t
     assert watched.file.text() == "two\n"
 
 
-def test_a_file_that_goes_away_leaves_its_last_content_and_one_warning(
-    watched: Watched, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_file_that_goes_away_leaves_its_last_content_and_one_warning(watched: Watched) -> None:
     watched.path.unlink()
     for _ in range(3):
         watched.time += 1.0
         assert watched.file.lines() == ("one",)
     assert watched.file.problem == f"cannot read {watched.path}: No such file or directory"
-    assert [record.message for record in caplog.records] == [
-        f"{watched.file.problem}; the last good content stays in use"
-    ]
+    assert watched.events.named("file_unusable") == [{"path": str(watched.path), "error": watched.file.problem}]
     watched.write("back\n")
     assert watched.file.lines() == ("back",)
     assert watched.file.problem is None
@@ -399,9 +395,7 @@ def test_parsed_content_is_kept_until_the_file_changes(watched: Watched) -> None
     assert seen == ["one\n", "three\n"]
 
 
-def test_content_that_does_not_parse_leaves_the_last_good_result(
-    watched: Watched, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_content_that_does_not_parse_leaves_the_last_good_result(watched: Watched) -> None:
     def parse(text: str) -> str:
         if "bad" in text:
             raise ValueError("line 1 is bad")
@@ -411,7 +405,7 @@ def test_content_that_does_not_parse_leaves_the_last_good_result(
     watched.write("bad\n")
     assert [watched.file.parsed(parse), watched.file.parsed(parse)] == ["one\n", "one\n"]
     assert watched.file.problem == f"{watched.path}: line 1 is bad"
-    assert len(caplog.records) == 1
+    assert len(watched.events.named("file_unusable")) == 1
     watched.write("good\n")
     assert watched.file.parsed(parse) == "good\n"
     assert watched.file.problem is None

@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from structlog.testing import capture_logs
 
 from gatepost.errors import StoreError
 from gatepost.services.clock import SystemClock
@@ -26,6 +25,7 @@ from gatepost.services.store.memory import MemoryBackend
 from gatepost.services.store.open import open_store
 from gatepost.services.store.store import DAY, MAX_TTL, MAX_VALUE, Backend
 from gatepost.services.virtual_clock import VirtualClock
+from gatepost.testing.recording import GateEvents
 
 HOUR = 3600.0
 
@@ -54,8 +54,13 @@ async def backend(url: str, clock: VirtualClock) -> AsyncIterator[Backend]:
 
 
 @pytest.fixture
-async def in_file(path: Path, clock: VirtualClock) -> AsyncIterator[Backend]:
-    backend = open_store(f"sqlite://{path}", clock)
+def events() -> GateEvents:
+    return GateEvents()
+
+
+@pytest.fixture
+async def in_file(path: Path, clock: VirtualClock, events: GateEvents) -> AsyncIterator[Backend]:
+    backend = open_store(f"sqlite://{path}", clock, events)
     await backend.open()
     yield backend
     await backend.close()
@@ -534,28 +539,27 @@ class TestDiskThatFails:
     def impatient(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sqlite, "LOCK_TIMEOUT", 0.0)
 
-    async def fail(self, clock: VirtualClock, log: list[Any]) -> None:
+    async def fail(self, clock: VirtualClock, events: GateEvents) -> None:
         await clock.advance(sqlite.BATCH_EVERY)
-        await until(lambda: bool(log))
+        await until(lambda: bool(events))
 
     async def test_a_failed_batch_is_logged_once_kept_and_tried_again(
-        self, in_file: Backend, path: Path, clock: VirtualClock
+        self, in_file: Backend, path: Path, clock: VirtualClock, events: GateEvents
     ) -> None:
         store = in_file.namespace("p")
-        with capture_logs() as log:
-            with locked(path):
-                await store.put("key", 1, ttl=600)
-                await self.fail(clock, log)
-                for number in range(3):
-                    await store.put(f"more {number}", 1, ttl=600)
-                    with pytest.raises(StoreError):
-                        await store.put("durable", 1, ttl=600, durable=True)
-                assert await store.get("key") == 1
-            await clock.advance(sqlite.RETRY_AFTER)
-            await until(lambda: len(rows(path)) == 4)
-            await until(lambda: len(log) > 1)
-        assert [entry["event"] for entry in log] == ["store cannot write", "store writes again"]
-        assert log[0]["path"] == str(path)
+        with locked(path):
+            await store.put("key", 1, ttl=600)
+            await self.fail(clock, events)
+            for number in range(3):
+                await store.put(f"more {number}", 1, ttl=600)
+                with pytest.raises(StoreError):
+                    await store.put("durable", 1, ttl=600, durable=True)
+            assert await store.get("key") == 1
+        await clock.advance(sqlite.RETRY_AFTER)
+        await until(lambda: len(rows(path)) == 4)
+        await until(lambda: len(events) > 1)
+        assert [event.name for event in events] == ["store_cannot_write", "store_writes_again"]
+        assert [event.facts["path"] for event in events] == [str(path)] * 2
 
     async def test_what_must_be_written_says_so_when_it_is_not(self, in_file: Backend, path: Path) -> None:
         store = in_file.namespace("p")
@@ -570,24 +574,29 @@ class TestDiskThatFails:
         assert await store.get("key") is None
 
     async def test_incr_counts_on_from_a_write_that_failed(
-        self, in_file: Backend, path: Path, clock: VirtualClock
+        self, in_file: Backend, path: Path, clock: VirtualClock, events: GateEvents
     ) -> None:
         store = in_file.namespace("p")
-        with capture_logs() as log, locked(path):
+        with locked(path):
             await store.put("key", 5, ttl=60)
-            await self.fail(clock, log)
+            await self.fail(clock, events)
         assert await store.incr("key", ttl=60) == 6
         assert await store.get("key") == 6
 
     async def test_what_waits_is_bounded(
-        self, in_file: Backend, path: Path, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+        self,
+        in_file: Backend,
+        path: Path,
+        clock: VirtualClock,
+        events: GateEvents,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         monkeypatch.setattr(sqlite, "MAX_UNWRITTEN", 10)
         store = in_file.namespace("p")
-        with capture_logs() as log, locked(path):
+        with locked(path):
             for number in range(10):
                 await store.put(str(number), number, ttl=60)
-            await self.fail(clock, log)
+            await self.fail(clock, events)
             await store.put("0", "again", ttl=60)
             with pytest.raises(StoreError, match="cannot keep up"):
                 await store.put("10", 10, ttl=60)
@@ -595,13 +604,15 @@ class TestDiskThatFails:
         await store.put("10", 10, ttl=60)
         assert await store.get("10") == 10
 
-    async def test_closing_says_when_something_was_lost(self, path: Path, clock: VirtualClock) -> None:
-        backend = open_store(f"sqlite://{path}", clock)
+    async def test_closing_says_when_something_was_lost(
+        self, path: Path, clock: VirtualClock, events: GateEvents
+    ) -> None:
+        backend = open_store(f"sqlite://{path}", clock, events)
         await backend.open()
         await backend.namespace("p").put("key", 1, ttl=60)
-        with capture_logs() as log, locked(path), pytest.raises(StoreError, match="locked"):
+        with locked(path), pytest.raises(StoreError, match="locked"):
             await backend.close()
-        assert log[0]["waiting"] == 1
+        assert events.named("store_cannot_write")[0]["waiting"] == 1
         await backend.close()
 
 

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from gatepost import Address, Envelope, WatchedFile
+from gatepost.events import NULL_RECORDER, Recorder
 from gatepost.testing import Policy, TestClock
+from gatepost.testing.recording import GateEvents
 from gatepost_builtin.connection.access import Access, AccessOptions
 from tests.plugins_builtin.connection.access_lists import DAY, TODAY, Entry, plugin_of, policy_of, send, spam_check
 
@@ -93,7 +95,7 @@ async def test_trust_ends_with_its_last_day_too() -> None:
 async def test_an_entry_past_its_date_is_reported_at_start_and_once() -> None:
     policy = policy_of(denied=[{"network": "198.51.100.0/24", "reason": "attack", "until": date(2026, 12, 31)}])
     await policy.start()
-    assert policy.log.named("access entry expired") == [{"entry": "attack", "until": "2026-12-31"}]
+    assert policy.log.named("entry_expired") == [{"entry": "attack", "until": "2026-12-31"}]
     plugin_of(policy).startup()
     assert await send(policy, client="198.51.100.1") == 250
     assert len(policy.log) == 1
@@ -106,7 +108,7 @@ async def test_an_entry_that_lapses_while_we_run_is_reported_when_it_would_have_
     await policy.clock.advance(DAY)
     await send(policy)
     await send(policy)
-    assert policy.log.named("access entry expired") == [{"entry": "network 192.0.2.0/24", "until": TODAY.isoformat()}]
+    assert policy.log.named("entry_expired") == [{"entry": "network 192.0.2.0/24", "until": TODAY.isoformat()}]
 
 
 async def test_a_lapsed_entry_gives_way_to_the_next() -> None:
@@ -133,10 +135,10 @@ def write(tmp_path: Path) -> Callable[[str], Path]:
     return write
 
 
-def watching(path: Path) -> Policy:
+def watching(path: Path, recorder: Recorder = NULL_RECORDER) -> Policy:
     """A policy of one file that is looked at by the policy's own clock."""
     clock = TestClock()
-    return policy_of(files=[WatchedFile(path, monotonic=clock.monotonic)], clock=clock)
+    return policy_of(files=[WatchedFile(path, clock.monotonic, recorder)], clock=clock)
 
 
 async def test_a_file_holds_the_same_two_lists(write: Callable[[str], Path]) -> None:
@@ -175,16 +177,14 @@ async def test_a_file_may_come_to_have_entries_of_a_phase_that_had_none(write: C
 
 
 @pytest.mark.parametrize("bad", ["deny = [", "deny = [{ netwrok = '192.0.2.0/24' }]", "denny = []", "deny = [{}]"])
-async def test_a_bad_new_content_keeps_the_old_and_is_logged(
-    write: Callable[[str], Path], bad: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    path = write('deny = [{ network = "192.0.2.0/24" }]')
-    policy = watching(path)
+async def test_a_bad_new_content_keeps_the_old_and_is_logged(write: Callable[[str], Path], bad: str) -> None:
+    path, recorder = write('deny = [{ network = "192.0.2.0/24" }]'), GateEvents()
+    policy = watching(path, recorder)
     write(bad)
     await policy.clock.advance(2)
     assert await send(policy) == 550
-    assert str(path) in caplog.text
-    assert "the last good content stays in use" in caplog.text
+    (facts,) = recorder.named("file_unusable")
+    assert facts["path"] == str(path)
 
 
 @pytest.mark.parametrize(

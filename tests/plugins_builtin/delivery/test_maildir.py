@@ -348,7 +348,7 @@ async def test_a_full_disk_is_452_and_every_other_fault_451(
     assert (answer.code, answer.status) == reply
     assert os.strerror(code) not in answer.text
     assert [(line.name, line.facts) for line in policy.log] == [
-        ("cannot deliver", {"error": f"[Errno {code}] {os.strerror(code)}"})
+        ("delivery_failed", {"error": f"[Errno {code}] {os.strerror(code)}"})
     ]
 
 

@@ -99,13 +99,13 @@ def _loaded(file: Path, order: Sequence[str]) -> tuple[Policy, Config]:
 
     from gatepost.config import load_config as read_config
     from gatepost.errors import ConfigError
+    from gatepost.events import NULL_RECORDER
     from gatepost.plugins import load_policy
     from gatepost.rehearsal import offline
-    from gatepost.telemetry import Hush
 
     try:
         config = read_config(file, {**os.environ, VARIABLE: _toml_list(order)})
-        return load_policy(config, offline.services(config), Hush()), config
+        return load_policy(config, offline.services(config), NULL_RECORDER), config
     except ConfigError as error:
         own = str(file.parent / OWN_FILE)
         found = [replace(each, where=own) if each.where == VARIABLE else each for each in error.mistakes]

@@ -88,13 +88,14 @@ def _print_list(path: Path | None, as_json: bool) -> None:
 
 def _rows(config: Config | None) -> tuple[list[Row], int]:
     """The configured plugins in their order, then those that are only installed; and how many mistakes there are."""
+    from gatepost.events import NULL_RECORDER
     from gatepost.plugins import installed, survey_plugins
     from gatepost.rehearsal import offline
 
     offers = installed()
     if config is None:
         return [_installed_row(offer) for offer in offers], 0
-    instances, mistakes = survey_plugins(config, offline.services(config))
+    instances, mistakes = survey_plugins(config, offline.services(config), NULL_RECORDER)
     tables = config.plugin_tables
     ordered = [*dict.fromkeys(name for name in (*config.order, *tables))]
     rows = [_configured_row(config, name, instances.get(name), offers) for name in ordered]
@@ -142,12 +143,12 @@ def _phases(plugin: Any) -> tuple[str, ...]:
 
 def _print_order(config: Config, as_json: bool) -> None:
     """The order in each phase, read from the very tuples that run."""
+    from gatepost.events import NULL_RECORDER
     from gatepost.hookspecs import PHASES
     from gatepost.plugins import load_policy
     from gatepost.rehearsal import offline
-    from gatepost.telemetry import Hush
 
-    policy = load_policy(config, offline.services(config), Hush())
+    policy = load_policy(config, offline.services(config), NULL_RECORDER)
     orders = {
         name: {phase: gate.order(phase) for phase in PHASES if gate.order(phase)}
         for name, gate in (policy.gates or {"": policy.default}).items()

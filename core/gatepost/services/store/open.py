@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from gatepost.errors import StoreError
+from gatepost.events import NULL_RECORDER, Recorder
 from gatepost.services.clock import Clock
 from gatepost.services.store.memory import MemoryBackend
 from gatepost.services.store.sqlite import SqliteBackend
 from gatepost.services.store.store import MAX_ENTRIES, Backend
 
 
-def open_store(url: str, clock: Clock, max_entries: int = MAX_ENTRIES) -> Backend:
+def open_store(url: str, clock: Clock, recorder: Recorder = NULL_RECORDER, max_entries: int = MAX_ENTRIES) -> Backend:
     """The back end that ``url`` names, not yet opened.
 
-    ``sqlite:///absolute/path``, ``sqlite:path/from/here`` or ``memory:``. ``max_entries`` bounds all namespaces
-    together. Raises ``StoreError`` when the URL is none of these.
+    ``sqlite:///absolute/path``, ``sqlite:path/from/here`` or ``memory:``. ``recorder`` is told when
+    the store cannot be written; ``max_entries`` bounds all namespaces together. Raises ``StoreError`` when the URL is
+    none of these.
     """
     scheme, _, rest = url.partition(":")
     if scheme == "memory" and not rest.strip("/"):
         return MemoryBackend(clock, max_entries)
     if scheme == "sqlite":
-        return SqliteBackend(_path(url, rest), clock, max_entries)
+        return SqliteBackend(_path(url, rest), clock, recorder, max_entries)
     if scheme in {"redis", "rediss"}:
         raise StoreError(f"{url}: a store in Redis comes later; use sqlite:///path/of/a/file or memory:")
     raise StoreError(f"{url!r} is not the URL of a store; it looks like sqlite:///path/of/a/file or memory:")

@@ -28,9 +28,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, TypeAlias, TypeVar
 
-import structlog
-
+from gatepost import events
 from gatepost.errors import StoreError
+from gatepost.events import NULL_RECORDER, Recorder
 from gatepost.services.clock import Clock, Timer
 from gatepost.services.store.store import DAY, MAX_ENTRIES, MAX_TTL, Change, Entry, Key, NamespacedStore, Store
 
@@ -78,8 +78,6 @@ Batch: TypeAlias = dict[Key, Entry]
 Found: TypeAlias = tuple[bytes, float] | None
 """An entry, or a row that has what an entry has; None when there is none."""
 T = TypeVar("T")
-
-log = structlog.get_logger("gatepost.store")
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -228,9 +226,12 @@ class SqliteBackend:
     ``max_entries`` is exceeded at most by what came in since the last batch of each process.
     """
 
-    def __init__(self, path: str, clock: Clock, max_entries: int = MAX_ENTRIES) -> None:
+    def __init__(
+        self, path: str, clock: Clock, recorder: Recorder = NULL_RECORDER, max_entries: int = MAX_ENTRIES
+    ) -> None:
         self._path = Path(path).absolute()
         self._clock = clock
+        self._recorder = recorder
         self._max_entries = max_entries
         self.moment = clock.now
         self._reader: _Reader | None = None
@@ -352,7 +353,9 @@ class SqliteBackend:
         """Log the first of a row of failures, and its end."""
         if isinstance(error, sqlite3.Error) and not self._failing:
             self._failing = True
-            log.error("store cannot write", path=str(self._path), error=str(error), waiting=len(self._unwritten))
+            self._recorder.event(
+                events.STORE_CANNOT_WRITE, path=str(self._path), error=str(error), waiting=len(self._unwritten)
+            )
         elif error is None and self._failing:
             self._failing = False
-            log.info("store writes again", path=str(self._path))
+            self._recorder.event(events.STORE_WRITES_AGAIN, path=str(self._path))
