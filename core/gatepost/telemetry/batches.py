@@ -1,13 +1,13 @@
-"""Writing in batches, off the loop: what log and journal have in common.
+"""Writing in batches, off the loop: the part that the log and the journal have in common.
 
-Whoever puts an item never waits: a thread takes what has come meanwhile and writes it at once. The queue is bounded;
-when writing is slower than what comes, the oldest items go, and are counted. What is written, and where, is not known
-here.
+Putting an item never waits: a thread takes the items that have come meanwhile and writes them at once. The queue is
+bounded; when writing is slower than what comes, the oldest items are dropped and counted. This module does not know
+what is written, nor where.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from threading import Event, Thread
 from typing import Generic, TypeVar
@@ -19,10 +19,10 @@ MOST_AT_ONCE = 1000
 
 
 class Batches(Generic[T]):
-    """Hands what is put to ``write``, in order, in a thread of its own.
+    """Passes items to ``write``, in order, in a thread of its own.
 
-    ``bound`` is how many items may wait, ``pause`` how many seconds are left for a batch to grow. ``on_loss`` is called
-    with a sentence when items are lost for the first time; it may be called in any thread.
+    ``bound`` is how many items may wait, ``pause`` for how many seconds a batch grows. ``on_loss`` is called with a
+    sentence when items are lost for the first time; it may be called in any thread.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Batches(Generic[T]):
         self._bound = bound
         self._pause = pause
         self._on_loss = on_loss
-        self._queue: SimpleQueue[T | None] = SimpleQueue()
+        self._queue: SimpleQueue[T | None] = SimpleQueue()  # None: the end
         self._closing = Event()
         self.lost = 0
         """Items that were never written."""
@@ -51,48 +51,46 @@ class Batches(Generic[T]):
             self.lost += 1
             return
         if self._queue.qsize() >= self._bound:
-            self._drop_oldest()
+            # Drop the oldest: when there is too much to write, the newest items say what is going on.
+            try:
+                self._queue.get_nowait()
+            except Empty:  # the thread has just taken them all
+                pass
+            else:
+                self._lose(1, "they come faster than they can be written")
         self._queue.put(item)
 
     def close(self, patience: float = 5.0) -> None:
-        """Write what waits, then end; after ``patience`` seconds without success, end all the same."""
+        """Write what waits, then end; give up waiting for that after ``patience`` seconds."""
         if not self._closing.is_set():
             self._closing.set()
             self._queue.put(None)
         self._thread.join(patience)
 
-    def _drop_oldest(self) -> None:
-        try:
-            self._queue.get_nowait()
-        except Empty:
-            return
-        self._lose(1, "they come faster than they can be written")
+    def _run(self) -> None:
+        """Write one batch after the other until the end; this is the thread."""
+        item = self._queue.get()
+        while item is not None:
+            self._closing.wait(self._pause)  # let the batch grow, unless this is the end
+            batch = [item]
+            while len(batch) < MOST_AT_ONCE:
+                try:
+                    item = self._queue.get_nowait()
+                except Empty:
+                    break
+                if item is None:
+                    self._queue.put(None)  # for the outer loop: nothing is put behind it
+                    break
+                batch.append(item)
+            try:
+                self._write(batch)
+            except Exception as error:  # a full disk, a closed pipe: those who put the items must not notice
+                self._lose(len(batch), str(error))
+            item = self._queue.get()
 
     def _lose(self, number: int, why: str) -> None:
+        """Count lost items, and report the first loss only: the next ones have the same cause."""
         is_first = not self.lost
         self.lost += number
         if is_first:
             self._on_loss(why)
-
-    def _run(self) -> None:
-        item = self._queue.get()
-        while item is not None:
-            self._closing.wait(self._pause)
-            batch = [item, *self._waiting()]
-            try:
-                self._write(batch)
-            except Exception as error:  # a full disk, a closed pipe: whoever put the items must not notice
-                self._lose(len(batch), str(error))
-            item = self._queue.get()
-
-    def _waiting(self) -> Iterator[T]:
-        """What waits now, up to the size of a batch. The sign to end is put back, behind everything else."""
-        for _ in range(MOST_AT_ONCE - 1):
-            try:
-                item = self._queue.get_nowait()
-            except Empty:
-                return
-            if item is None:
-                self._queue.put(None)
-                return
-            yield item

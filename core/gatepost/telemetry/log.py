@@ -1,10 +1,10 @@
-"""The log: lines for people on a terminal, a JSON object a line otherwise.
+"""The log: lines for people on a terminal, one JSON object a line otherwise.
 
-Whatever a client said is escaped, so it cannot begin a new line, move a cursor, or pass for another field. A line costs
-its sender some microseconds and never waits: a thread writes. When nobody reads, lines are lost and counted.
+Text that a client sent is escaped, so it cannot begin a new line, move a cursor, or pass for another field. A line
+costs its sender some microseconds and never makes it wait: a thread writes. When nobody reads, lines are lost and
+counted.
 
-structlog makes the lines, and this is the only module that imports it. Nothing of the process's logging is configured,
-except by ``adopt``.
+The process's own logging is left alone, except by ``EventLog.adopt``.
 """
 
 from __future__ import annotations
@@ -13,93 +13,106 @@ import json
 import logging
 import os
 import re
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from math import isfinite
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
-import structlog
-from structlog.processors import JSONRenderer
 
 from gatepost import events
-from gatepost.config import Log as LogSettings
 from gatepost.events import Event, Level
 from gatepost.telemetry.batches import Batches
-from gatepost.telemetry.record import Record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gatepost.config import Log as LogSettings
+    from gatepost.telemetry.record import Record
 
 STDERR = 2
 BOUND = 20_000
 """Lines that may wait to be written."""
 PAUSE = 0.01
-"""Seconds that a batch of lines grows, so that a thread is not woken for each."""
+"""Seconds for which a batch of lines grows, so that the thread does not wake up for each."""
 RECIPIENTS_SHOWN = 10
 """Recipients that a line names; ``recipient_count`` says how many there are."""
 LONGEST_TEXT = 2000
 """Characters of one fact."""
 
+LEVELS = ("debug", "info", "warning", "error")
+"""The levels that ``[log] level`` may name; nothing is logged at the first."""
 DIM = "2"
-COLOURS = {"debug": DIM, "info": "32", "warning": "33", "error": "1;31"}
+COLOURS = {"info": "32", "warning": "33", "error": "1;31"}
 """How a level looks on a terminal (ECMA-48 §8.3.117)."""
 
-Facts = MutableMapping[str, Any]
 _PLAIN = re.compile(r"[^\s=\",]+")
 
 
 class EventLog:
-    """Lines of events and records. ``write`` gets octets, whole lines, in a thread of the log's own."""
+    """Writes the lines of events and records. ``write`` gets octets, whole lines, in a thread of the log's own."""
 
     def __init__(self, write: Callable[[bytes], object], *, human: bool, colours: bool = False, level: str = "info"):
         self._batches: Batches[bytes] = Batches(
             lambda lines: write(b"".join(lines)), name="gatepost-log", bound=BOUND, pause=PAUSE
         )
-        self._unsaid = 0
-        self.says_info = logging.getLevelName(level.upper()) <= logging.INFO
+        self._human = human
+        self._colours = colours
+        self._levels = frozenset(LEVELS[LEVELS.index(level) :])
+        self._undescribable = 0
+        self._libraries = _LibraryHandler(self)
+
+    @property
+    def says_info(self) -> bool:
         """True when records are written, whose lines are of that level."""
-        self._logger = structlog.wrap_logger(
-            structlog.BytesLogger(_Lines(self._batches)),  # type: ignore[arg-type]
-            processors=_human_lines(colours) if human else _json_lines(),
-            wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
-        ).bind()
-        self._adopting = _Adopting(self)
+        return "info" in self._levels
 
     def event(self, event: Event, /, **facts: object) -> None:
         """Write the line of an event. Never blocks, never raises."""
         self.line(event.name, event.level, facts)
 
-    def line(self, name: str, level: Level, facts: Mapping[str, object]) -> None:
-        """Write a line. Never blocks, never raises."""
-        try:
-            getattr(self._logger, level)(name, **facts)
-        except Exception:  # a fact that cannot even be described: the line is lost, the session goes on
-            self._unsaid += 1
-
     def record(self, record: Record) -> None:
         """Write the line of a refusal, a message or a session's end. Never blocks, never raises."""
-        if self.says_info:
+        if "info" in self._levels:
             self.line(record.event, "info", line_of(record))
 
+    def line(self, name: str, level: Level, facts: Mapping[str, object]) -> None:
+        """Write a line. Never blocks, never raises."""
+        if level not in self._levels:
+            return
+        # The head stands first, and no fact can take its place.
+        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        head = {"timestamp": now, "level": level, "event": name}
+        line = {**head, **facts, **head}
+        for fact, value in facts.items():
+            if type(value) is str and len(value) > LONGEST_TEXT:
+                line[fact] = value[:LONGEST_TEXT] + "…"
+        try:
+            self._batches.put((human_line(line, self._colours) if self._human else json_line(line)) + b"\n")
+        except Exception:  # a fact that cannot even be described: its line is lost, the session goes on
+            self._undescribable += 1
+
     def plugin(self, name: str) -> PluginLog:
-        """The log of the plugin ``name``."""
+        """Return the log of the plugin ``name``."""
         return PluginLog(self, name)
 
     def adopt(self) -> None:
-        """Take the lines of libraries such as asyncio, which use the standard library's logging."""
-        logging.root.addHandler(self._adopting)
+        """Write what libraries such as asyncio log with the standard library's logging, until ``close``."""
+        logging.root.addHandler(self._libraries)
 
     @property
     def lost(self) -> int:
-        """Lines that were never written."""
-        return self._batches.lost + self._unsaid
+        """The number of lines that were never written."""
+        return self._batches.lost + self._undescribable
 
     def close(self) -> None:
         """Write what waits."""
-        logging.root.removeHandler(self._adopting)
+        logging.root.removeHandler(self._libraries)
         self._batches.close()
 
 
 class PluginLog:
-    """What a plugin gets as ``log``: lines that bear its name."""
+    """The ``log`` of a plugin: its lines bear the plugin's name."""
 
     __slots__ = ("_log", "_name")
 
@@ -108,23 +121,38 @@ class PluginLog:
         self._name = name
 
     def info(self, event: str, **facts: object) -> None:
-        """What an administrator may want to know."""
-        self._write(event, "info", facts)
+        """Log something that an administrator may want to know."""
+        self._log.line(event, "info", {**facts, "plugin": self._name})
 
     def warning(self, event: str, **facts: object) -> None:
-        """What an administrator should look at."""
-        self._write(event, "warning", facts)
+        """Log something that an administrator should look at."""
+        self._log.line(event, "warning", {**facts, "plugin": self._name})
 
     def error(self, event: str, **facts: object) -> None:
-        """What does not work."""
-        self._write(event, "error", facts)
+        """Log something that does not work."""
+        self._log.line(event, "error", {**facts, "plugin": self._name})
 
-    def _write(self, event: str, level: Level, facts: dict[str, object]) -> None:
-        self._log.line(event, level, {**facts, "plugin": self._name})
+
+class _LibraryHandler(logging.Handler):
+    """Makes events of what libraries log with the standard library's logging."""
+
+    def __init__(self, log: EventLog) -> None:
+        super().__init__()
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line. Never blocks."""
+        facts = {"library": record.name, "text": record.getMessage()}
+        if record.exc_info:
+            facts["error"] = repr(record.exc_info[1])
+        if record.levelno >= logging.ERROR:
+            self._log.event(events.LIBRARY_ERROR, **facts)
+        else:
+            self._log.event(events.LIBRARY_WARNING, **facts)
 
 
 def open_log(settings: LogSettings) -> EventLog:
-    """The log that the configuration wants, on standard error."""
+    """Return the log that the configuration wants, on standard error."""
     is_terminal = os.isatty(STDERR)
     human = settings.format == "human" or (settings.format == "auto" and is_terminal)
     colours = is_terminal and "NO_COLOR" not in os.environ
@@ -138,7 +166,7 @@ def write_to_stderr(octets: bytes) -> None:
 
 
 def line_of(record: Record) -> dict[str, Any]:
-    """What the log says of a record. What there is not is left out; a sender of "" is the null reverse-path."""
+    """Return the facts of a record's line. Those without a value are left out; a sender of "" is the null path."""
     facts: dict[str, Any] = {
         "client": record.client,
         "helo": record.helo or None,
@@ -158,10 +186,32 @@ def line_of(record: Record) -> dict[str, Any]:
     return {name: value for name, value in facts.items() if value is not None}
 
 
-def escaped(text: str) -> str:
-    """``text`` for a terminal: control characters, line ends, bidirectional overrides and lone surrogates are escaped.
+def human_line(line: Mapping[str, object], colours: bool) -> bytes:
+    """Return a line for people: time, level and event, then ``name=value`` for each fact."""
 
-    What Unicode calls printable stays. Backslashes are doubled, so that an escape cannot be feigned.
+    def painted(text: str, style: str) -> str:
+        return f"\x1b[{style}m{escaped(text)}\x1b[0m" if colours else escaped(text)
+
+    (_, time), (_, level), (_, event), *facts = line.items()
+    head = (str(time), painted(f"{level:<7}", COLOURS[str(level)]), f"{escaped(str(event)):<12}")
+    return " ".join((*head, *(f"{painted(name, DIM)}={_quoted(value)}" for name, value in facts))).encode()
+
+
+def _quoted(value: object) -> str:
+    """Return a value that cannot pass for another field: in quotation marks as soon as there is room for doubt."""
+    if isinstance(value, list | tuple):
+        return ",".join(map(_quoted, value))
+    text = escaped(f"{value:g}" if isinstance(value, float) else str(value))
+    if text and _PLAIN.fullmatch(text):
+        return text
+    return '"' + text.replace('"', '\\"') + '"'
+
+
+def escaped(text: str) -> str:
+    """Return ``text`` for a terminal.
+
+    Control characters, line ends, bidirectional overrides and lone surrogates are escaped; characters that Unicode
+    calls printable stay. Backslashes are doubled, so that an escape cannot be feigned.
     """
     if text.isprintable() and "\\" not in text:
         return text
@@ -173,8 +223,8 @@ def escaped(text: str) -> str:
     )
 
 
-def json_line(value: object, **options: Any) -> bytes:
-    """``value`` as JSON in UTF-8, whatever is in it; characters that a terminal would obey are escaped there too."""
+def json_line(value: object) -> bytes:
+    """Return ``value`` as JSON in UTF-8, whatever is in it. Characters that a terminal would obey are escaped."""
     try:
         octets = orjson.dumps(value, default=repr, option=orjson.OPT_NON_STR_KEYS)
     except orjson.JSONEncodeError:  # a lone surrogate, or a number too large
@@ -188,7 +238,7 @@ def json_line(value: object, **options: Any) -> bytes:
 
 
 def _describable(value: object) -> object:
-    """``value`` with nothing in it that the standard library's JSON does not know."""
+    """Return ``value`` without anything that the standard library's JSON does not know."""
     match value:
         case dict():
             return {str(key): _describable(part) for key, part in value.items()}
@@ -201,71 +251,3 @@ def _describable(value: object) -> object:
         case float():
             return value if isfinite(value) else None
     return repr(value)
-
-
-class _Adopting(logging.Handler):
-    """Makes events of what libraries give to the standard library's logging."""
-
-    def __init__(self, log: EventLog) -> None:
-        super().__init__()
-        self._log = log
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write a line. Never blocks."""
-        facts = {"library": record.name, "text": record.getMessage()}
-        if record.exc_info:
-            facts["error"] = repr(record.exc_info[1])
-        if record.levelno >= logging.ERROR:
-            self._log.event(events.LIBRARY_ERROR, **facts)
-        else:
-            self._log.event(events.LIBRARY_WARNING, **facts)
-
-
-class _Lines:
-    """The file that structlog writes to."""
-
-    __slots__ = ("__weakref__", "write")  # structlog refers to it weakly
-
-    def __init__(self, batches: Batches[bytes]) -> None:
-        self.write = batches.put
-
-    def flush(self) -> None:
-        """Nothing waits here."""
-
-
-def _json_lines() -> list[Any]:
-    return [_headed, JSONRenderer(serializer=json_line)]
-
-
-def _human_lines(colours: bool) -> list[Any]:
-    def line(logger: object, method: str, facts: Facts) -> bytes:
-        time, level, event, *rest = facts.items()
-        parts = [f"{_painted(name, DIM, colours)}={_quoted(value)}" for name, value in rest]
-        head = (time[1], _painted(f"{level[1]:<7}", COLOURS.get(method, ""), colours), f"{escaped(str(event[1])):<12}")
-        return " ".join((*head, *parts)).encode()
-
-    return [_headed, line]
-
-
-def _painted(text: str, style: str, colours: bool) -> str:
-    return f"\x1b[{style}m{escaped(text)}\x1b[0m" if colours and style else escaped(text)
-
-
-def _headed(logger: object, method: str, facts: Facts) -> Facts:
-    """The facts behind time, level and event, which no fact can take the place of; long texts are cut."""
-    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    head = {"timestamp": now, "level": method, "event": facts["event"]}
-    for name, value in facts.items():
-        if type(value) is str and len(value) > LONGEST_TEXT:
-            facts[name] = value[:LONGEST_TEXT] + "…"
-    return {**head, **facts, **head}
-
-
-def _quoted(value: object) -> str:
-    """A value that cannot pass for another field: in quotation marks as soon as there is room for doubt."""
-    if isinstance(value, list | tuple):
-        return ",".join(map(_quoted, value))
-    text = escaped(f"{value:g}" if isinstance(value, float) else str(value))
-    if text and _PLAIN.fullmatch(text):
-        return text
-    return '"' + text.replace('"', '\\"') + '"'

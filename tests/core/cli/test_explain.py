@@ -9,7 +9,7 @@ from gatepost.rulings import Ruling, Said
 from gatepost.telemetry.journal import Journal
 from gatepost.telemetry.record import Record
 from tests.core.cli.running import SOUND, Folder, facts, run
-from tests.core.observe.records import refusal
+from tests.core.telemetry.records import refusal
 
 
 @pytest.fixture

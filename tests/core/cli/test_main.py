@@ -70,8 +70,8 @@ def test_without_a_configuration_it_is_the_embedded_default(folder: Folder) -> N
     assert facts("check")["source"] == "the embedded default"
 
 
-def test_help_needs_neither_rich_nor_structlog_nor_a_plugin() -> None:
+def test_help_needs_neither_rich_nor_uvloop_nor_a_plugin() -> None:
     asked = "import sys; from gatepost.cli import main; main(['--help'], standalone_mode=False)"
-    wanted = "print([name for name in ('rich', 'structlog', 'gatepost_builtin', 'uvloop') if name in sys.modules])"
+    wanted = "print([name for name in ('rich', 'gatepost_builtin', 'uvloop') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", f"{asked}; {wanted}"], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.core.observe.records import refusal
-from tests.core.observe.test_log import lines
+from tests.core.telemetry.records import refusal
+from tests.core.telemetry.test_log import lines
 
 FILTER = Path(__file__).parents[3] / "docs/examples/fail2ban-gatepost.conf"
 ADDRESS = r"(?P<address>[0-9a-fA-F.:]+)"

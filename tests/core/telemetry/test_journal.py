@@ -12,7 +12,7 @@ import pytest
 from gatepost.errors import StoreError
 from gatepost.rulings import Ruling
 from gatepost.telemetry.journal import Journal, find_records
-from tests.core.observe.records import refusal
+from tests.core.telemetry.records import refusal
 
 
 @pytest.fixture

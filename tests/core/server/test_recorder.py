@@ -13,7 +13,7 @@ from gatepost.config import Config
 from gatepost.server.recorder import ServerRecorder
 from gatepost.telemetry.journal import find_records
 from gatepost.telemetry.log import EventLog
-from tests.core.observe.records import refusal
+from tests.core.telemetry.records import refusal
 
 RECORDED = (events.REFUSED, events.ACCEPTED, events.DISCONNECTED)
 

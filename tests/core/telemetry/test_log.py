@@ -16,7 +16,7 @@ from gatepost import events
 from gatepost.config import Log as LogSettings
 from gatepost.telemetry import log as log_module
 from gatepost.telemetry.log import EventLog, escaped, json_line, open_log
-from tests.core.observe.records import refusal
+from tests.core.telemetry.records import refusal
 
 HOSTILE = 'x\r\nevent=accepted \x1b[2J\x9b1m\u202e\u2028\udcff" client=6.6.6.6 \\n'
 
