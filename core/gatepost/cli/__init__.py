@@ -1,7 +1,7 @@
-"""The command line: the group ``gatepost``, its exit statuses, and nothing that takes time to import.
+"""The command line: the group ``gatepost``, its exit statuses, and no imports that take time.
 
-Each command is a module of this package, imported when it is wanted. What a command needs is imported when it runs, so
-that a plugin, a configuration or a library that is broken cannot keep ``gatepost --help`` from helping.
+Each command is a module of this package and is imported when it is used. A command imports the modules that it needs
+when it runs, so that ``gatepost --help`` works even when a plugin, the configuration or a library is broken.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ COMMANDS = {
     "try": "try_",
     "explain": "explain",
 }
-"""Commands in the order of their use, with their modules."""
+"""The commands in the order in which they are usually needed, with their modules."""
 
 
 def _build() -> str:
-    """How this installation runs: ``compiled``, as docs/performance.md says, or ``interpreted``."""
+    """Return ``compiled`` for a compiled wheel (see docs/performance.md), else ``interpreted``."""
     found = importlib.util.find_spec("gatepost.gate.gate")
     return "compiled" if found and not str(found.origin).endswith(".py") else "interpreted"
 
 
 class Gatepost(click.Group):
-    """Finds commands by name and turns errors into sentences and exit statuses."""
+    """Finds commands by name, and turns errors into messages and exit statuses."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """All commands, in the order of their use."""
+        """Return the names of all commands, in the order in which they are usually needed."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import a command."""
+        """Import a command. None: there is no such command."""
         if cmd_name not in COMMANDS:
             return None
         command = importlib.import_module(f"gatepost.cli.{COMMANDS[cmd_name]}").command
@@ -50,7 +50,7 @@ class Gatepost(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run a command; a wrong configuration is status 78, any other error of ours status 1."""
+        """Run a command. The exit status is 78 for a wrong configuration and 1 for any other error of gatepost."""
         try:
             return super().invoke(ctx)
         except ConfigError as error:
@@ -72,17 +72,17 @@ def main() -> None:
     """A mail gate: an SMTP server in front of a mail server, with plugins that accept, deny or defer.
 
     \b
-    The configuration is --config of a command, else $GATEPOST_CONFIG, ./gatepost.toml or
-    /etc/gatepost/gatepost.toml, else an embedded default: a trial on 127.0.0.1:2525.
+    The configuration is the file named by --config or $GATEPOST_CONFIG, else ./gatepost.toml or
+    /etc/gatepost/gatepost.toml, else the embedded default: a trial on 127.0.0.1:2525.
 
     \b
     Exit status:
-      0   done
-      1   refused (try), or not found, or not possible; the reason is said
-      2   the command line is wrong
-      78  the configuration is wrong
+      0   success
+      1   refused (try), not found, or not possible; a message gives the reason
+      2   wrong command line
+      78  wrong configuration
 
     \b
-    Completion for bash (zsh and fish alike):
+    Completion for bash (similar for zsh and fish):
       eval "$(_GATEPOST_COMPLETE=bash_source gatepost)"
     """

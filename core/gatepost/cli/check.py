@@ -1,4 +1,4 @@
-"""``gatepost check``: every mistake of the configuration at once, and policies that cannot be meant."""
+"""``gatepost check``: every mistake of the configuration at once, and policies that are probably not intended."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 def command(ctx: click.Context, path: Path | None, as_json: bool) -> None:
     """Show every mistake of the configuration at once, each with its file and line.
 
-    Plugins are loaded, and nothing is bound. What is no mistake and cannot be meant is named too: nobody vouches for
-    recipients, nobody delivers, anyone may relay, a plugin is never reached, a next hop is this gate itself. And it
-    lists who may grant what.
+    Plugins are loaded, and no socket is bound. Settings that are valid but probably not intended are warnings: no
+    plugin vouches for recipients, no plugin delivers, anyone may relay, a plugin is never reached, a next hop is this
+    gate itself. A table lists which plugins may grant what.
 
-    Exit status 78 when there is an error; warnings alone are status 0.
+    The exit status is 78 if there are errors, and 0 if there are none or only warnings.
     """
     found = find_config(path)
-    report = asyncio.run(_examined(found))
+    report = asyncio.run(_examine(found))
     if as_json:
         print_json(report.facts())
     else:
@@ -41,7 +41,7 @@ def command(ctx: click.Context, path: Path | None, as_json: bool) -> None:
 
 @dataclass(slots=True)
 class Report:
-    """What there is to say of a configuration."""
+    """The findings about a configuration."""
 
     source: str
     errors: list[Mistake] = field(default_factory=list)
@@ -50,7 +50,7 @@ class Report:
     order: tuple[str, ...] = ()
 
     def facts(self) -> dict[str, object]:
-        """For JSON."""
+        """Return the report as plain values, for JSON."""
         return {
             "source": self.source,
             "errors": [asdict(mistake) for mistake in self.errors],
@@ -60,8 +60,8 @@ class Report:
         }
 
 
-async def _examined(path: Path | None) -> Report:
-    """Load what can be loaded; a policy without mistakes is looked at as a whole."""
+async def _examine(path: Path | None) -> Report:
+    """Load as much as can be loaded. Only a policy without mistakes is examined as a whole."""
     from gatepost.config import survey_config
     from gatepost.errors import ConfigError
     from gatepost.events import NULL_RECORDER
@@ -96,12 +96,14 @@ def _print(report: Report) -> None:
     if report.grants:
         if report.errors or report.warnings:
             say("")
-        print_table(("may grant", "plugin"), _by_grant(report))
+        plugins: dict[str, list[str]] = {}
+        for name, granted in report.grants.items():
+            for grant in granted:
+                plugins.setdefault(grant, []).append(name)
+        print_table(("may grant", "plugin"), [(grant, ", ".join(plugins[grant])) for grant in sorted(plugins)[::-1]])
         say("")
-    counts = f"{len(report.errors)} errors, {len(report.warnings)} warnings".replace("1 errors", "1 error")
-    say(f"{report.source}: {counts.replace(' 1 warnings', ' 1 warning')}")
+    say(f"{report.source}: {_count(report.errors, 'error')}, {_count(report.warnings, 'warning')}")
 
 
-def _by_grant(report: Report) -> list[tuple[str, str]]:
-    grants = sorted({grant for granted in report.grants.values() for grant in granted}, reverse=True)
-    return [(grant, ", ".join(name for name, granted in report.grants.items() if grant in granted)) for grant in grants]
+def _count(mistakes: list[Mistake], noun: str) -> str:
+    return f"{len(mistakes)} {noun}" + ("" if len(mistakes) == 1 else "s")

@@ -1,4 +1,4 @@
-"""``gatepost config``: what the configuration says in the end and where it says so, and the schema for editors."""
+"""``gatepost config``: the merged configuration with the origin of each value, and the schema for editors."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 @click.group("config", short_help="Show the merged configuration; print its JSON schema.")
 def command() -> None:
-    """Look at the configuration: what it says in the end, and what it may say."""
+    """Show the merged configuration, or the schema that a configuration follows."""
 
 
 @command.command("show")
 @config_option
 @json_option
-@click.option("--defaults", is_flag=True, help="Show what holds because nobody wrote it, too.")
+@click.option("--defaults", is_flag=True, help="Show also the keys that are not written, with their defaults.")
 def show(path: Path | None, as_json: bool, defaults: bool) -> None:
-    """Show each value of the configuration with its origin: file and line, or variable. It is TOML.
+    """Show each value of the configuration with its origin (file and line, or variable), as TOML.
 
-    Drop-ins and GATEPOST__ variables are laid over the file. Secrets are hidden, and so is every option that its plugin
-    does not describe: it may be a misspelt secret.
+    Drop-ins and GATEPOST__ variables override the file. Secrets are hidden, and so is every option that its plugin
+    does not describe, since it may be a misspelt secret.
     """
     from gatepost.config import entries, survey_config
     from gatepost.errors import ConfigError
@@ -54,10 +54,10 @@ def show(path: Path | None, as_json: bool, defaults: bool) -> None:
 @command.command("schema")
 @config_option
 def schema(path: Path | None) -> None:
-    """Print the JSON schema (draft-07) of the configuration, by which an editor completes and checks it.
+    """Print the JSON schema (draft-07) of the configuration, with which an editor completes and checks it.
 
-    It is made from the core, from all installed plugins and from the plugins that the configuration names. Write it
-    beside the configuration, which names it in its first line: #:schema ./gatepost.schema.json
+    The schema covers the core, all installed plugins and the plugins that the configuration names. Save it beside the
+    configuration, and refer to it in the first line there: #:schema ./gatepost.schema.json
     """
     from gatepost.config import Config, configuration_schema, survey_config
     from gatepost.plugins import find_plugins, installed, pins
@@ -72,7 +72,7 @@ def schema(path: Path | None) -> None:
 
 
 def _known(plugin: Any) -> Known:
-    """What the schema says of a plugin: its options, and the first paragraph of its page."""
+    """Return the part of the schema about a plugin: its options, and the first paragraph of its page."""
     from gatepost.cli.plugins.show import documentation
     from gatepost.config import Known
 
@@ -81,7 +81,7 @@ def _known(plugin: Any) -> Known:
 
 
 def _toml_lines(entries: Iterable[Entry]) -> Iterator[str]:
-    """The entries as tables of TOML, the keys at the top first, each with its origin behind it."""
+    """Yield the entries as tables of TOML, the keys outside tables first, each with its origin as a comment."""
     from gatepost.options import toml_value
 
     tables: dict[KeyPath, list[Entry]] = {(): []}
@@ -89,10 +89,9 @@ def _toml_lines(entries: Iterable[Entry]) -> Iterator[str]:
         tables.setdefault(entry.path if entry.value == {} else entry.path[:-1], []).append(entry)
     for path, inside in tables.items():
         if path:
-            yield from (
-                "",
-                f"[{_dotted(path)}]" + "".join(f"  # {each.origin}" for each in inside if each.path == path),
-            )
+            # An empty table has an entry of its own, whose origin stands behind its name.
+            yield ""
+            yield f"[{_dotted(path)}]" + "".join(f"  # {each.origin}" for each in inside if each.path == path)
         for entry in inside:
             key = _dotted(entry.path[-1:])
             if entry.value is None:
@@ -108,7 +107,10 @@ def _dotted(path: KeyPath) -> str:
 
 
 def _printable(line: str) -> str:
-    """What a terminal would obey as TOML escapes it; it can only stand in quotes or in a comment."""
+    """Return ``line`` with control characters as TOML escapes them.
+
+    They can only be in a quoted string, where the escape means the same, or in a comment.
+    """
     return "".join(
         each if each.isprintable() else f"\\u{ord(each):04x}" if ord(each) < 0x10000 else f"\\U{ord(each):08x}"
         for each in line

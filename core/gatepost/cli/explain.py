@@ -1,4 +1,4 @@
-"""``gatepost explain``: why a message was refused, or taken."""
+"""``gatepost explain``: the reasons why a message was refused or accepted."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ import click
 from gatepost.cli.printing import config_option, json_option, load_config, print_json, print_table, say
 
 
-@click.command("explain", short_help="Say who decided about a message or client, and why.")
+@click.command("explain", short_help="Show which plugin decided about a message or client, and why.")
 @click.argument("identifier", metavar="ID")
 @config_option
 @json_option
 def command(identifier: str, path: Path | None, as_json: bool) -> None:
-    """Print the record of a decision: who was asked, what each said, and what would have been without it.
+    """Print the record of a decision.
 
-    ID is what a refusal carries in brackets at its end, or the word after "queued as"; its first characters do if no
-    other begins so. Exit status 1 when there is no such record: the journal keeps the last ones only.
+    The record shows which plugins were asked, what each said, and the outcome without the deciding plugin.
+
+    ID is the id in brackets at the end of a refusal, or the word after "queued as" in the reply to a message. Its first
+    characters suffice if they are unique. The exit status is 1 if there is no such record: the journal keeps only the
+    most recent ones.
     """
     facts = _record(load_config(path), identifier.strip("[] ").lower())
     if as_json:
@@ -36,9 +39,9 @@ def _record(config: Any, identifier: str) -> dict[str, Any]:
     found = find_records(config.journal.path, identifier) if identifier else []
     exact = [facts for facts in found if facts["id"] == identifier]
     if len(found) > 1 and not exact:
-        raise click.ClickException(f"several ids begin so: {', '.join(facts['id'] for facts in found)}")
+        raise click.ClickException(f"several ids begin like this: {', '.join(facts['id'] for facts in found)}")
     if not found:
-        raise click.ClickException(f"no record {identifier} in {config.journal.path}, which keeps the last ones only")
+        raise click.ClickException(f"no record {identifier} in {config.journal.path}, which keeps only the last ones")
     return (exact or found)[0]
 
 
@@ -50,7 +53,7 @@ def _print(facts: dict[str, Any]) -> None:
         "when": when.replace("+00:00", " UTC"),
         "outcome": f"{facts['event']}: {facts['reply']}",
         "decided by": f"{facts['plugin']} at {facts['phase']}",
-        "client": f"{facts['client']}, HELO {facts['helo'] or 'not said'}",
+        "client": f"{facts['client']}, HELO {facts['helo'] or 'not given'}",
         "trusted": facts["trusted"],
         "sender": "" if sender is None else f"<{sender}>",
         "recipients": ", ".join(f"<{recipient}>" for recipient in facts["recipients"]),
@@ -65,7 +68,7 @@ def _print(facts: dict[str, Any]) -> None:
 
 
 def print_rulings(rulings: list[dict[str, Any]]) -> None:
-    """Phase by phase, who was asked and what each said."""
+    """Print, phase by phase, the plugins that were asked and what each said."""
     rows = (row for ruling in rulings for row in _rows(ruling))
     print_table(("phase", "plugin", "said", "took", "note"), rows)
 
@@ -75,7 +78,7 @@ def _rows(ruling: dict[str, Any]) -> list[tuple[str, str, str, str, str]]:
     rows = [(phase, said["plugin"], said["answer"], took(said["seconds"]), _note(said)) for said in ruling["said"]]
     rows += [(phase, plugin, "not asked", "", "") for plugin in ruling["unasked"]]
     if ruling["outcome"]:
-        until = f", spoken at {ruling['spoken_at']}" if ruling["spoken_at"] else ""
+        until = f", delayed until {ruling['spoken_at']}" if ruling["spoken_at"] else ""
         rows.append((phase, f"= {ruling['plugin']}", ruling["outcome"] + until, took(ruling["seconds"]), ""))
         rows.append((phase, "", f"without {ruling['plugin']}: {ruling['otherwise']}", "", ""))
     return rows
@@ -87,4 +90,5 @@ def _note(said: dict[str, Any]) -> str:
 
 
 def took(seconds: float) -> str:
+    """Return a duration for a table."""
     return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds * 1000:.1f} ms"

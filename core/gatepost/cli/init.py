@@ -1,4 +1,4 @@
-"""``gatepost init``: a starting configuration, in which every key stands with its meaning and its default."""
+"""``gatepost init``: a starting configuration that contains every key with its meaning and its default."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ WIDTH = 110
 
 HEAD = """\
 #:schema ./gatepost.schema.json
-# The line above lets an editor complete and check this file. Make what it names, and make it again when plugins come
-# or go: gatepost config schema > gatepost.schema.json
+# The line above lets an editor complete and check this file. Generate the schema, and again whenever you install or
+# remove plugins: gatepost config schema > gatepost.schema.json
 #
-# The configuration of gatepost. "gatepost init" has written it; from here on it is yours.
+# The configuration of gatepost, written by "gatepost init" and yours to edit.
 #
-# A line such as "#idle = "5m"" shows a key with its default: take the # away to write another value. One without a
-# value has none. Durations are "10s", "5m", "36d"; sizes "512KiB", "25MiB". "gatepost check" names every mistake.
+# A line such as "#idle = "5m"" shows a key with its default: remove the # to set another value. A key without a value
+# has no default. Durations are "10s", "5m", "36d"; sizes "512KiB", "25MiB". "gatepost check" lists every mistake.
 """
 FORWARD = """\
-# Mail goes into maildirs here. To stand before a mail server, name "forward" in place of "maildir" above, and:
+# Mail is delivered into maildirs. To put gatepost in front of a mail server, replace "maildir" by "forward" above, and:
 #[plugins.forward]
 #to = "smtp://127.0.0.1:10025"
 """
@@ -35,11 +35,11 @@ FORWARD = """\
 
 @click.command("init", short_help="Write a commented starting configuration.")
 @click.argument("path", type=click.Path(path_type=Path), default=Path("gatepost.toml"))
-@click.option("--force", is_flag=True, help="Overwrite a file that is there.")
+@click.option("--force", is_flag=True, help="Overwrite an existing file.")
 def command(path: Path, force: bool) -> None:
     """Write a commented starting configuration to PATH (./gatepost.toml).
 
-    It works as it is: a trial on 127.0.0.1:2525 that delivers into maildirs. A file that is there is left alone.
+    It works without changes: a trial on 127.0.0.1:2525 that delivers into maildirs. An existing file is kept.
     """
     if path.is_dir():
         path /= "gatepost.toml"
@@ -48,21 +48,21 @@ def command(path: Path, force: bool) -> None:
         with path.open("w" if force else "x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:
-        raise click.ClickException(f"{path} is there already; --force overwrites it") from None
+        raise click.ClickException(f"{path} exists already; --force overwrites it") from None
     except OSError as error:
         raise click.ClickException(f"cannot write {path}: {error.strerror}") from error
-    click.echo(f"Wrote {path}. Change it as you like, then: gatepost check --config {path}")
+    click.echo(f"Wrote {path}. Edit it, then run: gatepost check --config {path}")
 
 
 def starting_config(environ: Mapping[str, str]) -> str:
-    """The text: the policy of the embedded default, and everything else commented out."""
+    """Return the text: the policy of the embedded default, with everything else commented out."""
     from gatepost.config import STATE_DIR, Config, Listener, Plugins, PluginTable, default_text
     from gatepost.options import CORE_KEYS
 
-    if os.geteuid() == 0:  # a service of the machine, not a trial of an account
+    if os.geteuid() == 0:  # root sets up a service of the machine, not a trial
         environ = {"GATEPOST__STATE_DIR": str(STATE_DIR), **environ}
     chosen = tomllib.loads(default_text(environ))
-    del chosen["store"], chosen["plugins"]["earlytalker"]  # the trial remembers nothing; this shall
+    del chosen["store"], chosen["plugins"]["earlytalker"]  # they let the trial forget everything; a service should not
     config = Config.model_validate(chosen)
     defaults = config.model_dump(mode="json", by_alias=True)
     tables = [name for name, value in defaults.items() if isinstance(value, dict)]
@@ -72,7 +72,7 @@ def starting_config(environ: Mapping[str, str]) -> str:
     for name in config.order:
         parts += [f"[plugins.{name}]", *_plugin_keys(name, config.plugin(name).options)]
         if name == config.order[0]:
-            parts.append("# The table of each plugin takes these, too.\n")
+            parts.append("# The table of every plugin may contain these keys too.\n")
             parts += _keys(PluginTable, {}, config.plugin(name).model_dump(mode="json"), only=CORE_KEYS)
     parts.append(FORWARD)
     for name, field in Config.model_fields.items():
@@ -82,7 +82,7 @@ def starting_config(environ: Mapping[str, str]) -> str:
 
 
 def _plugin_keys(name: str, chosen: Mapping[str, Any]) -> Iterator[str]:
-    """The options of an installed plugin."""
+    """Yield the options of an installed plugin, each with its documentation: as chosen, or its default behind a #."""
     from gatepost.options import describe
     from gatepost.plugins import installed
 
@@ -102,7 +102,7 @@ def _keys(
     leave_out: Any = (),
     only: Any = None,
 ) -> Iterator[str]:
-    """Each key of a table with its documentation: as chosen, or its default behind a #."""
+    """Yield each key of a table with its documentation: as chosen, or its default behind a #."""
     for name, field in model.model_fields.items():
         key = field.alias or name
         if key in leave_out or (only is not None and key not in only):

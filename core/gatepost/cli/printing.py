@@ -1,6 +1,6 @@
-"""What the commands share: options, tables, JSON, mistakes.
+"""The parts that the commands share: options, tables, JSON, mistakes.
 
-Only the command line prints, and it prints nothing unescaped that a client or a plugin said.
+Only the command line prints, and it escapes all text that may come from a client or a plugin.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 UNBROKEN = 10_000
-"""Columns where nobody looks: a line in a pipe is a line."""
+"""Columns of a table that does not go to a terminal: whoever reads it line by line wants each row on one line."""
 
 
 def config_option(function: F) -> F:
-    """``--config``, as all commands have it."""
+    """Add ``--config``, which is the same for all commands."""
     return click.option(
         "--config",
         "path",
@@ -36,26 +36,26 @@ def config_option(function: F) -> F:
 
 
 def json_option(function: F) -> F:
-    """``--json``, wherever there is a table."""
+    """Add ``--json``, which every command with a table has."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
 
 
 def find_config(path: Path | None) -> Path | None:
-    """The configuration file: that of ``--config``, else the usual ones; None: the embedded default."""
+    """Return the file that ``--config`` names, else the first usual one that exists; None: the embedded default."""
     from gatepost.config import find_config_file
 
     return find_config_file(path, os.environ)
 
 
 def load_config(path: Path | None) -> Config:
-    """The configuration. Raises ``ConfigError`` with every mistake in it."""
+    """Return the configuration. Raises ``ConfigError`` with every mistake in it."""
     from gatepost import config
 
     return config.load_config(find_config(path), os.environ)
 
 
 def print_json(value: object) -> None:
-    """``value`` as JSON, with what a terminal would obey escaped."""
+    """Print ``value`` as JSON in ASCII, so that a terminal obeys nothing in it."""
     import json
 
     from gatepost.telemetry import json_line
@@ -64,27 +64,27 @@ def print_json(value: object) -> None:
 
 
 def print_mistakes(mistakes: Iterable[Mistake], *, prefix: str = "", err: bool = True) -> None:
-    """Each mistake as a line with its place."""
+    """Print each mistake on a line, with its place."""
     for mistake in mistakes:
         say(f"{prefix}{mistake}", err=err)
 
 
 def say(text: str, *, err: bool = False) -> None:
-    """A line, escaped."""
+    """Print a line, escaped."""
     from gatepost.telemetry import escaped
 
     click.echo(escaped(text), err=err)
 
 
 def console() -> Console:
-    """Where tables go: as wide as the terminal, or without end where there is none."""
+    """Return the console for tables, as wide as the terminal, or practically unlimited where there is none."""
     from rich.console import Console
 
     return Console(highlight=False, width=None if sys.stdout.isatty() else UNBROKEN)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> None:
-    """A table without lines. Cells are escaped."""
+    """Print a table without rules. Cells are escaped."""
     from rich.table import Table
     from rich.text import Text
 

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 @click.command("serve")
 @config_option
 def command(path: Path | None) -> None:
-    """Run the gate in the foreground, until SIGTERM or SIGINT.
+    """Run the gate in the foreground until SIGTERM or SIGINT.
 
-    SIGHUP reads the configuration again for new sessions. Nothing is bound when a mistake is found.
+    SIGHUP makes it read the configuration again, for new sessions. If there are mistakes, no socket is bound.
     """
     from gatepost.server import run
 
@@ -28,7 +28,7 @@ def command(path: Path | None) -> None:
 
 
 def _announce_default(server: Server) -> None:
-    """Say what the embedded default does and where, and what to try next."""
+    """Print what the embedded default does and where, and what to try next."""
     from gatepost.config import SocketAddress
 
     (host, port), *_ = [address for addresses in server.addresses.values() for address in addresses]
@@ -36,11 +36,11 @@ def _announce_default(server: Server) -> None:
     domains = " and ".join(dict.fromkeys(("localhost", server.config.hostname)))
     for line in (
         "There is no configuration file, so this is a trial. Ctrl-C ends it.",
-        f"It listens on {address}, makes strangers wait three seconds, takes mail for {domains},",
+        f"It listens on {address}, makes strangers wait three seconds, accepts mail for {domains},",
         f"and delivers to {server.config.plugin('maildir').options.get('path')}",
         "In another terminal, try a polite client and a hasty one:",
         f"  swaks --server {address} --from a@example.com --to postmaster@localhost",
         f"  printf 'EHLO x\\r\\n' | nc {host} {port}",
-        "Then write a configuration of your own: gatepost init",
+        "Then write your own configuration: gatepost init",
     ):
         click.echo(line, err=True)

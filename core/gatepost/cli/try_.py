@@ -1,4 +1,4 @@
-"""``gatepost try``: one fake session from flags, through the policy of the configuration."""
+"""``gatepost try``: one simulated session, described by flags, through the configured policy."""
 
 from __future__ import annotations
 
@@ -20,41 +20,44 @@ def _address(ctx: click.Context, parameter: click.Parameter, value: str) -> str:
     try:
         address = ipaddress.ip_address(value)
     except ValueError:
-        raise click.BadParameter(f"{value} is no IP address") from None
+        raise click.BadParameter(f"{value} is not an IP address") from None
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return str(mapped or address)
 
 
-@click.command("try", short_help="Play one session and show what every plugin says.")
+@click.command("try", short_help="Simulate one session and show what every plugin says.")
 @click.option("--ip", default="192.0.2.1", show_default=True, callback=_address, help="The client's address.")
-@click.option("--helo", default="client.example.com", show_default=True, help="What it says in EHLO.")
+@click.option("--helo", default="client.example.com", show_default=True, help="The name that it gives in EHLO.")
 @click.option(
-    "--from", "sender", default="sender@example.com", show_default=True, help='MAIL FROM; "" is the null path.'
+    "--from", "sender", default="sender@example.com", show_default=True, help='MAIL FROM; "" is the null reverse-path.'
 )
 @click.option(
     "--to",
     "recipients",
     multiple=True,
     metavar="ADDRESS",
-    help="RCPT TO; may be repeated. [default: postmaster, who gets what was refused at helo or mail, and has no score]",
+    help="RCPT TO; may be repeated. [default: postmaster, to whom delayed refusals and the score do not apply]",
 )
 @click.option(
-    "--message", type=click.File("rb"), metavar="FILE", help="The message; - is standard input. Default: a short one."
+    "--message",
+    type=click.File("rb"),
+    metavar="FILE",
+    help="The message; - is standard input. Default: a short one.",
 )
-@click.option("--early", is_flag=True, help="It talks before the greeting.")
+@click.option("--early", is_flag=True, help="The client talks before the greeting.")
 @click.option("--listener", metavar="NAME", help="The [listen] table that it connects to. Default: the first.")
-@click.option("--deliver", is_flag=True, help="Hand the message over for good. Otherwise nobody is asked to deliver.")
+@click.option("--deliver", is_flag=True, help="Really deliver the message. Otherwise no plugin is asked to deliver.")
 @click.option("--store", is_flag=True, help="Use the configured store. Otherwise plugins remember nothing.")
 @config_option
 @json_option
 @click.pass_context
 def command(ctx: click.Context, /, path: Path | None, as_json: bool, **flags: Any) -> None:
-    """Play one session, without a socket, and show what every plugin says and why.
+    """Simulate one session, without a socket, and show what every plugin says and why.
 
-    No time is spent on waiting. DNS is asked for real, and so is a next hop by a plugin that verifies recipients there
-    (forward); the message is handed over with --deliver only.
+    Deliberate delays take no time. DNS queries are real, and a plugin that verifies recipients at the next hop
+    (forward) really asks there. The message is delivered with --deliver only.
 
-    Exit status 0 when the message would be taken for all recipients, 1 when anything is refused.
+    The exit status is 0 if the message would be accepted for all recipients, and 1 if anything is refused.
     """
     from gatepost.rehearsal import Flags, play
 
@@ -88,6 +91,6 @@ def _rows(step: Step) -> list[tuple[str, str, str, str]]:
             rows.append((ruling.phase, said.plugin, "; ".join((str(said), *notes)), took(said.seconds)))
         rows += [(ruling.phase, plugin, "not asked", "") for plugin in ruling.unasked]
         if ruling.spoken_at:
-            rows.append((ruling.phase, "", f"kept, to be spoken at {ruling.spoken_at}", ""))
-    waited = f"{step.waited:g} s not waited" if step.waited else ""
+            rows.append((ruling.phase, "", f"delayed until {ruling.spoken_at}", ""))
+    waited = f"{step.waited:g} s skipped" if step.waited else ""
     return [*rows, ("", "", f"< {step.reply}", waited)]

@@ -59,13 +59,10 @@ class EventLog:
         self._human = human
         self._colours = colours
         self._levels = frozenset(LEVELS[LEVELS.index(level) :])
+        self.says_info = "info" in self._levels
+        """True when records are written, whose lines are of that level."""
         self._undescribable = 0
         self._libraries = _LibraryHandler(self)
-
-    @property
-    def says_info(self) -> bool:
-        """True when records are written, whose lines are of that level."""
-        return "info" in self._levels
 
     def event(self, event: Event, /, **facts: object) -> None:
         """Write the line of an event. Never blocks, never raises."""
@@ -73,7 +70,7 @@ class EventLog:
 
     def record(self, record: Record) -> None:
         """Write the line of a refusal, a message or a session's end. Never blocks, never raises."""
-        if "info" in self._levels:
+        if self.says_info:
             self.line(record.event, "info", line_of(record))
 
     def line(self, name: str, level: Level, facts: Mapping[str, object]) -> None:

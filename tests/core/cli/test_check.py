@@ -1,4 +1,4 @@
-"""``gatepost check`` names every mistake at once with its line, and policies that cannot be meant."""
+"""``gatepost check`` names every mistake at once with its line, and policies that are probably not intended."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_it_works_with_every_plugin_broken(folder: Folder) -> None:
     assert [error["key"] for error in found] == ["plugins.a.use", "plugins.b.use"]
 
 
-# Policies that cannot be meant
+# Policies that are probably not intended
 
 
 def granting(grants: str, phase: str, **more: str) -> str:

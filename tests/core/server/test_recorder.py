@@ -1,4 +1,4 @@
-"""What a server is told goes to its log, and what explain may be asked for to its journal too."""
+"""Records and events go to the log, and the records that ``gatepost explain`` may be asked for go to the journal too."""
 
 from __future__ import annotations
 

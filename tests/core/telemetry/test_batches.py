@@ -1,4 +1,4 @@
-"""Nobody who has something written waits for it, and what is lost is counted."""
+"""Putting an item never waits for writing, and lost items are counted."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from gatepost.telemetry.batches import Batches
 
 
 class Slow:
-    """Writes when it is let, and keeps what it wrote."""
+    """Writes when it is allowed to, and keeps what it wrote."""
 
     def __init__(self) -> None:
         self.written: list[int] = []
@@ -70,7 +70,7 @@ def test_what_comes_after_close_is_counted_as_lost() -> None:
     assert batches.lost == 1
 
 
-def test_close_does_not_wait_for_ever() -> None:
+def test_close_gives_up_when_its_patience_ends() -> None:
     slow = Slow()
     batches = Batches(slow.write, name="test", bound=10)
     batches.put(1)

@@ -1,4 +1,4 @@
-"""The fail2ban filter of the manual finds the clients that it is meant to find, in lines as the log writes them."""
+"""The fail2ban filter of the manual finds the clients that it should, in lines as the log writes them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ADDRESS = r"(?P<address>[0-9a-fA-F.:]+)"
 
 
 def banned(line: str) -> str | None:
-    """Whom fail2ban would count, as it reads the filter."""
+    """Return the address that fail2ban would count, reading the filter as fail2ban does."""
     parser = RawConfigParser()
     parser.read(FILTER)
     definition = parser["Definition"]

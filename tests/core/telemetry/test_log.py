@@ -1,4 +1,4 @@
-"""A line for each refusal, message and session's end, in which nothing that a client said can do harm."""
+"""There is a line for each refusal, message and session's end, and no text of a client can do harm in it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HOSTILE = 'x\r\nevent=accepted \x1b[2J\x9b1m\u202e\u2028\udcff" client=6.6.6.6 \
 
 
 def lines(write: Callable[[EventLog], object], **how: Any) -> list[str]:
-    """What a log writes, line by line."""
+    """Return the lines that a log writes."""
     written: list[bytes] = []
     log = EventLog(written.append, **{"human": False, **how})
     write(log)
@@ -32,7 +32,7 @@ def lines(write: Callable[[EventLog], object], **how: Any) -> list[str]:
 
 
 def one(write: Callable[[EventLog], object]) -> dict[str, Any]:
-    """The only JSON line that a log writes."""
+    """Return the only JSON line that a log writes."""
     (line,) = lines(write)
     facts = json.loads(line)
     assert isinstance(facts, dict)
