@@ -1,4 +1,4 @@
-"""Records and events go to the log, and the records that ``gatepost explain`` may be asked for go to the journal too."""
+"""Records and events go to the log; records that ``gatepost explain`` may be asked for go to the journal too."""
 
 from __future__ import annotations
 
