@@ -249,7 +249,7 @@ class Session:
             self._did = (*self._did, f"trusts the client: {why}")
 
     @property
-    def exempt(self) -> bool:
+    def privileged(self) -> bool:
         """True for trusted and relaying clients: they are not scored, and ``skip_trusted`` plugins not asked."""
         return self.may_relay or bool(self.trusted)
 
@@ -340,8 +340,8 @@ class Envelope:
             self.next_hop = self.next_hop or next_hop
         return self.next_hop == next_hop
 
-    def exempt(self, recipient: Address | None) -> bool:
-        """True when ``skip_trusted`` plugins are skipped: for ``recipient``, or for all of them when it is None."""
+    def trusted_for(self, recipient: Address | None) -> bool:
+        """Return True when plugins skip this transaction for ``recipient``; None means for all its recipients."""
         if self.trusted:
             return True
         if not self._trusted_recipients:

@@ -1,67 +1,84 @@
-"""The write guard: code that runs for an observed plugin, or in a look-up ahead of its turn, must not change a session.
+"""The write guard: an observed plugin changes nothing, and neither does a look-up that runs ahead of its turn.
 
-An observed plugin is asked, and its changes are recorded instead of applied; a look-up that runs ahead must make none.
-Methods that change what plugins share ask ``may_write`` first. Design, section 2 (``mode``, looking ahead).
+A session, its envelope and its message are shared by all plugins. Their methods that change something ask ``may_write``
+first. Two kinds of callers may not write:
+
+* A plugin with ``mode = "observe"`` is asked like any other, and what it does is recorded instead of applied. It is
+  called within ``with Observed(arguments) as observed:``, gets ``observed.arguments``, and is recorded with
+  ``observed.withheld``.
+* A look-up that runs ahead must see the session as it is at the start of the phase, whatever order the look-ups end in.
+  Its task calls ``forbid_writes``, and an attempt is its error.
+
+The guard is a context variable, since both may wait while other sessions go on, and a blocking plugin runs in a thread
+with a copy of the context. This module is the only one that sets or reads it. An observed plugin's ``with`` block spans
+its wait, so it belongs in a coroutine of that plugin's own (``gate.slow_path``), not in one that every client waits in.
+
+Design, section 2 (``mode``, looking ahead).
 """
 
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from gatepost.errors import PluginError
 
-
-class Acting:
-    """On whose behalf code runs that may not write: an observed plugin, or a look-up that runs ahead."""
-
-    __slots__ = ("ahead", "arguments", "withheld")
-
-    def __init__(self, arguments: tuple[Any, ...] = (), *, ahead: bool = False) -> None:
-        self.arguments = arguments
-        """Those that an observed plugin was given, with lists of its own."""
-        self.ahead = ahead
-        self.withheld: list[str] = []
+_FORBIDDEN: Final = "forbidden"
 
 
-acting: Final[ContextVar[Acting | None]] = ContextVar("acting", default=None)
+class Observed:
+    """The call of an observed plugin. While entered, what the plugin does is withheld.
+
+    ``arguments`` are those given, with copies of their lists, which the plugin may change.
+    """
+
+    __slots__ = ("_calls", "_given", "arguments")
+
+    def __init__(self, arguments: tuple[Any, ...]) -> None:
+        self._given = arguments
+        self._calls: list[str] = []
+        self.arguments = tuple([list(argument) if type(argument) is list else argument for argument in arguments])
+
+    def __enter__(self) -> Observed:
+        _guard.set(self)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        # Not with a token: a coroutine that is closed with its loop is closed in another context.
+        _guard.set(None)
+
+    def withhold(self, what: str) -> None:
+        """Record ``what`` the plugin would have done."""
+        self._calls.append(what)
+
+    @property
+    def withheld(self) -> tuple[str, ...]:
+        """What the plugin would have changed: the calls that were withheld, then its edits of lists."""
+        changes = list(self._calls)
+        for given, own in zip(self._given, self.arguments, strict=True):
+            if type(given) is list:
+                changes += [f"add {item!r}" for item in own if item not in given]
+                changes += [f"remove {item!r}" for item in given if item not in own]
+        return tuple(changes)
+
+
+_guard: Final[ContextVar[Observed | Literal["forbidden"] | None]] = ContextVar("write_guard", default=None)
+
+
+def forbid_writes() -> None:
+    """Make every write of the current task from now on an error."""
+    _guard.set(_FORBIDDEN)
 
 
 def may_write(what: str) -> bool:
-    """False when ``what`` is to be recorded and not applied, since the plugin is only observed.
+    """Return False when ``what`` must not be applied because the plugin is observed; it is recorded then.
 
-    Raises ``PluginError`` in a look-up that runs ahead, which must not write to the session.
+    Raises ``PluginError`` in a look-up that runs ahead.
     """
-    actor = acting.get()
-    if actor is None:
+    guard = _guard.get()
+    if guard is None:
         return True
-    if actor.ahead:
-        raise PluginError(f"an ahead look-up must not write to the session: {what}")
-    actor.withheld.append(what)
-    return False
-
-
-def begin_observing(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-    """From now on what is done is withheld. Gives ``arguments`` with lists of its own, which it may change."""
-    own = tuple(list(argument) if type(argument) is list else argument for argument in arguments)
-    acting.set(Acting(own))
-    return own
-
-
-def withheld(arguments: tuple[Any, ...]) -> tuple[str, ...]:
-    """What the plugin that was just asked would have changed; nothing if it is not observed. Ends the observing."""
-    actor = acting.get()
-    if actor is None:
-        return ()
-    acting.set(None)
-    return (*actor.withheld, *_changes(arguments, actor.arguments))
-
-
-def _changes(given: tuple[Any, ...], own: tuple[Any, ...]) -> list[str]:
-    """What was put into or taken out of the lists of ``own``, which began as those of ``given``."""
-    changes = []
-    for before, after in zip(given, own, strict=False):
-        if type(before) is list:
-            changes += [f"add {item!r}" for item in after if item not in before]
-            changes += [f"remove {item!r}" for item in before if item not in after]
-    return changes
+    if isinstance(guard, Observed):
+        guard.withhold(what)
+        return False
+    raise PluginError(f"an ahead look-up must not write to the session: {what}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import itertools
 import re
 from pathlib import Path
@@ -28,7 +29,7 @@ from gatepost.replies import (
     TOO_BIG,
     Reply,
 )
-from gatepost.write_guard import Acting, acting
+from gatepost.write_guard import Observed, forbid_writes
 
 HEADER = b"From: a@example.com\r\nSubject: hello\r\n"
 
@@ -417,21 +418,22 @@ def test_no_value_breaks_out_of_its_field(value: str) -> None:
 
 
 def test_who_is_only_observed_edits_nothing_and_leaves_a_trace() -> None:
-    message, actor = edited(), Acting()
-    token = acting.set(actor)
-    message.prepend("X", "one")
-    message.remove("A")
-    acting.reset(token)
+    message = edited()
+    with Observed((message,)) as observed:
+        message.prepend("X", "one")
+        message.remove("A")
     assert b"".join(message.blocks()) == EDITABLE
-    assert actor.withheld == ["message.prepend('X')", "message.remove('A')"]
+    assert observed.withheld == ("message.prepend('X')", "message.remove('A')")
 
 
 def test_a_look_up_ahead_must_not_edit() -> None:
-    message = edited()
-    token = acting.set(Acting(ahead=True))
-    with pytest.raises(PluginError, match="must not write"):
+    def look_up() -> None:
+        forbid_writes()
         message.prepend("X", "one")
-    acting.reset(token)
+
+    message = edited()
+    with pytest.raises(PluginError, match="must not write"):
+        contextvars.copy_context().run(look_up)
 
 
 def test_a_message_leaves_in_blocks_of_a_bounded_size() -> None:

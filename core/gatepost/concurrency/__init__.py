@@ -1,15 +1,14 @@
 """How work is started, limited in time, and ended: eager tasks, deadlines, threads."""
 
 from gatepost.concurrency.deadlines import Deadlines, Watch
-from gatepost.concurrency.eager import Dialogue, Talk, begin, client
+from gatepost.concurrency.eager import SIGNAL, EagerTask, start_eagerly
 from gatepost.concurrency.threads import Threads
 
 __all__ = [
+    "SIGNAL",
     "Deadlines",
-    "Dialogue",
-    "Talk",
+    "EagerTask",
     "Threads",
     "Watch",
-    "begin",
-    "client",
+    "start_eagerly",
 ]

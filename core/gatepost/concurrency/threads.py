@@ -1,9 +1,9 @@
-"""Threads for plugins that block: each plugin has its own, so that one that never returns keeps no other from working.
+"""Threads for blocking plugins: each plugin has its own, so that one that never returns holds up no other.
 
-A thread cannot be ended from outside. One that is stuck stays with its plugin, counts against what that may use at a
-time, and does not keep the process from ending: the executors of the standard library would wait for it for ever.
+A thread cannot be ended from outside. One that is stuck stays with its plugin and counts against the plugin's threads,
+but does not keep the process from exiting: the threads are daemons. The standard library's executors would join them.
 
-This module knows no sessions and no time limits: who waits too long for a call stops waiting.
+This module knows no sessions and no time limits: a caller that has waited too long stops waiting.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Call = tuple[Callable[[], Any], "asyncio.Future[Any]"]
 
 
 class Threads:
-    """Runs the blocking calls of one plugin, each in a thread that ends with it."""
+    """Runs the blocking calls of one plugin, each in a thread of its own."""
 
     __slots__ = ("_free", "_name", "_waiting")
 
@@ -32,20 +32,20 @@ class Threads:
         self._waiting: deque[Call] = deque()
 
     def run(self, work: Callable[[], Any]) -> asyncio.Future[Any]:
-        """A future of what ``work()`` returns or raises. One that is cancelled before its turn is not called."""
+        """Return a future of what ``work()`` returns or raises. If it is cancelled before its turn, nothing is run."""
         outcome: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting.append((work, outcome))
-        self._begin()
+        self._start_waiting()
         return outcome
 
-    def _begin(self) -> None:
+    def _start_waiting(self) -> None:
         while self._free and self._waiting:
             work, outcome = self._waiting.popleft()
             if outcome.cancelled():
                 continue
             try:
                 threading.Thread(target=self._call, args=(work, outcome), name=self._name, daemon=True).start()
-            except RuntimeError as error:  # the system has no thread to give
+            except RuntimeError as error:  # the system has no thread left
                 outcome.set_exception(error)
             else:
                 self._free -= 1
@@ -55,7 +55,7 @@ class Threads:
             result, error = work(), None
         except BaseException as caught:
             result, error = None, caught
-        with suppress(RuntimeError):  # the loop is closed, and nobody waits
+        with suppress(RuntimeError):  # the loop is closed, so nobody waits
             outcome.get_loop().call_soon_threadsafe(self._end, outcome, result, error)
 
     def _end(self, outcome: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
@@ -65,4 +65,4 @@ class Threads:
                 outcome.set_result(result)
             else:
                 outcome.set_exception(error)
-        self._begin()
+        self._start_waiting()

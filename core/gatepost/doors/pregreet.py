@@ -12,11 +12,12 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import termios
+from collections.abc import Coroutine
 from sys import intern
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from gatepost import events, replies
-from gatepost.concurrency import Dialogue, Talk
+from gatepost.concurrency import EagerTask
 from gatepost.conversation import Conversation
 from gatepost.doors.closing import Closing
 from gatepost.doors.listener import Listener
@@ -65,7 +66,7 @@ class Pregreet(asyncio.Protocol):
         self._at_eof = self._is_over = False
         self._silent: asyncio.Future[bool] | None = None
         self._timer: Timer | None = None
-        self._dialogue: Dialogue | None = None
+        self._dialogue: EagerTask | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Count the client and ask ``connect``."""
@@ -84,13 +85,13 @@ class Pregreet(asyncio.Protocol):
         elif listener.stopping:
             self._turn_away(replies.STOPPING)
         else:
-            self._dialogue = Dialogue(listener.loop, self)
-            self._dialogue.begin(self._ask)
+            self._dialogue = EagerTask(listener.loop, self)
+            self._dialogue.start(self._ask)
 
-    def _ask(self) -> Talk | None:
+    def _ask(self) -> Coroutine[Any, Any, Any] | None:
         """Ask ``connect``. A client that need not wait is greeted at once."""
         asked = self.gate.begin("connect", (self.session,), self.session)
-        return self.ended(asked, None) if isinstance(asked, Ruling) else asked
+        return self.proceed(asked, None) if isinstance(asked, Ruling) else asked
 
     def silence(self, seconds: float) -> asyncio.Future[bool]:
         """True after ``seconds`` without an octet, False as soon as one is there, also one from before the call."""
@@ -147,7 +148,7 @@ class Pregreet(asyncio.Protocol):
             self._dialogue = None
             self._refuse(replies.STOPPING)
 
-    def ended(self, ruling: Ruling | None, error: BaseException | None) -> Talk | None:
+    def proceed(self, ruling: Ruling | None, error: BaseException | None) -> Coroutine[Any, Any, Any] | None:
         """The connect phase is over: greet the client, or close."""
         dialogue, self._dialogue = self._dialogue, None
         if dialogue is None or self._transport.is_closing():
@@ -160,7 +161,7 @@ class Pregreet(asyncio.Protocol):
         self._refuse(replies.internal_error(identifier, close=True))
         return None
 
-    def _open(self, ruling: Ruling, dialogue: Dialogue) -> Talk | None:
+    def _open(self, ruling: Ruling, dialogue: EagerTask) -> Coroutine[Any, Any, Any] | None:
         """Speak the refusal, or hand the connection to an SMTP object, whose dialogue goes on."""
         self._quiet()
         conversation = Conversation(self.gate, self._listener.runtime, self.session)

@@ -13,13 +13,13 @@ It knows no plugins. RFC 5321 §4.5.3 (limits, time-outs), RFC 2920 (pipelining)
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Final, TypeVar, cast
+from collections.abc import Awaitable, Coroutine
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import aiosmtpd.smtp
 
 from gatepost import events, replies
-from gatepost.concurrency import Dialogue, Talk, client
+from gatepost.concurrency import SIGNAL, EagerTask
 from gatepost.conversation import Conversation
 from gatepost.doors.closing import Closing, hold_for_the_end
 from gatepost.doors.listener import Listener
@@ -49,12 +49,12 @@ RATE_SECONDS: Final = 60.0
 class SMTP(aiosmtpd.smtp.SMTP):
     """One greeted client."""
 
-    def __init__(self, listener: Listener, conversation: Conversation, dialogue: Dialogue) -> None:
+    def __init__(self, listener: Listener, conversation: Conversation, dialogue: EagerTask) -> None:
         # Not calling super().__init__ is the point: see the module's docstring.
         self.listener = listener
         self.conversation = conversation
         self._dialogue = dialogue
-        dialogue.owner = self
+        dialogue.continuation = self
         self._buffer = bytearray()
         self._blocks: list[bytes] = []
         self._ahead = 0
@@ -149,11 +149,11 @@ class SMTP(aiosmtpd.smtp.SMTP):
 
     # The dialogue.
 
-    def dialogue(self) -> Talk:
+    def dialogue(self) -> Coroutine[Any, Any, None]:
         """All that is said with the client, from the greeting on."""
         return self._handle_client()
 
-    def ended(self, value: None, error: BaseException | None) -> None:
+    def proceed(self, value: None, error: BaseException | None) -> None:
         """It is over. An ``error`` is a fault of ours, and the client is not left without an answer."""
         if error is not None and not self._gone:
             fault = self.conversation.failed(error)
@@ -293,7 +293,7 @@ class SMTP(aiosmtpd.smtp.SMTP):
         """To be awaited: the client. Its time runs until it has done what it is waited for, not only a part of it."""
         if self._waiting_since is None:
             self._waiting_since = self.listener.runtime.clock.monotonic()
-        return client
+        return SIGNAL
 
     # Limits of time.
 

@@ -2,10 +2,10 @@
 
 from gatepost.gate.chain import Chain, Hook, Kind, arguments_of
 from gatepost.gate.composition import fault_of
-from gatepost.gate.fast_path import STALL
 from gatepost.gate.gate import Gate
 from gatepost.gate.instance import GRANTS, CircuitBreaker, Instance, Mode
 from gatepost.gate.score import Score, rule_score
+from gatepost.gate.slow_path import STALL
 
 __all__ = [
     "GRANTS",

@@ -1,8 +1,7 @@
-"""The plugins of a policy, ready to be asked: ``Instance`` (one configured plugin), ``Hook`` (one of its phases), and
-``Chain`` (all hooks of one phase, in order).
+"""Hooks and chains: the plugins of a policy, ready to be asked.
 
-They are made once, when a policy is loaded, so that asking costs nothing that could be known before. This module knows
-no session and asks nobody.
+A ``Hook`` is one phase of one plugin, a ``Chain`` all hooks of one phase, in order. They are made once, when a policy
+is loaded, so that whatever can be known then costs nothing later. This module knows no session and calls no plugin.
 """
 
 from __future__ import annotations
@@ -19,15 +18,15 @@ from gatepost.gate.instance import Instance
 from gatepost.hookspecs import Hookspecs
 
 BUDGETS: Final = {"message": 120.0, "queue": float("inf")}
-"""Seconds a phase as a whole may take. The hand-over at queue ends on the next hop's own time-outs."""
+"""Seconds that these phases may take as a whole. The hand-over at queue ends on the next hop's own time-outs."""
 BUDGET: Final = 60.0
-"""The same for all other phases. Over it the client gets 451."""
+"""Seconds that any other phase may take. Over it the client gets 451."""
 CONNECT_SLACK: Final = 30.0
-"""What connect may take beyond the longest wait that a plugin has declared."""
+"""Seconds that connect may take beyond the longest wait that a plugin has declared."""
 
 
 class Kind(Enum):
-    """How an implementation is called."""
+    """The way in which an implementation is called."""
 
     PLAIN = "plain"
     ASYNC = "async"
@@ -37,7 +36,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Hook:
-    """One phase of one plugin: the function, and which of the phase's arguments it wants."""
+    """One phase of one plugin: the function, and which of the phase's arguments it takes."""
 
     name: str
     instance: Instance
@@ -45,28 +44,26 @@ class Hook:
     kind: Kind
     pick: Callable[[tuple[Any, ...]], tuple[Any, ...]]
     observed: bool
-    guarded: bool
+    skips_trusted: bool
     """True when it is not asked about trusted clients."""
     on_loop: bool
-    """True when it runs in neither a thread nor a task of its own, so that nobody else has a turn meanwhile."""
+    """True when it runs in neither a thread nor a task of its own, so that no other client has a turn meanwhile."""
     direct: bool
-    """True when it is just called: on the loop, and not observed."""
+    """True when calling it is all there is to do: it is on the loop, and not observed."""
 
 
 class Chain:
-    """The hooks of ``phase``, in the order in which they are asked, and what is known of them together."""
+    """The hooks of ``phase``, in the order in which they are asked, and the phase's limits."""
 
-    __slots__ = ("ahead", "budget", "hooks", "observes", "phase")
+    __slots__ = ("ahead", "budget", "hooks", "phase")
 
     def __init__(self, phase: str, hooks: Iterable[Hook] = ()) -> None:
         self.phase = phase
         self.hooks = tuple(hooks)
         self.ahead = tuple(hook for hook in self.hooks if hook.kind is Kind.AHEAD)
-        """Those that look ahead."""
-        self.observes = any(hook.observed for hook in self.hooks)
-        """True when some of them are observed."""
+        """The hooks that look ahead."""
         self.budget = BUDGETS.get(phase, BUDGET)
-        """Seconds the phase as a whole may take."""
+        """Seconds that the phase may take as a whole."""
         if phase == "connect":
             self.budget = CONNECT_SLACK + max((hook.instance.longest_wait for hook in self.hooks), default=0.0)
 
@@ -80,7 +77,7 @@ class Chain:
 def compile_hook(
     instance: Instance, phase: str, function: Callable[..., Any], wanted: tuple[str, ...], opts: Any
 ) -> Hook:
-    """A hook of ``phase`` from what pluggy holds. Raises ``PluginError`` with a sentence when it cannot be asked."""
+    """Make a hook of ``phase`` from what pluggy holds. Raises ``PluginError`` when it could not be called."""
     kind = _kind(function, opts, f"{instance.name}.{phase}")
     on_loop = kind in {Kind.PLAIN, Kind.ASYNC}
     return Hook(
@@ -90,14 +87,14 @@ def compile_hook(
         kind,
         _picker(wanted, arguments_of(phase)),
         observed=instance.observed,
-        guarded=instance.skip_trusted,
+        skips_trusted=instance.skip_trusted,
         on_loop=on_loop,
         direct=on_loop and not instance.observed,
     )
 
 
 def arguments_of(phase: str) -> tuple[str, ...]:
-    """The names of a phase's arguments, in the order of its specification."""
+    """Return the names of a phase's arguments, in the order of its specification."""
     return tuple(inspect.signature(getattr(Hookspecs, phase)).parameters)[1:]
 
 
@@ -115,7 +112,7 @@ def _kind(function: Callable[..., Any], opts: Any, where: str) -> Kind:
 
 
 def _picker(wanted: tuple[str, ...], given: tuple[str, ...]) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
-    """A function that picks the ``wanted`` ones from a tuple of the ``given`` arguments, at the speed of C."""
+    """Return a function that picks the ``wanted`` ones out of a tuple of the ``given`` arguments, in C."""
     if wanted == given[: len(wanted)]:
         return itemgetter(slice(len(wanted)))
     places = [given.index(name) for name in wanted]

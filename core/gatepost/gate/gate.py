@@ -1,37 +1,47 @@
 """The gate: the loaded policy. It asks the plugins of a phase, in order, and rules.
 
-For each phase it holds the ordered implementations as a tuple, read once from pluggy's public list. A plain ``def`` is
-called, an ``async def`` awaited, nobody after the deciding one. It is immutable: a reload builds a new gate, and
-sessions under way keep the old one.
+For each phase it holds the ordered implementations as a tuple, read once from pluggy's public list. It is immutable: a
+reload builds a new gate, and sessions under way keep the old one.
 
-What it does around each call is alike for all plugins: skip for trusted clients, circuit, time limit, what an error
-counts as, observing, the record of who said what. How a phase is asked stands in ``asking``, what is done with a hook
-that waits or fails in ``unfinished``, how answers compose in ``composition``. It knows no replies and no order of
-commands: see ``conversation``.
+Around each call it does the same for all plugins: skip them for trusted clients, limit their time, break the circuit,
+say what an error counts as, withhold what observed ones do, and record who said what. ``Gate.begin`` is the fast path,
+on which hooks are called and have answered. Where one has to be waited for, fails, or needs more than a call,
+``slow_path`` takes over for the rest of the phase. ``composition`` says how answers become a ruling.
+
+The gate knows no replies and no order of commands: see ``conversation``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Coroutine, Sequence
-from typing import Any
+from time import perf_counter
+from types import CoroutineType
+from typing import Any, Final
 
 import pluggy
 from mypy_extensions import mypyc_attr
 
 from gatepost import events
 from gatepost.address import Address
-from gatepost.concurrency import Deadlines
+from gatepost.concurrency import Deadlines, start_eagerly
+from gatepost.decisions import Decision
 from gatepost.events import Recorder
-from gatepost.gate.chain import Chain, compile_hook
-from gatepost.gate.fast_path import ask_in_order
+from gatepost.gate.chain import Chain, Hook, compile_hook
+from gatepost.gate.composition import fault_of, is_trusted, take
 from gatepost.gate.instance import Instance
 from gatepost.gate.score import Score
-from gatepost.gate.slow_path import SlowPath
+from gatepost.gate.slow_path import STALL, TRUSTED, Outcome, SlowPath, failure_of
 from gatepost.hookspecs import PHASES
-from gatepost.rulings import Ruling
+from gatepost.rulings import Ruling, Said
 from gatepost.services.clock import Clock
 from gatepost.session import Envelope, Session
-from gatepost.write_guard import Acting, acting
+from gatepost.write_guard import Observed
+
+# Compiled code reads its own module's constants directly, and looks imported names up in a dict.
+_now: Final = perf_counter
+_COROUTINE: Final = CoroutineType
+_DECISION: Final = Decision
+_STALL: Final = STALL
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -55,37 +65,12 @@ class Gate:
         self.chains = {phase: _chain(plugins, self.instances, phase) for phase in PHASES}
 
     def instance(self, name: str) -> Instance | None:
-        """The plugin called ``name``; None for the core's own names."""
+        """Return the plugin called ``name``; None for the core's own names."""
         return next((instance for instance in self.instances if instance.name == name), None)
 
-    def tell(self, phase: str, arguments: tuple[Any, ...]) -> None:
-        """Call the implementations of a phase that nobody waits for (``ruled``): plain defs, one after the other."""
-        for hook in self.chains[phase]:
-            acting.set(Acting(arguments) if hook.observed else None)
-            try:
-                hook.function(*hook.pick(arguments))
-            except BaseException as error:  # no plugin ends a session, nor the process
-                self.recorder.event(events.PLUGIN_FAILED, plugin=hook.name, phase=phase, error=repr(error))
-        acting.set(None)
-
     def order(self, phase: str) -> tuple[str, ...]:
-        """The names of the plugins that are asked in ``phase``, in order: read from the very tuple that runs."""
+        """Return the names of the plugins that ``phase`` asks, in order: read from the very tuple that runs."""
         return tuple(hook.name for hook in self.chains[phase])
-
-    async def ask(
-        self,
-        phase: str,
-        arguments: tuple[Any, ...],
-        session: Session,
-        envelope: Envelope | None = None,
-        recipient: Address | None = None,
-    ) -> Ruling:
-        """Ask the plugins of ``phase`` and rule. ``arguments`` are those of its specification, in that order.
-
-        Raises ``CancelledError`` when the client leaves meanwhile, and nothing else.
-        """
-        asked = self.begin(phase, arguments, session, envelope, recipient)
-        return asked if isinstance(asked, Ruling) else await asked
 
     def begin(
         self,
@@ -95,24 +80,84 @@ class Gate:
         envelope: Envelope | None = None,
         recipient: Address | None = None,
     ) -> Ruling | Coroutine[Any, Any, Ruling]:
-        """The same without a turn: the ruling, or, where somebody is not done with, what is to be awaited for it.
+        """Ask the plugins of ``phase`` and return the ruling, or a coroutine of it where a plugin is not done yet.
 
-        To be called in a task, and awaited at once in the same one, since hooks may have begun in it.
+        ``arguments`` are those of the phase's specification, in that order. Must be called in a task, and the coroutine
+        awaited at once in the same task, since hooks may have begun in it.
         """
         chain = self.chains[phase]
-        hooks = iter(chain)
         ruling = Ruling(phase, recipient=recipient)
-        unfinished = None
-        if not chain.ahead:
-            unfinished = ask_in_order(hooks, ruling, arguments, session, envelope)
-            if unfinished is None:
-                return ruling
-        asking = SlowPath(chain, hooks, ruling, arguments, session, envelope, self.deadlines, self.recorder)
-        return asking.go_on(unfinished)
+        hooks = iter(chain.hooks)
+        if chain.ahead:
+            return SlowPath(chain, ruling, arguments, session, envelope, self.deadlines, self.recorder).ask(hooks)
+        trace = ruling.trace
+        slow: Hook | None = None
+        outcome: Outcome | None = None
+        began = start = _now()
+        for hook in hooks:
+            if hook.skips_trusted and is_trusted(session, envelope, recipient):
+                trace.append(Said(hook.name, skipped=TRUSTED, observed=hook.observed))
+                continue
+            if not hook.direct or hook.instance.circuit.failures:
+                slow = hook
+                break
+            try:
+                answer = hook.function(*hook.pick(arguments))
+                # Most of these never wait, so most need neither a time limit nor an await.
+                answer = start_eagerly(answer) if type(answer) is _COROUTINE else answer
+            except BaseException as error:  # no plugin ends a session, nor the process
+                slow, outcome = hook, Outcome(failure=failure_of(error), seconds=_now() - start)
+                break
+            now = _now()
+            seconds = now - start
+            if seconds > _STALL or (
+                answer is not None
+                and (type(answer) is not _DECISION or fault_of(phase, hook.instance, answer) is not None)
+            ):
+                slow, outcome = hook, Outcome(answer, seconds=seconds)
+                break
+            start = now
+            if answer is None and not session._did and (envelope is None or not envelope._did):
+                trace.append((hook.name, seconds))  # ``take`` written out: the common case, several times per command
+            elif take(ruling, hook.name, answer, seconds, session, envelope):
+                ruling.unasked = tuple([hook.name for hook in hooks])
+                break
+        ruling.seconds = start - began
+        if slow is None:
+            return ruling
+        slow_path = SlowPath(chain, ruling, arguments, session, envelope, self.deadlines, self.recorder)
+        return slow_path.ask(hooks, slow, outcome)
+
+    async def ask(
+        self,
+        phase: str,
+        arguments: tuple[Any, ...],
+        session: Session,
+        envelope: Envelope | None = None,
+        recipient: Address | None = None,
+    ) -> Ruling:
+        """Ask the plugins of ``phase`` as ``begin`` does, and wait for the ruling.
+
+        Raises ``CancelledError`` when the client leaves meanwhile, and nothing else.
+        """
+        asked = self.begin(phase, arguments, session, envelope, recipient)
+        return asked if isinstance(asked, Ruling) else await asked
+
+    def tell(self, phase: str, arguments: tuple[Any, ...]) -> None:
+        """Call the implementations of a phase that returns nothing and is not waited for (``ruled``), in order."""
+        for hook in self.chains[phase]:
+            try:
+                if hook.observed:
+                    with Observed(arguments) as observed:
+                        hook.function(*hook.pick(observed.arguments))
+                else:
+                    hook.function(*hook.pick(arguments))
+            except BaseException as error:  # no plugin ends a session, nor the process
+                self.recorder.event(events.PLUGIN_FAILED, plugin=hook.name, phase=phase, error=repr(error))
 
 
 def _chain(plugins: pluggy.PluginManager, instances: tuple[Instance, ...], phase: str) -> Chain:
-    """The implementations of ``phase`` in the order of the configuration."""
+    """Return the implementations of ``phase`` in the order of the configuration."""
     by_plugin = {id(instance.plugin): instance for instance in instances}
     hooks = []
     for implementation in reversed(getattr(plugins.hook, phase).get_hookimpls()):

@@ -1,4 +1,4 @@
-"""Points: where they are kept, and how their sum rules. Pure: no clock, no I/O, no plugins called."""
+"""Points: the scopes in which they are kept, and the ruling on their sum. Pure: no clock, no I/O, no plugins called."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _ENVELOPE_SCOPE: Final = frozenset({"mail", "data", "headers", "message"})
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """At how many points a client is deferred or denied; None: never."""
+    """The numbers of points from which a client is deferred or denied; None: never."""
 
     defer_at: float | None = None
     deny_at: float | None = None
 
 
 def ledger_of(ruling: Ruling, session: Session, envelope: Envelope | None) -> Ledger:
-    """Where points of this phase are kept: with the recipient, the envelope, the HELO, or else the session."""
+    """Return the ledger for points of this phase: the recipient's, the envelope's, the HELO's or the session's."""
     if ruling.phase == "rcpt" and envelope is not None and ruling.recipient is not None:
         envelope._recipient_points = envelope._recipient_points or {}
         return envelope._recipient_points.setdefault(ruling.recipient, {})
@@ -40,14 +40,14 @@ def ledger_of(ruling: Ruling, session: Session, envelope: Envelope | None) -> Le
 def rule_score(
     ruling: Ruling, score: Score, session: Session, envelope: Envelope, recipients: Sequence[Address]
 ) -> None:
-    """Rule the sum of points, after the plugins: at rcpt for one recipient, at the end of the message for all.
+    """Rule on the sum of points, after the plugins: at rcpt for one recipient, at the end of the message for all.
 
-    The points of a recipient count only for it; with several, the one with the fewest counts, so that nobody's mail is
-    refused for what speaks against another. An accept does not override the score; trusted and relaying clients are not
-    scored.
+    The points of a recipient count only for it; of several, the one with the fewest counts, so that no mail is refused
+    for what speaks against another recipient. An accept does not override the score; trusted and relaying clients are
+    not scored.
     """
-    scored = [recipient for recipient in recipients if not envelope.exempt(recipient)]
-    if ruling.refuses or session.exempt or not scored:
+    scored = [recipient for recipient in recipients if not envelope.trusted_for(recipient)]
+    if ruling.refuses or session.privileged or not scored:
         return
     by_recipient = envelope._recipient_points or {}
     fewest = min((by_recipient.get(recipient, {}) for recipient in scored), key=lambda held: sum(held.values()))

@@ -1,8 +1,34 @@
-"""What is done with a hook that is not just called and has answered: one that waits, fails, or stops everybody else,
-one whose circuit is not known to be closed, one that is observed, runs in a thread, or has looked ahead.
+"""The slow path: hooks that wait, fail, run in a thread, look ahead or are observed.
 
-``Asking`` is one phase of one session from there on. It sets the limits of time, says what an error counts as, and has
-the rest asked in the usual way: see ``asking``. It knows no replies and no order of commands.
+``Gate.begin`` calls the hooks of a phase one after the other. At the first one that needs more than a call it hands the
+phase to a ``SlowPath``, which sees that hook through and asks the rest. Each hook comes to an ``Outcome``: it answered,
+failed, or was skipped. The outcome is taken into the ruling, and the first one that decides ends the phase.
+
+**A wait is limited.** Two limits run while a hook is awaited: the plugin's ``time_limit``, to which ``session.silence``
+adds what it waits on purpose, and the budget of the phase, which no number of slow plugins may exceed together. One
+``Watch`` holds both; its sweep cancels the task. Three waits differ:
+
+* A look-up that runs ahead has had its own limit since the phase began (``lookahead``), so only the budget counts here.
+* The hand-over at queue ends on the next hop's time-outs. To cut it off earlier would deliver messages twice.
+* The budget stands still while an observed plugin is awaited, so that observing cannot cost a client its ruling.
+
+**A wait is late** when a limit had passed by the time it ended, whatever it ended with. A plugin may swallow its
+cancellation and answer, or turn it into another exception; and the sweep comes only once a second. In each case there
+is no answer in time, and that is the plugin's failure.
+
+**A wait is abandoned** when the client has left: the door cancelled the task, or noted with ``abandon`` that it did,
+which no plugin can swallow. No ruling is needed any more, so ``CancelledError`` leaves the phase. It is not the
+plugin's failure; a circuit that was being tried is free for the next trial.
+
+**A wait is forgiven** when the plugin itself cancelled the task, as a ``TaskGroup`` does when one of its tasks fails.
+The task's own count of cancellations would otherwise stay raised, and the next plugin that the sweep cancels would look
+like a client that has left. What the plugin itself raises is its failure as usual.
+
+**A failure is blameless** when it says nothing about the plugin: a stranger chooses which names are looked up in DNS,
+and five names that no server answers for must not open the circuit of a plugin that would refuse the stranger. It
+counts as ``on_error`` says, and the circuit does not count it.
+
+This module knows no replies and no order of commands.
 """
 
 from __future__ import annotations
@@ -14,39 +40,73 @@ import inspect
 from collections.abc import Iterator
 from math import inf
 from time import perf_counter
-from typing import Any, NoReturn
+from types import CoroutineType
+from typing import Any, Final, NamedTuple
 
 from gatepost import events
-from gatepost.concurrency import Deadlines, Watch
+from gatepost.concurrency import Deadlines, Watch, start_eagerly
 from gatepost.decisions import defer
 from gatepost.errors import DNSTemporaryError, PluginError
 from gatepost.events import Event, Recorder
 from gatepost.gate import lookahead
 from gatepost.gate.chain import Chain, Hook, Kind
-from gatepost.gate.composition import fault_of
-from gatepost.gate.fast_path import STALL, Unfinished, ask_in_order, exempt, said_by, take
+from gatepost.gate.composition import fault_of, is_trusted, said_by, take
 from gatepost.gate.instance import Instance
 from gatepost.hookspecs import ALL_RUN
 from gatepost.rulings import Ruling, Said
 from gatepost.session import Envelope, Session
-from gatepost.write_guard import acting, begin_observing, withheld
+from gatepost.write_guard import Observed
 
-_NONE_AHEAD: dict[Hook, asyncio.Task[Any]] = {}
+STALL: Final = 0.1
+"""Seconds for which a hook may keep the event loop to itself; beyond that the log names it."""
+TRUSTED: Final = "trusted"
+"""Why a hook is skipped whose plugin has ``skip_trusted``."""
+CIRCUIT_OPEN: Final = "circuit open"
+"""Why a hook is skipped whose plugin keeps failing."""
+
+_NONE_AHEAD: Final[dict[Hook, asyncio.Task[Any]]] = {}
+
+
+class Failure(NamedTuple):
+    """Why a call gave no answer that counts."""
+
+    text: str
+    blameless: bool = False
+    """True when the circuit does not count it."""
+
+
+class Outcome(NamedTuple):
+    """What the call of a hook has come to."""
+
+    answer: Any = None
+    """What it returned: an answer, something to wait for, or something that the phase does not take."""
+    failure: Failure | None = None
+    seconds: float = 0.0
+    """How long it took."""
+    waited: bool = False
+    """True when it was waited for, so that the event loop was free meanwhile."""
+    skipped: str = ""
+    """Why it was not called."""
+
+
+def failure_of(error: BaseException) -> Failure:
+    """Return the failure that a plugin's exception counts as."""
+    if isinstance(error, PluginError):
+        return Failure(str(error))
+    if isinstance(error, asyncio.CancelledError):
+        return Failure("CancelledError: raised by the plugin")
+    return Failure(f"{type(error).__name__}: {error}", isinstance(error, DNSTemporaryError))
 
 
 class SlowPath:
-    """One phase of one session, since a hook was not done with, or because some look ahead."""
+    """One phase of one session, from the first hook on that needs more than a call."""
 
     __slots__ = (
         "_ahead",
         "_arguments",
-        "_blameless",
         "_chain",
         "_deadlines",
-        "_decided",
         "_envelope",
-        "_hooks",
-        "_left",
         "_recorder",
         "_ruling",
         "_session",
@@ -56,7 +116,6 @@ class SlowPath:
     def __init__(
         self,
         chain: Chain,
-        hooks: Iterator[Hook],
         ruling: Ruling,
         arguments: tuple[Any, ...],
         session: Session,
@@ -65,7 +124,6 @@ class SlowPath:
         recorder: Recorder,
     ) -> None:
         self._chain = chain
-        self._hooks = hooks
         self._ruling = ruling
         self._arguments = arguments
         self._session = session
@@ -74,207 +132,168 @@ class SlowPath:
         self._recorder = recorder
         self._ahead = _NONE_AHEAD
         self._watch: Watch | None = None
-        self._left: float | None = None
-        self._blameless = self._decided = False
 
-    async def go_on(self, unfinished: Unfinished | None = None) -> Ruling:
-        """See ``unfinished`` through, and ask those after it; without one: look ahead, and ask everybody.
+    async def ask(self, hooks: Iterator[Hook], first: Hook | None = None, outcome: Outcome | None = None) -> Ruling:
+        """Ask ``first``, unless its call already came to ``outcome``, then the ``hooks`` after it; return the ruling.
 
         Raises ``CancelledError`` when the client leaves meanwhile, and nothing else.
         """
         try:
-            if unfinished is None:
+            if self._chain.ahead:
                 self._look_ahead()
-                await asyncio.sleep(0)  # so that they see the session as it is now, whatever the others do to it
-                unfinished = self._ask_rest()
-            while unfinished is not None:
-                if unfinished.called or self._admits(unfinished.hook):
-                    hook, start = unfinished.hook, perf_counter() - unfinished.seconds
-                    answer, failure = self._called(unfinished)
-                    unfinished = None  # thousands may wait here
-                    if waits := inspect.isawaitable(answer):
-                        try:
-                            self._limit(hook)
-                            answer = await answer
-                            failure = self._lateness(hook)
-                        except BaseException as error:  # no plugin ends a session, nor the process
-                            failure = self._failure(error, hook, waited=True)
-                    self._take(hook, answer, failure, perf_counter() - start, waits)
-                unfinished = self._ask_rest()
+                await asyncio.sleep(0)  # they see the session as it is now, before any other plugin changes it
+            hook = first or next(hooks, None)
+            while hook is not None:
+                observed = Observed(self._arguments) if hook.observed else None
+                outcome = outcome or self._call(hook, observed)
+                answer = outcome.answer
+                if inspect.isawaitable(answer):
+                    # Waiting is inline and holds little: thousands of clients may be waiting here.
+                    start, outcome = perf_counter() - outcome.seconds, None
+                    watch = self._begin_wait(hook)
+                    try:
+                        answer = await answer
+                    except BaseException as error:  # no plugin ends a session, nor the process
+                        failure = self._end_wait(hook, watch, error)
+                    else:
+                        failure = self._end_wait(hook, watch)
+                    outcome = Outcome(answer, failure, perf_counter() - start, waited=True)
+                decided = self._take(hook, outcome, observed)
+                hook, outcome = None if decided else next(hooks, None), None
         finally:
-            self._end()
+            if self._watch is not None:
+                self._deadlines.release(self._watch)
+                self._session._watch = None
+            for task in self._ahead.values():  # of a phase that was decided, or whose client has left
+                task.cancel()
+        self._ruling.unasked = tuple([hook.name for hook in hooks])
         return self._ruling
 
-    def _ask_rest(self) -> Unfinished | None:
-        """Ask those who have not been asked, unless somebody has decided."""
-        if self._decided:
-            self._ruling.unasked = tuple([hook.name for hook in self._hooks])
-            return None
-        return ask_in_order(self._hooks, self._ruling, self._arguments, self._session, self._envelope)
+    # Calling.
 
     def _look_ahead(self) -> None:
-        """Start the look-ups of this phase that will be asked, as far as that is known now."""
+        """Start this phase's look-ups, as far as it is known by now that they will be asked."""
         self._ahead = {
             hook: lookahead.start(hook, self._arguments, self._deadlines)
             for hook in self._chain.ahead
-            if hook.instance.circuit.closed
-            and not (hook.guarded and exempt(self._session, self._envelope, self._ruling.recipient))
+            if hook.instance.circuit.closed and not self._skips(hook)
         }
 
-    def _admits(self, hook: Hook) -> bool:
-        """False when ``hook`` is not asked: its circuit is open, which counts as an error."""
-        circuit = hook.instance.circuit
-        if circuit.closed or circuit.allows(self._deadlines.now()):
-            return True
-        self._ruling.trace.append(Said(hook.name, skipped="circuit open", observed=hook.observed))
-        self._count_error(hook.instance)
-        return False
+    def _skips(self, hook: Hook) -> bool:
+        return hook.skips_trusted and is_trusted(self._session, self._envelope, self._ruling.recipient)
 
-    def _called(self, unfinished: Unfinished) -> tuple[Any, str | None]:
-        """What the hook has returned, and what went wrong. Calls it if nobody has."""
-        hook = unfinished.hook
-        if unfinished.error is not None:
-            return None, self._failure(unfinished.error, hook)
-        if unfinished.called:
-            return unfinished.answer, None
+    def _call(self, hook: Hook, observed: Observed | None) -> Outcome:
+        """Call ``hook``, or say why it is skipped."""
+        if self._skips(hook):
+            return Outcome(skipped=TRUSTED)
+        if not hook.instance.circuit.allows(self._deadlines.now()):
+            return Outcome(skipped=CIRCUIT_OPEN)
+        start = perf_counter()
         try:
-            return self._call(hook), None
+            answer = self._invoke(hook, self._arguments) if observed is None else self._observe(hook, observed)
+            if type(answer) is CoroutineType:
+                answer = start_eagerly(answer)
         except BaseException as error:  # no plugin ends a session, nor the process
-            return None, self._failure(error, hook)
+            return Outcome(failure=failure_of(error), seconds=perf_counter() - start)
+        return Outcome(answer, seconds=perf_counter() - start)
 
-    def _call(self, hook: Hook) -> Any:
-        arguments = begin_observing(self._arguments) if hook.observed else self._arguments
+    def _invoke(self, hook: Hook, arguments: tuple[Any, ...]) -> Any:
         if hook.kind is Kind.BLOCKING:
             work = functools.partial(contextvars.copy_context().run, _run_blocking, hook, arguments)
             return hook.instance.threads.run(work)
         if hook.kind is Kind.AHEAD:
+            # One that was not started may be asked by now: a circuit has closed, a client is no longer trusted.
             return self._ahead.pop(hook, None) or lookahead.start(hook, arguments, self._deadlines)
         return hook.function(*hook.pick(arguments))
 
-    # Waiting.
+    async def _observe(self, hook: Hook, observed: Observed) -> Any:
+        """Call an observed hook and wait for it, while all that it changes is withheld."""
+        with observed:
+            answer = self._invoke(hook, observed.arguments)
+            return await answer if inspect.isawaitable(answer) else answer
 
-    def _limit(self, hook: Hook) -> None:
-        """Put the wait that begins now under the limits of the plugin and of the phase."""
-        if self._watch is None:
-            self._watch = self._deadlines.watch(self._chain.budget)
-        watch, now = self._watch, self._deadlines.now()
-        self._session._watch = watch
-        if hook.observed:  # the time that it takes is not taken from the others
-            self._left = watch.budget - now
-            watch.budget = inf
-        if hook.kind is Kind.AHEAD or self._chain.phase == "queue":  # one has a watch of its own, the other no limit
-            watch.deadline = watch.budget
+    # Waiting: see the module's docstring.
+
+    def _begin_wait(self, hook: Hook) -> Watch:
+        """Limit the wait that begins now."""
+        session, now = self._session, self._deadlines.now()
+        watch = session._watch = self._watch = self._watch or self._deadlines.watch(self._chain.budget)
+        if hook.kind is Kind.AHEAD or self._chain.phase == "queue":
+            seconds = inf
         else:
-            watch.deadline = now + hook.instance.time_limit + self._session._allowance
-        self._session._allowance = 0.0
+            seconds = hook.instance.time_limit + session._allowance
+        session._allowance = 0.0
+        watch.begin_wait(now, seconds, suspend_budget=hook.observed)
+        return watch
 
-    def _lateness(self, hook: Hook) -> str | None:
-        """Why an answer that was waited for does not count. Raises ``CancelledError`` when the client has left.
-
-        A plugin may swallow its cancellation and answer all the same.
-        """
-        watch = self._watch
-        if watch is None:
-            return None
+    def _end_wait(self, hook: Hook, watch: Watch, error: BaseException | None = None) -> Failure | None:
+        """Return why what was waited for does not count, if so. Raises ``CancelledError`` when the client has left."""
+        if isinstance(error, GeneratorExit) and not _in_task():
+            raise error  # not the plugin's: this very coroutine is being closed, with its loop
         self._session._watch = None
-        now = self._deadlines.now()
-        late = watch.take_back(now)
-        if self._left is not None:
-            watch.budget = watch.deadline = now + self._left
-            self._left = None
-        if watch.abandoned:
-            self._abandon(hook)
+        late = watch.end_wait(self._deadlines.now())
+        if watch.abandoned or (isinstance(error, asyncio.CancelledError) and watch.cancelled_by_others):
+            hook.instance.circuit.abandoned()
+            raise asyncio.CancelledError
         watch.forgive()
-        return str(lookahead.late(hook)) if late else None
+        if late:
+            return failure_of(lookahead.late(hook))
+        return None if error is None else failure_of(error)
 
-    def _failure(self, error: BaseException, hook: Hook, waited: bool = False) -> str:
-        """What went wrong, in words. Raises ``CancelledError`` when it is the client that left, not the plugin's fault.
+    # Taking outcomes into the ruling.
 
-        Only the task's own count tells a cancellation from outside from one that a plugin raises.
-        """
-        if isinstance(error, GeneratorExit) and asyncio.current_task() is None:
-            raise error  # this very coroutine is closed, with its loop
-        if isinstance(error, asyncio.CancelledError) and self._watch is not None and self._watch.cancelled_by_others:
-            self._abandon(hook)
-        if waited and (late := self._lateness(hook)) is not None:
-            return late
-        # A stranger chooses which names are looked up: five that nobody answers for must not open a circuit.
-        self._blameless = isinstance(error, DNSTemporaryError)
-        if isinstance(error, PluginError):
-            return str(error)
-        if isinstance(error, asyncio.CancelledError):
-            return "CancelledError: raised by the plugin"
-        return f"{type(error).__name__}: {error}"
-
-    def _abandon(self, hook: Hook) -> NoReturn:
-        hook.instance.circuit.abandoned()
-        raise asyncio.CancelledError
-
-    # What has come of it.
-
-    def _take(self, hook: Hook, answer: Any, failure: str | None, seconds: float, waited: bool) -> None:
-        """Take what ``hook`` said, or that it failed, into the ruling."""
-        ruling, instance = self._ruling, hook.instance
+    def _take(self, hook: Hook, outcome: Outcome, observed: Observed | None) -> bool:
+        """Take ``outcome`` into the ruling. Return True when it decides."""
+        ruling, instance, seconds = self._ruling, hook.instance, outcome.seconds
+        if outcome.skipped:
+            ruling.trace.append(Said(hook.name, skipped=outcome.skipped, observed=hook.observed))
+            return outcome.skipped == CIRCUIT_OPEN and self._error_decides(instance)
         ruling.seconds += seconds
-        if seconds > STALL and not waited and hook.on_loop:
+        if seconds > STALL and hook.on_loop and not outcome.waited:
             self._event(events.STALL, plugin=hook.name, seconds=round(seconds, 3))
-        if failure is None and answer is not None:
-            failure = fault_of(ruling.phase, instance, answer)
+        withheld = observed.withheld if observed is not None else ()
+        failure = outcome.failure
+        if failure is None and outcome.answer is not None:
+            fault = fault_of(ruling.phase, instance, outcome.answer)
+            failure = None if fault is None else Failure(fault)
         if failure is not None:
-            self._take_error(hook, failure, seconds)
-            return
-        if instance.circuit.failures:
-            self._take_recovery(instance)
-        if hook.observed:
-            said = said_by(hook, answer, seconds)
-            said.observed, said.withheld = True, withheld(self._arguments)
+            said = Said(hook.name, seconds=seconds, error=failure.text, observed=hook.observed, withheld=withheld)
             ruling.trace.append(said)
-        else:
-            self._decided = take(ruling, hook, answer, seconds, self._session, self._envelope)
+            return self._failure_decides(instance, failure)
+        if instance.circuit.failures:
+            if not instance.circuit.closed:
+                self._event(events.CIRCUIT_CLOSED, plugin=instance.name)
+            instance.circuit.succeeded()
+        if observed is None:
+            return take(ruling, hook.name, outcome.answer, seconds, self._session, self._envelope)
+        ruling.trace.append(said_by(hook.name, outcome.answer, seconds, observed=True, withheld=withheld))
+        return False
 
-    def _take_recovery(self, instance: Instance) -> None:
-        """It has failed before, and now it answers."""
-        if not instance.circuit.closed:
-            self._event(events.CIRCUIT_CLOSED, plugin=instance.name)
-        instance.circuit.succeeded()
-
-    def _take_error(self, hook: Hook, error: str, seconds: float) -> None:
-        instance = hook.instance
-        kept_back = withheld(self._arguments)
-        self._ruling.trace.append(
-            Said(hook.name, seconds=seconds, error=error, observed=hook.observed, withheld=kept_back)
-        )
-        self._event(events.PLUGIN_FAILED, plugin=hook.name, error=error, id=self._ruling.identify())
-        if self._blameless:
-            self._blameless = False
+    def _failure_decides(self, instance: Instance, failure: Failure) -> bool:
+        """Log a failure and let the circuit count it. Return True when it decides."""
+        self._event(events.PLUGIN_FAILED, plugin=instance.name, error=failure.text, id=self._ruling.identify())
+        if failure.blameless:
             instance.circuit.abandoned()
         elif instance.circuit.failed(self._deadlines.now()):
-            self._event(events.CIRCUIT_OPENED, plugin=hook.name)
-        self._count_error(instance)
+            self._event(events.CIRCUIT_OPENED, plugin=instance.name)
+        return self._error_decides(instance)
 
-    def _count_error(self, instance: Instance) -> None:
-        """What an error counts as: never accept, never a permanent refusal. A spent budget always defers."""
+    def _error_decides(self, instance: Instance) -> bool:
+        """Defer where an error counts as that: it is never an accept and never a permanent refusal.
+
+        A spent budget always defers, since the plugins after this one cannot be asked any more.
+        """
         phase = self._chain.phase
         spent = self._watch is not None and self._deadlines.now() >= self._watch.budget
         defers = instance.on_error != "pass" and not instance.observed
         if phase in ALL_RUN or phase == "greeting" or not (spent or defers):
-            return
+            return False
         name = "gatepost" if spent else instance.name
         self._ruling.decide(defer("local error, try again later", 451, "4.3.0"), name, fault=True)
-        self._decided = True
+        return True
 
     def _event(self, event: Event, **facts: object) -> None:
         self._recorder.event(event, phase=self._chain.phase, session=self._session.id, **facts)
-
-    def _end(self) -> None:
-        """Stop what is no longer needed: the phase is over, or the client has left."""
-        if self._watch is not None:
-            self._deadlines.release(self._watch)
-            self._session._watch = None
-        for task in self._ahead.values():
-            task.cancel()
-        if self._chain.observes:
-            acting.set(None)  # the client may have left in the midst of an observed plugin
 
 
 def _run_blocking(hook: Hook, arguments: tuple[Any, ...]) -> Any:
@@ -282,3 +301,10 @@ def _run_blocking(hook: Hook, arguments: tuple[Any, ...]) -> Any:
         return hook.function(*hook.pick(arguments))
     except (SystemExit, KeyboardInterrupt, StopIteration) as error:  # a future cannot carry these
         raise PluginError(f"{type(error).__name__}: {error}") from error
+
+
+def _in_task() -> bool:
+    try:
+        return asyncio.current_task() is not None
+    except RuntimeError:  # no loop runs
+        return False

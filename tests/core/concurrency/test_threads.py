@@ -90,7 +90,7 @@ async def test_a_plugin_that_never_returns_does_not_keep_others_from_delivering(
 def test_a_thread_that_never_returns_does_not_keep_the_process_from_ending() -> None:
     program = (
         "import asyncio, time\n"
-        "from gatepost.threads import Threads\n"
+        "from gatepost.concurrency.threads import Threads\n"
         "async def main():\n"
         "    Threads('plugin').run(lambda: time.sleep(1000))\n"
         "asyncio.run(main())\n"
