@@ -1,0 +1,117 @@
+"""Points are kept in scopes, and their sum rules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gatepost import Address, Decision, accept, hookimpl, points
+from gatepost.gate.score import Score
+from tests.core.gate.asking import Asked
+from tests.policy import Policy, delivering, saying, vouching
+
+
+async def recipient_reply(*plugins: Any, deny_at: float = 3.0, defer_at: float | None = None, **how: Any) -> str:
+    """What a recipient is told by a policy with a score."""
+    client = await Policy(*plugins, vouching(), score=Score(defer_at, deny_at), **how).connect()
+    await client.ehlo()
+    await client.mail()
+    return (await client.rcpt()).wire.decode()
+
+
+@pytest.mark.parametrize("phase", ["connect", "helo", "mail", "rcpt"])
+@pytest.mark.parametrize(("number", "start"), [(3, "550 5.7.1 score 3: x (+3)"), (2.5, "250"), (-5, "250")])
+async def test_points_of_every_phase_count_at_rcpt(phase: str, number: float, start: str) -> None:
+    assert (await recipient_reply(saying(phase, points(number, "x")))).startswith(start)
+
+
+async def test_points_of_all_scopes_add_up_and_defer_comes_before_deny() -> None:
+    plugins = [saying(phase, points(1, "same reason")) for phase in ("connect", "helo", "mail", "rcpt")]
+    assert (await recipient_reply(*plugins, deny_at=4)).startswith("550 5.7.1 score 4: ")
+    assert (await recipient_reply(*plugins, deny_at=5, defer_at=4)).startswith("450 4.7.1 score 4: ")
+    assert (await recipient_reply(*plugins, deny_at=5)).startswith("250 ")
+
+
+async def test_a_reason_counts_once_in_each_scope_and_not_once_in_all() -> None:
+    class Both:
+        @hookimpl
+        def connect(self) -> Decision:
+            return points(2, "listed")
+
+        @hookimpl
+        def mail(self) -> Decision:
+            return points(1, "listed")
+
+    assert (await recipient_reply(Both(), deny_at=3)).startswith("550 ")
+
+
+async def test_the_same_reason_of_the_same_plugin_counts_once_in_its_scope() -> None:
+    plugin = saying("rcpt", points(2, "x"))
+    client = await Policy(plugin, vouching(), score=Score(None, 3)).connect()
+    await client.ehlo()
+    await client.mail()
+    assert [(await client.rcpt()).code for _ in range(3)] == [250, 250, 250]
+
+
+async def test_points_of_helo_are_replaced_at_the_next_helo_and_those_of_mail_end_with_the_transaction() -> None:
+    class ByName:
+        @hookimpl
+        def helo(self, hostname: str) -> Decision | None:
+            return points(3, "bad name") if hostname == "bad" else None
+
+        @hookimpl
+        def mail(self, sender: Address) -> Decision | None:
+            return points(3, "bad sender") if sender.local == "bad" else None
+
+    client = await Policy(ByName(), vouching(), score=Score(None, 3)).connect()
+    codes = []
+    for helo, sender in [("bad", "good"), ("good", "good"), ("good", "bad"), ("good", "good")]:
+        await client.ehlo(helo)
+        await client.mail(f"{sender}@example.com")
+        codes.append((await client.rcpt()).code)
+    assert codes == [550, 250, 550, 250]
+
+
+async def test_points_of_a_recipient_count_for_it_alone() -> None:
+    class ByRecipient:
+        @hookimpl
+        def rcpt(self, recipient: Address) -> Decision | None:
+            return points(3, "trap") if recipient.local == "trap" else None
+
+    client = await Policy(ByRecipient(), vouching(), delivering(), score=Score(None, 3)).connect()
+    await client.ehlo()
+    await client.mail()
+    assert [(await client.rcpt(f"{name}@example.org")).code for name in ("b", "trap", "c")] == [250, 550, 250]
+    assert (await client.data()).code == 250
+
+
+@pytest.mark.parametrize("phase", ["data", "headers", "message"])
+async def test_points_of_the_message_are_ruled_at_its_end_and_an_accept_does_not_override_them(phase: str) -> None:
+    accepting = saying("message", accept())
+    order = [saying(phase, points(3, "x")), accepting]
+    client = await Policy(*order, vouching(), delivering(), score=Score(None, 3)).connect()
+    reply = await client.transaction()
+    assert reply.wire.startswith(b"550 5.7.1 score 3: x (+3) [")
+    assert (await client.transaction()).code == 550
+
+
+async def test_trusted_and_relaying_clients_are_not_scored() -> None:
+    bad = saying("connect", points(9, "x"))
+    trusting = Asked(does=lambda session: session.trust("network"))
+    trusting_plugin = type("Trusts", (), {"connect": hookimpl(lambda self, session: trusting.say(session))})()
+    assert (await recipient_reply(bad)).startswith("550")
+    assert (await recipient_reply(bad, trusting_plugin)).startswith("250")
+    client = await Policy(bad, vouching(), score=Score(None, 3)).connect()
+    client.session.may_relay = True
+    await client.ehlo()
+    await client.mail()
+    assert (await client.rcpt()).code == 250
+
+
+async def test_without_a_score_points_only_stand_in_the_record() -> None:
+    client = await Policy(saying("rcpt", points(99, "x")), vouching(), delivering()).connect()
+    assert (await client.transaction()).code == 250
+    assert not client.session.scored
+    said = [said for ruling in client.policy.events.records[-1].rulings for said in ruling.said]
+    assert points(99, "x") in [each.answer for each in said]
