@@ -176,7 +176,7 @@ class EagerTask(Coroutine[Any, None, None]):
         self._waits_for = _TURN
         try:
             enter_task(self._loop, self.task)
-        except RuntimeError:  # called by another task, in the midst of its step: this one takes its step as a task does
+        except RuntimeError:  # another task is running, and is the caller: leave the step to our own task
             self._wake()
             return
         waits_for: Any = _TURN  # after its end the task goes on: it starts what follows, or ends too

@@ -78,12 +78,14 @@ def said_by(
     withheld: tuple[str, ...] = (),
 ) -> Said:
     """Return, for the record, what plugin ``name`` said and did."""
+    decision: Decision | None = None
     answers: tuple[tuple[str, Decision], ...] = ()
-    if isinstance(answer, str):
-        answer = accept(answer)
+    if isinstance(answer, Decision):
+        decision = answer
+    elif isinstance(answer, str):
+        decision = accept(answer)
     elif isinstance(answer, Mapping):
         answers = tuple([(str(recipient), decision) for recipient, decision in answer.items()])
-    decision = answer if isinstance(answer, Decision) else None
     return Said(name, decision, seconds, observed=observed, withheld=withheld, did=did, answers=answers)
 
 

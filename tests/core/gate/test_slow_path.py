@@ -12,6 +12,7 @@ import pytest
 from gatepost import Decision, Session, deny, hookimpl
 from gatepost.concurrency.deadlines import abandon
 from gatepost.gate.chain import BUDGET, CONNECT_SLACK
+from gatepost.rulings import Ruling
 from tests.core.gate.asking import (
     ASKED,
     KINDS,
@@ -340,3 +341,14 @@ async def test_phases_that_run_after_the_client_has_left_keep_their_limits() -> 
     await policy.clock.advance(60)
     assert log == ["begun", "begun", "done"]
     assert policy.events.named("plugin_failed")[0]["error"] == "no answer within 30 s"
+
+
+async def test_a_phase_that_is_closed_with_its_loop_is_not_a_failure_of_the_plugin() -> None:
+    policy = policy_of(Async(seconds=20), Plain())
+    session = Client(policy, "192.0.2.1").session
+    asked = policy.gate.begin("data", (session, None), session)
+    assert not isinstance(asked, Ruling)
+    asked.send(None)
+    await asyncio.to_thread(asked.close)  # where no loop runs, as after the end of ours
+    assert policy.events.events == []
+    assert session._watch is None
