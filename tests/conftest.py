@@ -1,6 +1,7 @@
-"""What all tests share: real peers, present or missed out loud.
+"""Fixtures of all tests: real peers, started for one test.
 
-A missing peer is a failure where the variable ``CI`` is set, and elsewhere a skip that says what to install.
+A test whose peer is not installed fails if the variable ``CI`` is set. Otherwise it is skipped, and the reason says
+what to install.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def _require(reason: str | None) -> None:
 
 @pytest.fixture
 def require_program() -> Callable[[str, str], str]:
-    """Return a function of a program and its Debian package that returns the program's path."""
+    """Return a function that takes a program and its Debian package and returns the program's path."""
 
     def require(program: str, package: str) -> str:
         path = shutil.which(program)
@@ -39,7 +40,7 @@ def require_program() -> Callable[[str, str], str]:
 
 @pytest.fixture
 def postfix() -> Iterator[Postfix]:
-    """Return a running Postfix of this test's own."""
+    """Return a running Postfix that only this test uses."""
     _require(postfix_peer.missing())
     with Postfix() as peer:
         yield peer
@@ -47,7 +48,7 @@ def postfix() -> Iterator[Postfix]:
 
 @pytest.fixture
 def start_rbldnsd() -> Iterator[Callable[[Mapping[str, Mapping[str, str]]], Rbldnsd]]:
-    """Return a function of zones that starts an rbldnsd, which ends with the test."""
+    """Return a function that starts an rbldnsd with the given zones, which runs until the test ends."""
     _require(rbldnsd_peer.missing())
     with contextlib.ExitStack() as peers:
         yield lambda zones: peers.enter_context(Rbldnsd(zones))

@@ -1,12 +1,12 @@
-"""A DNS server for tests, on loopback, over UDP and TCP: says what a test tells it to, right or wrong.
+"""A scripted DNS server for tests, on loopback, over UDP and TCP, which can also misbehave in many ways.
 
     async with DNSServer({"mx.example": {"A": ["192.0.2.1"]}}) as server:
         dns = DNS([server.address], clock=clock)
 
-``records`` are names, kinds and record data as a zone file has them (host names with their last dot). A name with
-other kinds only is NODATA, a name that is not there NXDOMAIN, both with an SOA; aliases are followed. ``faults`` tell
-for a name, or for "" and so for all, what goes wrong; ``held`` keeps the answer back until its event is set. All
-three may be changed while it runs. It knows nothing of gatepost.
+``records`` maps names to record types and their data, written as in a zone file (host names end with a dot). A name
+without records of the queried type is NODATA, an unknown name NXDOMAIN, both with an SOA; aliases are followed.
+``faults`` maps a name, or "" for all names, to what goes wrong; ``held`` delays the answer for a name until its event
+is set. All three may be changed while the server runs. It knows nothing of gatepost.
 """
 
 from __future__ import annotations
@@ -24,28 +24,32 @@ import dns.rcode
 import dns.rdatatype
 import dns.rrset
 
+PATIENCE = 60.0
+"""Seconds after which a test that waits for queries has failed."""
+
 Records = Mapping[str, Mapping[str, list[str]]]
 
 
 class Fault(enum.Enum):
-    """What can go wrong."""
+    """Faults of a server or of the network."""
 
-    SERVFAIL = "the server failed"
-    REFUSED = "the server does not want to"
+    SERVFAIL = "the response code is SERVFAIL"
+    REFUSED = "the response code is REFUSED"
     DROP = "the query is lost"
-    TRUNCATE = "over UDP: ask again over TCP"
-    HANG_UP = "over UDP: ask again over TCP; over TCP: the connection ends"
-    CUT = "over UDP and TCP: ask again over TCP"
-    CROSS = "over UDP: ask again over TCP; over TCP: the answer is to another query"
-    REFERRAL = "ask somebody else"
-    GARBAGE = "header and question are right, nothing behind them is"
-    FORGERY = "others answer first: wrong id, wrong question, wrong port"
+    TRUNCATE = "over UDP the response is truncated"
+    HANG_UP = "over UDP the response is truncated; over TCP the connection is closed without one"
+    CUT = "the response is truncated, over TCP too"
+    CROSS = "over UDP the response is truncated; over TCP it belongs to another query"
+    REFERRAL = "the response refers to another server"
+    GARBAGE = "the header and the question are right, the rest is not"
+    FORGERY = "forged responses come first: wrong id, wrong question, wrong port"
 
 
 class DNSServer:
-    """``received`` holds name, kind and "udp" or "tcp" of each query, in order; ``origins`` the id and port of each.
+    """The server, which runs while its ``async with`` block does.
 
-    ``ttl`` is that of all answers, ``negative_ttl`` the minimum of the SOA; None leaves the SOA out.
+    ``received`` lists the queries in order: name, record type, and "udp" or "tcp". ``origins`` lists their ids and
+    source ports. ``ttl`` is that of all records, ``negative_ttl`` the minimum of the SOA; None leaves the SOA out.
     """
 
     def __init__(
@@ -65,12 +69,12 @@ class DNSServer:
 
     @property
     def address(self) -> str:
-        """Host and port as ``[dns] servers`` takes them."""
+        """Host and port in the form of ``[dns] servers``."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     async def wait_for(self, count: int) -> None:
-        """Wait until ``count`` queries have arrived in all."""
-        async with asyncio.timeout(10):
+        """Wait until ``count`` queries have arrived since the start."""
+        async with asyncio.timeout(PATIENCE):
             while len(self.received) < count:
                 self._arrival.clear()
                 await self._arrival.wait()
@@ -83,7 +87,7 @@ class DNSServer:
             self._udp, _ = await loop.create_datagram_endpoint(
                 lambda: _Datagrams(self), local_addr=(self.host, self.port)
             )
-        except OSError:  # somebody has this port for UDP: take another one
+        except OSError:  # another program uses the port for UDP: start again on another one
             self._listener.close()
             return await self.__aenter__()
         return self
@@ -95,10 +99,10 @@ class DNSServer:
             answer.cancel()
         await asyncio.gather(*self._answers, return_exceptions=True)
         await self._listener.wait_closed()
-        await asyncio.sleep(0)  # the loop closes the socket of a transport in its next turn
+        await asyncio.sleep(0)  # the loop closes the UDP socket in its next turn
 
     def datagram(self, octets: bytes, client: Any) -> None:
-        """Answer one query over UDP, in a task of its own."""
+        """Answer one query over UDP, in a separate task."""
         task = asyncio.create_task(self._datagram(octets, client))
         self._answers.add(task)
         task.add_done_callback(self._answers.discard)
@@ -137,7 +141,7 @@ class DNSServer:
         response = dns.message.make_response(query)
         if fault is Fault.GARBAGE:
             octets = bytearray(response.to_wire())
-            octets[6:8] = b"\x00\x07"  # seven records, and none is there
+            octets[6:8] = b"\x00\x07"  # claims seven answer records; there are none
             return bytes(octets)
         if truncate:
             response.flags |= dns.flags.TC
@@ -163,7 +167,7 @@ class DNSServer:
             response.authority.append(dns.rrset.from_text("example.", 3600, "IN", "SOA", soa))
 
     def _aliases(self, response: dns.message.Message, name: str) -> Iterator[str]:
-        """Give the name and all it is an alias for, and write the aliases into the answer."""
+        """Yield the name and, in order, the names that it is an alias for; add the aliases to the response."""
         yield name
         while target := self.records.get(name, {}).get("CNAME"):
             response.answer.append(dns.rrset.from_text(f"{name}.", self.ttl, "IN", "CNAME", *target))
@@ -171,7 +175,7 @@ class DNSServer:
             yield name
 
     def _forge(self, query: dns.message.Message, client: Any) -> None:
-        """Send what an attacker would: an address of his own, but never all that must be right."""
+        """Send what an attacker would: an address of his own, each time with one thing wrong."""
         name, kind = _asked(query)
         truth = dns.message.make_response(query)
         truth.answer.append(dns.rrset.from_text(f"{name}.", 300, "IN", kind, "203.0.113.66"))
@@ -181,7 +185,7 @@ class DNSServer:
         other.answer.append(dns.rrset.from_text("other.example.", 300, "IN", kind, "203.0.113.66"))
         self._udp.sendto(bytes(wrong_id), client)
         self._udp.sendto(other.to_wire(), client)
-        self._udp.sendto(query.to_wire(), client)  # a query is no response
+        self._udp.sendto(query.to_wire(), client)  # a query instead of a response
         self._udp.sendto(b"\x00", client)
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
         with socket.socket(family, socket.SOCK_DGRAM) as stranger:

@@ -1,10 +1,10 @@
-"""A scripted SMTP or LMTP server for tests: real sockets on loopback, every answer as told, everything recorded.
+"""A scripted SMTP or LMTP server for tests: it listens on loopback, answers as told, and records everything.
 
     async with MailServer(extensions=["SIZE 1000"], answers={"RCPT TO:<b@x>": "550 5.1.1 no such user"}) as server:
         ...  # connect to server.url
         assert server.messages[0].content == b"..."
 
-It does not check what a client does beyond what it needs to go on; a test looks at ``connections`` and ``messages``.
+It checks nothing that a client does; tests examine ``connections`` and ``messages``.
 """
 
 from __future__ import annotations
@@ -12,16 +12,21 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import cast
+from typing import Self, cast
 
-#: As an answer: close the connection instead.
+from tests.peers.ports import reserved_port
+
 DROP = "drop"
+"""Closes the connection in place of an answer."""
 
-#: As an answer: say nothing until the client goes away.
 HANG = "hang"
+"""Sends no answer until the client disconnects."""
+
+PATIENCE = 60.0
+"""Seconds after which a test that waits for a client has failed."""
 
 Script = str | Sequence[str]
 
@@ -30,7 +35,7 @@ DEFAULTS = {"DATA": "354 go ahead", "QUIT": "221 2.0.0 bye", "GREETING": "220 pe
 
 @dataclass
 class Delivered:
-    """A message that arrived whole, dot-stuffing undone."""
+    """A message that arrived completely; dot-stuffing is undone."""
 
     mail: str
     recipients: list[str]
@@ -39,7 +44,7 @@ class Delivered:
 
 @dataclass
 class Dialogue:
-    """What one client said: its command lines, and the reverse-path and recipients of its transaction so far."""
+    """The command lines of one client, and the envelope of its current transaction."""
 
     commands: list[str] = field(default_factory=list)
     mail: str = ""
@@ -53,14 +58,16 @@ class Dialogue:
 
 
 class MailServer:
-    """Listens while the ``async with`` block runs.
+    """The server, which listens while its ``async with`` block runs.
 
-    ``answers`` maps what a client says to the answer: a whole command line first, else its verb (``"MAIL"``), else
-    250. ``"GREETING"`` is said first, ``"."`` after the dot, with LMTP for each recipient, ``". <rcpt@x>"`` for just
-    that one. An answer is reply text (several lines: parted by LF), DROP or HANG; of a list each is used once and the
-    last for good. ``extensions`` are the EHLO keywords; ``tls`` adds STARTTLS. ``path`` listens on a Unix socket.
-    ``drop_after``: close when so many octets of content came, after the answer ``"CONTENT"`` if there is one;
-    ``pause_after``: set ``is_paused`` then and read no further until ``resume`` is set.
+    ``answers`` maps a whole command line or, with lower priority, a verb (``"MAIL"``) to the answer; the default is
+    250. ``"GREETING"`` stands for the greeting, ``"."`` for the answer to the final dot, which LMTP gives for each
+    recipient, and ``". <rcpt@x>"`` for that of one recipient. An answer is the text of a reply (its lines separated by
+    LF), DROP or HANG. The answers of a list are used one after another, the last of them any number of times.
+
+    ``extensions`` are the EHLO keywords; ``tls`` adds STARTTLS. ``path`` is a Unix socket to listen on. The server
+    drops the connection after ``drop_after`` octets of content, once it has sent the answer ``"CONTENT"``, if there is
+    one. After ``pause_after`` octets it sets ``is_paused`` and stops reading until ``resume`` is set.
     """
 
     def __init__(
@@ -71,7 +78,6 @@ class MailServer:
         answers: Mapping[str, Script] | None = None,
         tls: ssl.SSLContext | None = None,
         path: str = "",
-        port: int = 0,
         drop_after: int | None = None,
         pause_after: int | None = None,
     ) -> None:
@@ -79,7 +85,7 @@ class MailServer:
         self.extensions = list(extensions)
         self.answers: dict[str, Script] = dict(answers or {})
         self.path = path
-        self.port = port
+        self.port = 0
         self.connections: list[Dialogue] = []
         self.messages: list[Delivered] = []
         self.resume = asyncio.Event()
@@ -88,16 +94,20 @@ class MailServer:
         self.drop_after = drop_after
         self.pause_after = pause_after
         self._server: asyncio.Server | None = None
+        self._reserved = ExitStack()
         self._writers: dict[asyncio.StreamWriter, asyncio.Task[None]] = {}
         self._changed = asyncio.Condition()
 
     @property
     def url(self) -> str:
-        """Where it listens, as a next hop is written."""
+        """The URL of this server as a next hop."""
         place = self.path or f"127.0.0.1:{self.port}"
         return f"{'lmtp' if self.lmtp else 'smtp'}://{place}"
 
-    async def __aenter__(self) -> MailServer:
+    async def __aenter__(self) -> Self:
+        if not self.path:
+            # Held while the server is stopped too: it must come back on the same port.
+            self.port = self._reserved.enter_context(reserved_port())
         await self.listen()
         return self
 
@@ -105,46 +115,46 @@ class MailServer:
         self, kind: type[BaseException] | None, e: BaseException | None, t: TracebackType | None
     ) -> None:
         await self.stop()
+        self._reserved.close()
 
     async def listen(self) -> None:
-        """Begin to listen, after ``stop()`` at the same place again."""
+        """Listen, after ``stop()`` at the same place as before."""
         if self.path:
             self._server = await asyncio.start_unix_server(self._serve, self.path, limit=2**26)
         else:
             self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, limit=2**26)
-            self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
-        """Listen no more and drop all clients, as a server that is killed."""
+        """Stop listening and drop all clients, as if the server had been killed."""
         assert self._server is not None
         self._server.close()
         await self.drop_clients()
 
     async def drop_clients(self) -> None:
-        """Drop all clients but go on listening."""
+        """Drop all clients but continue to listen."""
         tasks = list(self._writers.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait, at most 5 s, until something happened here that makes the condition true."""
-        async with asyncio.timeout(5), self._changed:
+        """Wait until something happens at this server that makes the condition true."""
+        async with asyncio.timeout(PATIENCE), self._changed:
             await self._changed.wait_for(condition)
 
     async def say_unasked(self, text: str) -> None:
-        """Say something to all clients that answers nothing."""
+        """Send all clients a line that answers no command."""
         for writer in self._writers:
             writer.write(text.encode() + b"\r\n")
             await writer.drain()
 
     async def note_change(self) -> None:
-        """Wake those who wait in ``until``."""
+        """Wake the callers of ``until``."""
         async with self._changed:
             self._changed.notify_all()
 
     def answer(self, *occasions: str) -> str:
-        """Return what the script has for the first of these occasions that it knows."""
+        """Return the scripted answer for the first of these occasions that has one, else the default answer."""
         for occasion in occasions:
             script = self.answers.get(occasion)
             if isinstance(script, str):
@@ -177,7 +187,7 @@ class MailServer:
 
 
 class _Client:
-    """One connection, as the server sees it."""
+    """The server's side of one connection."""
 
     def __init__(self, server: MailServer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.dialogue = Dialogue()
@@ -186,7 +196,7 @@ class _Client:
         self._writer = writer
 
     async def converse(self) -> None:
-        """Answer commands up to QUIT. ConnectionError and IncompleteReadError end it too."""
+        """Answer commands up to QUIT. Raises ConnectionError or IncompleteReadError if the connection ends before."""
         verb = ""
         await self._say("GREETING")
         while verb != "QUIT":
@@ -220,7 +230,7 @@ class _Client:
             await self._say(occasion, ".")
 
     async def _content(self) -> bytes:
-        """Read up to the final dot, and only CRLF.CRLF is one; take the stuffed dots out."""
+        """Read up to the final dot, which is a dot between two CRLF and nothing else; undo dot-stuffing."""
         content = bytearray()
         at_line_start = True
         while (line := await self._reader.readuntil(b"\n")) != b".\r\n" or not at_line_start:
@@ -242,7 +252,7 @@ class _Client:
     async def _break_off(self) -> None:
         if "CONTENT" in self._server.answers:
             await self._say("CONTENT")
-            # The answer would be lost with a connection that is dropped while octets are under way to it.
+            # Read the rest: if the connection were aborted with octets unread, the client might lose the answer.
             await self._reader.read()
         raise ConnectionAbortedError
 

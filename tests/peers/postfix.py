@@ -1,14 +1,14 @@
 """A real Postfix (Debian's package) with a private configuration, queue and maildir, to stand behind gatepost.
 
-Its listener is the one that ``docs/examples/postfix-master.cf`` gives to administrators, on a free port of loopback.
-It asks no DNS, runs without chroot, and takes mail for ``DOMAIN`` only. Every address there ends in one maildir,
-except ``UNKNOWN``, which does not exist.
-It knows nothing of gatepost. It needs root, since Postfix drops privileges of its own accord.
+Its listener is the one that ``docs/examples/postfix-master.cf`` recommends to administrators, on a reserved port of
+loopback. It sends no DNS queries, runs without chroot, and takes mail for ``DOMAIN`` only. Mail to any address there is
+delivered to one maildir, except for ``UNKNOWN``, which does not exist. This module knows nothing of gatepost. It needs
+root, because Postfix starts as root and drops its privileges itself.
 
-How messages are counted: by the Message-ID of each file in the maildir, in ``messages()``. ``smtp-source`` writes
-``Message-Id: <PID.FD.LEFT@HOST>`` with three numbers in hexadecimal: its process, the file descriptor of the session,
-and how many messages are left to send. A session has one descriptor and the last number only falls, so each message
-of a run has its own, and so have those of several runs at once. Postfix itself adds no Message-ID to relayed mail.
+Messages are counted in ``messages()`` by the Message-ID of each file in the maildir. ``smtp-source`` writes
+``Message-Id: <PID.FD.LEFT@HOST>`` with three hexadecimal numbers: its process id, the session's file descriptor, and
+the number of messages left to send. A session keeps its descriptor and the last number only decreases, so Message-IDs
+are unique within a run and among concurrent runs. Postfix itself adds no Message-ID to relayed mail.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import os
 import shutil
 import signal
 import smtplib
-import socket
 import subprocess
 import tempfile
 import time
@@ -29,8 +28,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.peers.ports import reserved_port
+
 DOMAIN = "example.test"
 UNKNOWN = f"nobody@{DOMAIN}"
+PATIENCE = 120.0
+"""Seconds after which Postfix has failed to do what a test waits for; never a measure of its speed."""
 LISTENER = Path(__file__).parents[2] / "docs" / "examples" / "postfix-master.cf"
 
 _PROGRAMS = ("postfix", "postconf", "postqueue", "smtp-source")
@@ -46,7 +49,7 @@ _MAIN_CF = {
     "local_recipient_maps": "",
     "alias_maps": "",
     "alias_database": "",
-    # What a careless machine has: the listener must override it.
+    # A careless setting, which the listener must override.
     "mynetworks": "127.0.0.0/8",
     "inet_interfaces": "127.0.0.1",
     "inet_protocols": "ipv4",
@@ -57,7 +60,7 @@ _MAIN_CF = {
     "default_transport": "discard:",
     "message_size_limit": "62914560",
     "maillog_file_prefixes": "/",
-    # A second try of what was deferred must not wait for the usual minutes.
+    # Retry deferred mail after seconds instead of minutes.
     "minimal_backoff_time": "1s",
     "maximal_backoff_time": "2s",
     "queue_run_delay": "1s",
@@ -87,26 +90,28 @@ postlog unix-dgram n - n - 1 postlogd
 
 
 def missing() -> str | None:
-    """Say why no Postfix can run here, or None if it can."""
+    """Return the reason why Postfix cannot run here, or None if it can."""
     absent = [program for program in _PROGRAMS if not shutil.which(program)]
     if absent:
         return f"Postfix is not installed (no {', '.join(absent)}): apt-get install postfix"
     if os.geteuid() != 0:
-        return "Postfix starts as root only"
+        return "Postfix can only be started by root"
     return None
 
 
 class Postfix:
-    """One Postfix instance, as a context manager: started on entering, stopped and removed on leaving.
+    """One Postfix instance, as a context manager: started on entry, stopped and removed on exit.
 
-    ``settings`` are lines of main.cf that replace the fixture's own. ``port`` listens on 127.0.0.1.
+    It listens on ``port`` of 127.0.0.1. ``settings`` replace lines of its main.cf.
     """
 
     def __init__(self, settings: Mapping[str, str] | None = None) -> None:
-        # Not pytest's folder: nobody but root may pass through that one, and Postfix's daemons are not root.
+        # Not pytest's folder: only root may enter that one, and Postfix's daemons do not run as root.
         self.folder = Path(tempfile.mkdtemp(prefix="gatepost-postfix-"))
         self.folder.chmod(0o755)
-        self.port = _free_port()
+        # Held while Postfix is stopped too: it must come back on the port that gatepost forwards to.
+        self._reserved = contextlib.ExitStack()
+        self.port = self._reserved.enter_context(reserved_port())
         self.etc = self.folder / "etc"
         self.log = self.folder / "log"
         self.inbox = self.folder / "mail" / "inbox"
@@ -124,13 +129,15 @@ class Postfix:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.kill()
+        self._reserved.close()
         shutil.rmtree(self.folder)
 
     def _lay_out(self, settings: Mapping[str, str]) -> None:
         for name in ("etc", "queue", "data", "mail"):
             (self.folder / name).mkdir(mode=0o755)
         shutil.chown(self.folder / "data", "postfix")
-        # Killed in mid-message, Postfix leaves files of which its next start complains, and by then it is not root.
+        # A Postfix that was killed in mid-message complains of left-over files at its next start, and by then no longer
+        # as root: its log must belong to its own account.
         self.log.touch()
         shutil.chown(self.log, "postfix")
         shutil.chown(self.folder / "mail", "nobody", "nogroup")
@@ -151,7 +158,7 @@ class Postfix:
         (self.etc / "master.cf").write_text(listener + _SERVICES)
 
     def start(self) -> None:
-        """Start, or start again after ``kill`` with the queue as it was, and wait until it answers.
+        """Start Postfix, after ``kill`` with the queue as it was, and wait until it answers.
 
         Raises RuntimeError with Postfix's log if it does not.
         """
@@ -159,33 +166,33 @@ class Postfix:
         self._wait("answer", self._answers)
 
     def kill(self) -> None:
-        """End every process of this Postfix at once, as a power cut would. Does nothing when none runs."""
+        """Kill all processes of this Postfix at once, as a power cut would. Does nothing if none runs."""
         master = self._master()
         if master is None:
             return
-        # master makes itself the leader of a process group; its children stay in it.
+        # master makes itself the leader of a process group, which its children stay in.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(master, signal.SIGKILL)
         self._wait("die", lambda: not self._answers() and not _group_lives(master))
         (self.folder / "queue" / "pid" / "master.pid").unlink()
 
     def deliver(self) -> None:
-        """Wait until the queue is empty: all that Postfix took lies in the maildir."""
+        """Wait until the queue is empty, so that all mail that Postfix took is in the maildir."""
         self._run("postqueue", "-c", str(self.etc), "-f")
-        self._wait("empty its queue", lambda: not self.queued(), limit=120)
+        self._wait("empty its queue", lambda: not self.queued())
 
     def queued(self) -> list[str]:
-        """Return the queue ids of the messages that are not delivered yet."""
+        """Return one line of JSON for each message that is not delivered yet."""
         listing = self._run("postqueue", "-c", str(self.etc), "-j")
         return [line for line in listing.splitlines() if line]
 
     def messages(self) -> list[str]:
-        """Return the Message-ID of every delivered message, each as often as it was delivered."""
+        """Return the Message-ID of every delivered message, as often as it was delivered."""
         parse = BytesHeaderParser(policy=policy.default).parsebytes
         return [str(parse(mail).get("Message-ID", "(none)")) for mail in self.delivered()]
 
     def delivered(self) -> list[bytes]:
-        """Return every delivered message as it lies in the maildir."""
+        """Return the content of every delivered message."""
         return [file.read_bytes() for file in sorted(self.inbox.glob("new/*"))]
 
     def _master(self) -> int | None:
@@ -201,11 +208,11 @@ class Postfix:
         except OSError:
             return False
 
-    def _wait(self, what: str, condition: Callable[[], bool], limit: float = 30) -> None:
-        end = time.monotonic() + limit
+    def _wait(self, what: str, condition: Callable[[], bool]) -> None:
+        end = time.monotonic() + PATIENCE
         while not condition():
             if time.monotonic() > end:
-                raise RuntimeError(f"Postfix did not {what} within {limit:.0f} s; its log:\n{self._log_text()}")
+                raise RuntimeError(f"Postfix did not {what} within {PATIENCE:.0f} s; its log:\n{self._log_text()}")
             time.sleep(0.02)
 
     def _log_text(self) -> str:
@@ -223,9 +230,9 @@ def smtp_source(
 ) -> subprocess.Popen[str]:
     """Start Postfix's load generator against a server on 127.0.0.1 and return its process.
 
-    It keeps ``sessions`` connections busy until ``messages`` are sent, and ends with status 1 and a line on stderr
-    at the first reply that it did not want. ``options`` go before the server, as in smtp-source(1): ``-d`` keeps
-    connections open, ``-l`` sets the octets of a message.
+    It keeps ``sessions`` connections busy until ``messages`` are sent. At the first unexpected reply it ends with
+    status 1 and a line on stderr. ``options`` are those of smtp-source(1): ``-d`` reuses connections, ``-l`` sets the
+    size of a message in octets.
     """
     command = ["smtp-source", "-m", str(messages), "-s", str(sessions), "-f", "sender@example.org", "-t", recipient]
     return subprocess.Popen(
@@ -233,17 +240,11 @@ def smtp_source(
     )
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def _group_lives(group: int) -> bool:
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             state, _parent, member_of = stat.read_text().rpartition(")")[2].split()[:3]
-            # The dead that nobody has buried yet hold no queue file and no socket.
+            # A zombie holds neither queue files nor sockets.
             if int(member_of) == group and state != "Z":
                 return True
     return False

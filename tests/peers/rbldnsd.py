@@ -1,10 +1,10 @@
-"""A real rbldnsd (Debian's package): the DNS server that most DNS lists run, on a free port of loopback.
+"""A real rbldnsd (Debian's package), the DNS server that most DNS lists run, on a reserved port of loopback.
 
-Zones are given as they would lie in rbldnsd's own files, by zone and type of data set, as in rbldnsd(8):
+Zones are given in the syntax of rbldnsd's own files, by zone and type of data set, as in rbldnsd(8):
 
     Rbldnsd({"bl.test": {"ip4trie": "127.0.0.2 :127.0.0.2:listed, see $\\n", "dnset": ".bad.example :127.0.0.4:\\n"}})
 
-A zone may have several data sets; the answers of all are given. It knows nothing of gatepost.
+A zone may have several data sets; an answer holds the records of all. This module knows nothing of gatepost.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -25,36 +25,44 @@ import dns.exception
 import dns.message
 import dns.query
 
+from tests.peers.ports import loopback, reserved_port
+
 TEST_POINTS = {"ip4trie": "127.0.0.2 :127.0.0.2:test point\n", "ip6trie": "::ffff:7f00:2 :127.0.0.2:test point\n"}
-"""What a healthy list without entries holds (RFC 5782 §5)."""
+"""The records of a healthy list without entries (RFC 5782 §5)."""
 
 EVERYTHING = {"ip4trie": "0.0.0.0/0 :127.0.0.2:all the world\n", "ip6trie": "::/0 :127.0.0.2:all the world\n"}
-"""A list that says yes to everything, as lists do that were shut down."""
+"""A list that lists every address, as some lists do after they were shut down."""
 
 BLOCKED = {
     "ip4trie": "0.0.0.0/0 :127.255.255.254:public resolver\n",
     "ip6trie": "::/0 :127.255.255.254:public resolver\n",
 }
-"""A list that will not talk to our resolver: its answer is an error and no listing."""
+"""A list that refuses our resolver: its answer is an error code, not a listing."""
+
+PATIENCE = 60.0
+"""Seconds after which rbldnsd has failed to start or to end."""
 
 
 def missing() -> str | None:
-    """Say why no rbldnsd can run here, or None if it can."""
+    """Return the reason why rbldnsd cannot run here, or None if it can."""
     return None if shutil.which("rbldnsd") else "rbldnsd is not installed: apt-get install rbldnsd"
 
 
 class Rbldnsd:
-    """One rbldnsd, as a context manager: it answers on entering, and is gone on leaving.
+    """One rbldnsd, as a context manager: started on entry, stopped and removed on exit.
 
-    It listens on one ``port`` of all ``hosts``: 127.0.0.1 and, where the machine has it, ::1. ``servers`` are both
-    together, as ``[dns] servers`` takes them.
+    It listens on ``port`` of all ``hosts``: 127.0.0.1 and, if the machine has IPv6, ::1. ``servers`` has hosts and port
+    in the form of ``[dns] servers``.
     """
 
     def __init__(self, zones: Mapping[str, Mapping[str, str]]) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="gatepost-rbldnsd-"))
         self.folder.chmod(0o755)
         self.log = self.folder / "log"
-        self.hosts, self.port = _free_place()
+        self.hosts = loopback()
+        # Held while rbldnsd is stopped too: it must come back on the port that clients know.
+        self._reserved = ExitStack()
+        self.port = self._reserved.enter_context(reserved_port(self.hosts))
         self.servers = [f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}" for host in self.hosts]
         self._sets = list(self._write(zones))
 
@@ -62,7 +70,7 @@ class Rbldnsd:
         try:
             self.start()
         except RuntimeError:
-            shutil.rmtree(self.folder)
+            self._remove()
             raise
         return self
 
@@ -70,6 +78,10 @@ class Rbldnsd:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+        self._remove()
+
+    def _remove(self) -> None:
+        self._reserved.close()
         shutil.rmtree(self.folder)
 
     def _write(self, zones: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
@@ -80,9 +92,12 @@ class Rbldnsd:
                 yield f"{zone}:{kind}:{name}"
 
     def start(self) -> None:
-        """Start, or start again after ``stop``, and wait until it answers. Raises RuntimeError with its log if not."""
+        """Start rbldnsd, for the first time or after ``stop``, and wait until it answers.
+
+        Raises RuntimeError with its log if it does not, or if it cannot read a zone.
+        """
         listeners = [part for host in self.hosts for part in ("-b", f"{host}/{self.port}")]
-        # Root must name whom rbldnsd shall become; anybody else may not.
+        # Started by root, rbldnsd requires an account to run as; started by anybody else, it rejects the option.
         user = ["-u", "nobody"] if os.geteuid() == 0 else []
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -98,18 +113,18 @@ class Rbldnsd:
             raise
 
     def _wait(self) -> None:
-        end = time.monotonic() + 10
+        end = time.monotonic() + PATIENCE
         while not all(self._answers(host) for host in self.hosts):
             if self._process.poll() is not None or time.monotonic() > end:
                 raise RuntimeError(f"rbldnsd did not start:\n{self.log.read_text()}")
-        # It only warns of a line it cannot read, and the test would look for a listing that is not there.
+        # rbldnsd only warns about a line that it cannot read; the test would then miss a listing without a reason.
         if re.search(r"^rbldnsd: file \S+\(\d+\): ", self.log.read_text(), re.MULTILINE):
             raise RuntimeError(f"rbldnsd cannot read a zone:\n{self.log.read_text()}")
 
     def stop(self) -> None:
-        """End it: nobody answers any more. ``start`` brings it back on the same port."""
+        """Stop rbldnsd. ``start`` brings it back on the same port."""
         self._process.terminate()
-        self._process.wait(10)
+        self._process.wait(PATIENCE)
 
     def _answers(self, host: str) -> bool:
         try:
@@ -117,16 +132,3 @@ class Rbldnsd:
         except (dns.exception.Timeout, OSError):
             return False
         return True
-
-
-def _free_place() -> tuple[list[str], int]:
-    """Return the loopback addresses of this machine, and a UDP port that is free on all of them."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as four:
-        four.bind(("127.0.0.1", 0))
-        port = int(four.getsockname()[1])
-        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as six:
-            try:
-                six.bind(("::1", port))
-            except OSError:
-                return ["127.0.0.1"], port
-        return ["127.0.0.1", "::1"], port

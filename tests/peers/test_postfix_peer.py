@@ -1,6 +1,6 @@
 """The real Postfix of these tests takes mail, loses none when killed, and relays nothing.
 
-Its listener is the one of the manual (``docs/examples/postfix-master.cf``), so these tests hold that page too.
+Its listener is the one in the manual (``docs/examples/postfix-master.cf``), so these tests check that example too.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import smtplib
 
 import pytest
 
-from tests.peers.postfix import DOMAIN, UNKNOWN, Postfix, smtp_source
+from tests.peers.postfix import DOMAIN, PATIENCE, UNKNOWN, Postfix, smtp_source
 
 INBOX = f"inbox@{DOMAIN}"
 FOREIGN = (
@@ -22,13 +22,13 @@ FOREIGN = (
 
 
 def send(peer: Postfix, message_id: str) -> None:
-    with smtplib.SMTP("127.0.0.1", peer.port, local_hostname="client.example.org", timeout=10) as client:
+    with smtplib.SMTP("127.0.0.1", peer.port, local_hostname="client.example.org", timeout=PATIENCE) as client:
         client.sendmail("a@example.org", [INBOX], f"Message-ID: {message_id}\r\n\r\nhello\r\n")
 
 
-def test_every_message_of_smtp_source_has_a_message_id_of_its_own(postfix: Postfix) -> None:
+def test_every_message_of_smtp_source_has_its_own_message_id(postfix: Postfix) -> None:
     source = smtp_source(postfix.port, 60, 5)
-    _, complaints = source.communicate(timeout=60)
+    _, complaints = source.communicate(timeout=PATIENCE)
     assert (source.returncode, complaints) == (0, "")
 
     postfix.deliver()
@@ -38,13 +38,13 @@ def test_every_message_of_smtp_source_has_a_message_id_of_its_own(postfix: Postf
 
 def test_smtp_source_fails_when_a_recipient_is_refused(postfix: Postfix) -> None:
     source = smtp_source(postfix.port, 1, recipient="a@elsewhere.example")
-    _, complaints = source.communicate(timeout=60)
+    _, complaints = source.communicate(timeout=PATIENCE)
 
     assert source.returncode == 1
     assert "Relay access denied" in complaints
 
 
-def test_what_was_answered_250_is_there_after_a_kill(postfix: Postfix) -> None:
+def test_mail_that_was_accepted_is_delivered_after_a_kill(postfix: Postfix) -> None:
     for number in range(10):
         send(postfix, f"<{number}@example.org>")
     postfix.kill()
@@ -53,12 +53,12 @@ def test_what_was_answered_250_is_there_after_a_kill(postfix: Postfix) -> None:
 
     postfix.start()
     postfix.deliver()
-    # A kill between delivery and its note in the queue makes Postfix deliver once more: at least once is its promise.
+    # Postfix delivers at least once: killed after a delivery but before it updated the queue, it delivers again.
     assert set(postfix.messages()) == {f"<{number}@example.org>" for number in range(10)}
 
 
 def test_the_listener_of_the_manual_relays_nothing(postfix: Postfix) -> None:
-    with smtplib.SMTP("127.0.0.1", postfix.port, local_hostname="client.example.org", timeout=10) as client:
+    with smtplib.SMTP("127.0.0.1", postfix.port, local_hostname="client.example.org", timeout=PATIENCE) as client:
         client.ehlo()
         assert client.docmd("MAIL", "FROM:<a@example.org>")[0] == 250
         for recipient in FOREIGN:
@@ -66,8 +66,8 @@ def test_the_listener_of_the_manual_relays_nothing(postfix: Postfix) -> None:
             assert (code, text[:5], recipient) == (554, b"5.7.1", recipient)
 
 
-def test_the_listener_of_the_manual_refuses_a_mailbox_that_is_not_there(postfix: Postfix) -> None:
-    with smtplib.SMTP("127.0.0.1", postfix.port, local_hostname="client.example.org", timeout=10) as client:
+def test_the_listener_of_the_manual_refuses_an_unknown_mailbox(postfix: Postfix) -> None:
+    with smtplib.SMTP("127.0.0.1", postfix.port, local_hostname="client.example.org", timeout=PATIENCE) as client:
         client.ehlo()
         assert client.docmd("MAIL", "FROM:<a@example.org>")[0] == 250
         code, text = client.docmd("RCPT", f"TO:<{UNKNOWN}>")
@@ -76,7 +76,7 @@ def test_the_listener_of_the_manual_refuses_a_mailbox_that_is_not_there(postfix:
 
 
 def test_the_listener_of_the_manual_takes_xforward(postfix: Postfix) -> None:
-    with smtplib.SMTP("127.0.0.1", postfix.port, local_hostname="gate.example.org", timeout=10) as client:
+    with smtplib.SMTP("127.0.0.1", postfix.port, local_hostname="gate.example.org", timeout=PATIENCE) as client:
         client.ehlo()
         assert client.has_extn("xforward")
         assert client.docmd("XFORWARD", "NAME=mail.example.org ADDR=192.0.2.25 PROTO=ESMTP")[0] == 250

@@ -1,9 +1,8 @@
-"""The DNS service against a real name server, NSD (Debian's package), which nobody here wrote."""
+"""The DNS service with a real name server, NSD (Debian's package)."""
 
 from __future__ import annotations
 
 import contextlib
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from gatepost.services.clock import SystemClock
 from gatepost.services.dns.client import DNS
 from gatepost.services.dns.resolver import reversed_address
 from gatepost.services.virtual_clock import VirtualClock
+from tests.peers.ports import loopback, reserved_port
 
 ZONES = {
     "example.test": """
@@ -53,11 +53,15 @@ $TTL 300
 }
 
 
-class NSD:
-    """A running NSD on a free port of 127.0.0.1 and, where the machine has it, ::1."""
+PATIENCE = 60.0
+"""Seconds after which NSD has failed to start or to end."""
 
-    def __init__(self, program: str, folder: Path) -> None:
-        self.hosts, self.port = _free_place()
+
+class NSD:
+    """An NSD on ``port`` of all ``hosts``."""
+
+    def __init__(self, program: str, folder: Path, hosts: list[str], port: int) -> None:
+        self.hosts, self.port = hosts, port
         self._log = folder / "log"
         self._command = [program, "-d", "-c", str(self._write(folder))]
 
@@ -74,23 +78,23 @@ class NSD:
         return path
 
     def servers(self) -> list[str]:
-        """Where it listens, as ``[dns] servers`` takes it."""
+        """Return hosts and port in the form of ``[dns] servers``."""
         return [f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}" for host in self.hosts]
 
     def start(self) -> None:
-        """Start and wait until it answers. Raises RuntimeError with its log if it does not."""
+        """Start NSD and wait until it answers. Raises RuntimeError with its log if it does not."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        end = time.monotonic() + 10
+        end = time.monotonic() + PATIENCE
         while not all(self._answers(host) for host in self.hosts):
             if self._process.poll() is not None or time.monotonic() > end:
                 self.stop()
                 raise RuntimeError(f"NSD did not start:\n{self._log.read_text()}")
 
     def stop(self) -> None:
-        """End it; nobody answers any more."""
+        """Stop NSD."""
         self._process.terminate()
-        self._process.wait(10)
+        self._process.wait(PATIENCE)
 
     def _answers(self, host: str) -> bool:
         with contextlib.suppress(dns.exception.Timeout, OSError):
@@ -99,27 +103,17 @@ class NSD:
         return False
 
 
-def _free_place() -> tuple[list[str], int]:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as four, contextlib.ExitStack() as stack:
-        four.bind(("127.0.0.1", 0))
-        port = int(four.getsockname()[1])
-        try:
-            six = stack.enter_context(socket.socket(socket.AF_INET6, socket.SOCK_DGRAM))
-            six.bind(("::1", port))
-        except OSError:
-            return ["127.0.0.1"], port
-        return ["127.0.0.1", "::1"], port
-
-
 @pytest.fixture
 def nsd(tmp_path: Path, require_program: Callable[[str, str], str]) -> Iterator[NSD]:
-    server = NSD(require_program("nsd", "nsd"), tmp_path)
-    server.start()
-    yield server
-    server.stop()
+    program, hosts = require_program("nsd", "nsd"), loopback()
+    with reserved_port(hosts) as port:
+        server = NSD(program, tmp_path, hosts, port)
+        server.start()
+        yield server
+        server.stop()
 
 
-async def test_a_real_server_s_answers_come_as_text(nsd: NSD) -> None:
+async def test_answers_of_a_real_server_come_as_text(nsd: NSD) -> None:
     for server in nsd.servers():
         dns = DNS([server], clock=SystemClock())
         assert await dns.query("mx.example.test", "A") == ("192.0.2.1",)
@@ -129,11 +123,11 @@ async def test_a_real_server_s_answers_come_as_text(nsd: NSD) -> None:
         assert await dns.query("example.test", "MX") == ("10 mx.example.test",)
         assert await dns.query("example.test", "NS") == ("ns.example.test",)
         assert await dns.query("example.test", "TXT") == ("v=spf1 -all",)
-        assert len(await dns.query("big.example.test", "TXT")) == 40  # does not fit into a datagram
+        assert len(await dns.query("big.example.test", "TXT")) == 40  # too large for a datagram
         await dns.close()
 
 
-async def test_a_real_server_s_nothing_is_empty_and_its_refusal_is_not(nsd: NSD) -> None:
+async def test_records_that_do_not_exist_are_empty_and_a_refusal_is_an_error(nsd: NSD) -> None:
     dns = DNS(nsd.servers(), clock=SystemClock())
 
     assert await dns.query("gone.example.test", "A") == ()
@@ -146,7 +140,7 @@ async def test_a_real_server_s_nothing_is_empty_and_its_refusal_is_not(nsd: NSD)
     await dns.close()
 
 
-async def test_a_real_server_verifies_names(nsd: NSD) -> None:
+async def test_names_are_verified_with_a_real_server(nsd: NSD) -> None:
     dns = DNS(nsd.servers(), clock=SystemClock())
 
     assert await dns.verified_name("192.0.2.1") == "mx.example.test"
@@ -158,7 +152,7 @@ async def test_a_real_server_verifies_names(nsd: NSD) -> None:
     await dns.close()
 
 
-async def test_answers_outlive_the_server_for_as_long_as_it_said(nsd: NSD) -> None:
+async def test_answers_are_kept_for_their_time_to_live_without_the_server(nsd: NSD) -> None:
     clock = VirtualClock()
     dns = DNS(nsd.servers(), clock=clock)
     await dns.query("mx.example.test", "A")
