@@ -1,4 +1,4 @@
-"""An SMTP client that keeps every reply it was given, over real sockets. It knows nothing of gatepost."""
+"""An SMTP client that uses real sockets and keeps every reply it receives. It knows nothing of gatepost."""
 
 from __future__ import annotations
 
@@ -10,37 +10,39 @@ from contextlib import asynccontextmanager
 from tests.door import Wire
 
 SENDER = "a@example.org"
+PATIENCE = 60.0
+"""Seconds after which a test that waits has failed; never a measure of speed, for which the benchmark is there."""
 
 
 class Client:
-    """One connection. ``heard`` holds all replies in order, the greeting first."""
+    """One connection. ``heard`` lists all replies in order, the greeting first."""
 
     def __init__(self, wire: Wire) -> None:
         self.wire = wire
         self.heard: list[bytes] = []
 
     async def reply(self) -> bytes:
-        """The next reply, ``b""`` at the end of the connection."""
+        """Return the next reply, or ``b""`` at the end of the connection."""
         self.heard.append(await self.wire.reply())
         return self.heard[-1]
 
     async def say(self, line: str) -> bytes:
-        """Send a line and hear the reply."""
+        """Send a line and return the reply."""
         self.wire.send(f"{line}\r\n".encode())
         return await self.reply()
 
     async def greet(self, name: str = "client.example.org") -> bytes:
-        """Hear the greeting and say EHLO: the reply to it, or the refusal that came instead of a greeting."""
+        """Await the greeting and send EHLO. Returns its reply, or the refusal that came in place of a greeting."""
         banner = await self.reply()
         return await self.say(f"EHLO {name}") if banner.startswith(b"220") else banner
 
     async def envelope(self, recipients: Iterable[str], sender: str = SENDER) -> list[bytes]:
-        """MAIL, and RCPT for each recipient: the replies to RCPT."""
+        """Send MAIL, and RCPT for each recipient. Returns the replies to RCPT."""
         assert (await self.say(f"MAIL FROM:<{sender}>")).startswith(b"250"), self.heard
         return [await self.say(f"RCPT TO:<{recipient}>") for recipient in recipients]
 
     async def content(self, content: bytes) -> bytes:
-        """DATA and the message, which needs no dot-stuffing: the reply to the final dot, or the refusal of DATA."""
+        """Send DATA and the content, which must need no dot-stuffing. Returns the last reply."""
         go_ahead = await self.say("DATA")
         if not go_ahead.startswith(b"354"):
             return go_ahead
@@ -48,7 +50,7 @@ class Client:
         return await self.reply()
 
     async def transaction(self, recipient: str, content: bytes, sender: str = SENDER) -> bytes:
-        """MAIL, RCPT, DATA and the message: the last reply, or the first that refuses."""
+        """Send MAIL, RCPT, DATA and the content. Returns the last reply, or the first one that refuses."""
         for line in (f"MAIL FROM:<{sender}>", f"RCPT TO:<{recipient}>"):
             reply = await self.say(line)
             if not reply.startswith(b"250"):
@@ -58,7 +60,7 @@ class Client:
 
 @asynccontextmanager
 async def connected(port: int, *, source: str = "127.0.0.1", host: str = "127.0.0.1") -> AsyncIterator[Client]:
-    """A client that comes from the loopback address ``source``."""
+    """Connect a client that comes from the loopback address ``source``."""
     wire = Wire(*await asyncio.open_connection(host, port, local_addr=(source, 0)))
     try:
         yield Client(wire)
@@ -67,15 +69,15 @@ async def connected(port: int, *, source: str = "127.0.0.1", host: str = "127.0.
 
 
 async def send(port: int, recipient: str, content: bytes, *, sender: str = SENDER, source: str = "127.0.0.1") -> bytes:
-    """Send one message over a connection of its own: the last reply, or the first that refuses."""
+    """Send one message over a new connection. Returns the last reply, or the first one that refuses."""
     async with connected(port, source=source) as client:
         reply = await client.greet()
         return await client.transaction(recipient, content, sender) if reply.startswith(b"250") else reply
 
 
 async def send_until_not(refusal: bytes, port: int, recipient: str, content: bytes) -> bytes:
-    """Send again and again, for 10 s at most, as long as the last reply begins so: the first that does not."""
-    async with asyncio.timeout(10):
+    """Send again as long as the reply begins with ``refusal``. Returns the first reply that does not."""
+    async with asyncio.timeout(PATIENCE):
         while True:
             reply = await send(port, recipient, content)
             if not reply.startswith(refusal):
@@ -84,14 +86,14 @@ async def send_until_not(refusal: bytes, port: int, recipient: str, content: byt
 
 
 def message(identifier: str) -> bytes:
-    """A small message with this Message-ID."""
+    """Return a small message with this Message-ID."""
     return (
         f"From: {SENDER}\r\nTo: b@example.test\r\nSubject: hello\r\nMessage-ID: {identifier}\r\n\r\nHello.\r\n".encode()
     )
 
 
 def record_of(reply: bytes) -> str:
-    """The id that a refusal carries at the end of its last line."""
+    """Return the id of the record, which a refusal has at the end of its last line."""
     found = re.search(rb"\[([0-9a-z]{10})\]\r\n\Z", reply)
     assert found is not None, reply
     return found[1].decode()

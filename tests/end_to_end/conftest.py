@@ -1,4 +1,4 @@
-"""What the tests of the whole server share: a server on a configuration, which ends with its test."""
+"""Fixtures of the tests of the whole server."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ StartGate = Callable[..., Gate]
 
 @pytest.fixture
 def start_gate(tmp_path: Path) -> Iterator[StartGate]:
-    """Return a function of a policy (TOML) that starts a server, which is stopped in good order at the end."""
+    """Return a function that starts a server with the given policy (TOML), which is stopped cleanly at the end."""
     with contextlib.ExitStack() as gates:
 
         def start(policy: str, listen: Sequence[str] = LOOPBACK) -> Gate:

@@ -1,4 +1,4 @@
-"""``gatepost check`` names every mistake of a file at once, each with its line, and ``serve`` does not start on it."""
+"""``gatepost check`` names all mistakes in a file at once, each with its line, and ``serve`` does not start with it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ order = ["earlytalkr", "recipients", "discard"]
 domain = ["example.test"]
 """
 MISTAKES = {2: "half a minute", 5: "99999", 8: "max_size", 11: "earlytalker", 14: "domains"}
-"""What is said of each line that has a mistake."""
+"""Words that the message about each wrong line must contain."""
 
 
 @pytest.fixture
@@ -44,13 +44,13 @@ def test_all_five_mistakes_are_named_with_their_lines(config: Path) -> None:
     assert "5 errors" in said[-1] and "Traceback" not in done.stderr
 
 
-def test_nothing_is_served_on_it(config: Path) -> None:
+def test_serve_does_not_start_with_it(config: Path) -> None:
     done = run("serve", "--config", str(config), folder=config.parent)
     assert done.returncode == 78
     assert f"{config}:2: " in done.stderr and "Traceback" not in done.stderr
 
 
-def test_a_file_without_mistakes_is_said_to_be_good(config: Path) -> None:
+def test_a_file_without_mistakes_passes(config: Path) -> None:
     right = FIVE_MISTAKES.replace("half a minute", "30s").replace("99999", "2525").replace("max_sise", "max_size")
     config.write_text(right.replace("earlytalkr", "earlytalker").replace("domain =", "domains ="))
     done = run("check", "--config", str(config), folder=config.parent)

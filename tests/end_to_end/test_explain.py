@@ -1,4 +1,4 @@
-"""``gatepost explain`` prints the record whose id a refusal carried, while the server that made it goes on."""
+"""``gatepost explain`` prints the record whose id a refusal carried, while the server that wrote it is running."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import time
 from typing import Any
 
-from tests.end_to_end.client import connected, message, record_of
+from tests.end_to_end.client import PATIENCE, connected, message, record_of
 from tests.end_to_end.conftest import StartGate
 from tests.end_to_end.gate import Gate
 
@@ -27,8 +27,8 @@ deny = [{ recipient = "b@example.test", reason = "only watched" }]
 
 
 def record(gate: Gate, identifier: str) -> dict[str, Any]:
-    """The record as JSON, as soon as it has been written: that is done in batches."""
-    end = time.monotonic() + 10
+    """Return the record as JSON, as soon as it is there: records are written in batches."""
+    end = time.monotonic() + PATIENCE
     while (done := gate.explain(identifier, "--json")).returncode:
         assert done.returncode == 1 and time.monotonic() < end, done.stderr
     facts: dict[str, Any] = json.loads(done.stdout)
@@ -54,7 +54,7 @@ async def test_the_record_of_a_refusal_says_who_decided_and_what_the_others_said
     assert "accepted" in ruling["otherwise"]
 
 
-async def test_people_get_it_in_words(start_gate: StartGate) -> None:
+async def test_without_json_it_is_printed_for_people(start_gate: StartGate) -> None:
     gate = start_gate(POLICY)
     async with connected(gate.port) as client:
         await client.greet()
@@ -68,7 +68,7 @@ async def test_people_get_it_in_words(start_gate: StartGate) -> None:
         assert part in done.stdout
 
 
-def test_an_id_that_nobody_has_is_said_to_be_unknown(start_gate: StartGate) -> None:
+def test_an_unknown_id_is_an_error(start_gate: StartGate) -> None:
     done = start_gate(POLICY).explain("0000000000")
     assert done.returncode == 1
     assert "0000000000" in done.stderr and "Traceback" not in done.stderr

@@ -1,6 +1,6 @@
-"""A message of 40 MiB passes, and the server's memory hardly shows it.
+"""A message of 40 MiB passes without much memory being used for it.
 
-``VmHWM`` of proc(5) is the most memory that a process ever had; writing 5 to ``clear_refs`` sets it to what it has now.
+``VmHWM`` of proc(5) is the peak resident memory of a process; writing 5 to ``clear_refs`` resets it to the current one.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.client import Client, connected
+from tests.end_to_end.client import PATIENCE, Client, connected
 from tests.end_to_end.conftest import StartGate
 from tests.end_to_end.gate import Gate
 from tests.peers.mail_server import MailServer
@@ -32,23 +32,25 @@ domains = ["example.test"]
 {option}
 """
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="memory is read from Linux's /proc")
+pytestmark = pytest.mark.skipif(
+    not Path("/proc/self/clear_refs").exists(), reason="Linux's /proc is needed to read the peak memory"
+)
 
 
-def highest_memory(gate: Gate) -> int:
-    """The most memory that the server had since ``forget_memory``, in octets."""
+def peak(gate: Gate) -> int:
+    """Return the server's peak memory since ``reset_peak``, in octets."""
     found = re.search(r"^VmHWM:\s+(\d+) kB$", Path(f"/proc/{gate.pid}/status").read_text(), re.MULTILINE)
     assert found is not None
     return int(found[1]) * 1024
 
 
-def forget_memory(gate: Gate) -> None:
-    """Begin to measure now."""
+def reset_peak(gate: Gate) -> None:
+    """Measure from now on."""
     Path(f"/proc/{gate.pid}/clear_refs").write_text("5")
 
 
-def octets(line_end: bytes) -> str:
-    """The digest of the message as it must arrive, with these line ends."""
+def digest_of(line_end: bytes) -> str:
+    """Return the digest of the message with these line ends."""
     digest = hashlib.sha256((HEADERS + LINE).replace(b"\r\n", line_end))
     for _ in range(LINES - 1):
         digest.update(LINE.replace(b"\r\n", line_end))
@@ -56,7 +58,7 @@ def octets(line_end: bytes) -> str:
 
 
 async def send_large(client: Client) -> bytes:
-    """Send it in blocks, so that this process need not hold it: the reply to the final dot."""
+    """Send the message in blocks, so that it is never in memory here, and return the reply to the final dot."""
     await client.greet()
     assert all(reply.startswith(b"250") for reply in await client.envelope(["b@example.test"]))
     assert (await client.say("DATA")).startswith(b"354")
@@ -66,17 +68,17 @@ async def send_large(client: Client) -> bytes:
         client.wire.send(block[: (LINES - start) * len(LINE)])
         await client.wire.writer.drain()
     client.wire.send(b".\r\n")
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         return await client.wire.reader.readline()
 
 
 async def rise(gate: Gate) -> int:
-    """Send the large message; how much higher than when idle the memory rose, in octets."""
-    forget_memory(gate)
-    idle = highest_memory(gate)
+    """Send the large message and return how far memory rose above that of the idle server, in octets."""
+    reset_peak(gate)
+    idle = peak(gate)
     async with connected(gate.port) as client:
         assert (await send_large(client)).startswith(b"250 2.0.0")
-    return highest_memory(gate) - idle
+    return peak(gate) - idle
 
 
 async def test_it_goes_to_the_next_hop(start_gate: StartGate) -> None:
@@ -86,7 +88,7 @@ async def test_it_goes_to_the_next_hop(start_gate: StartGate) -> None:
         (delivered,) = server.messages
         received, _, content = delivered.content.partition(b"From: ")
         assert received.startswith(b"Received: ")
-        assert hashlib.sha256(b"From: " + content).hexdigest() == octets(b"\r\n")
+        assert hashlib.sha256(b"From: " + content).hexdigest() == digest_of(b"\r\n")
         await asyncio.to_thread(gate.stop)
 
 
@@ -95,5 +97,5 @@ async def test_it_goes_to_a_maildir(start_gate: StartGate, tmp_path: Path) -> No
     assert await rise(gate) <= ROOM
     (file,) = (tmp_path / "mail" / "b" / "new").iterdir()
     _, _, content = file.read_bytes().partition(b"From: ")
-    assert hashlib.sha256(b"From: " + content).hexdigest() == octets(b"\n")
-    assert not list((tmp_path / "state" / "spool").iterdir()), "nothing is left in the spool"
+    assert hashlib.sha256(b"From: " + content).hexdigest() == digest_of(b"\n")
+    assert not list((tmp_path / "state" / "spool").iterdir()), "the spool is empty again"

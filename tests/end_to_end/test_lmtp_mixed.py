@@ -1,6 +1,7 @@
-"""Ten recipients of one message that meet different fates at an LMTP server, and the retry of what was left.
+"""An LMTP server answers differently for the ten recipients of a message, and the client tries again.
 
-A client that got 451 after the dot sends to all it was promised again. gatepost has written down who has it already.
+A client that got 451 after the final dot sends to all accepted recipients again. By then gatepost has recorded who has
+the message already.
 """
 
 from __future__ import annotations
@@ -35,24 +36,24 @@ MAIL = message("<mixed@example.org>")
 
 
 async def send(client: Client, recipients: list[str]) -> tuple[dict[str, bytes], bytes]:
-    """Send to all: the code and status of each reply to RCPT that was no 250, and the reply to the final dot."""
+    """Send to all. Returns code and status of the replies to RCPT that refused, and the reply to the final dot."""
     replies = dict(zip(recipients, await client.envelope(recipients), strict=True))
     refused = {recipient: reply[:9] for recipient, reply in replies.items() if not reply.startswith(b"250")}
     return refused, await client.content(MAIL)
 
 
 async def crash(gate: Gate) -> None:
-    """Let the server die where it stands, and start it again."""
+    """Kill the server and start it again."""
     gate.kill()
     await asyncio.to_thread(gate.start)
 
 
 def given_to(server: MailServer) -> Counter[str]:
-    """How often the message was given to the LMTP server for each recipient, after the first attempt and later."""
+    """Count how often the LMTP server got the message for each recipient."""
     return Counter(recipient for delivered in server.messages for recipient in delivered.recipients)
 
 
-async def test_each_recipient_gets_its_answer_and_a_retry_delivers_to_each_once(start_gate: StartGate) -> None:
+async def test_each_recipient_gets_its_answer_and_a_retry_delivers_once_to_each(start_gate: StartGate) -> None:
     async with MailServer(lmtp=True, answers=SCRIPT) as server:
         gate = start_gate(POLICY.format(url=server.url, verify="true"))
         async with connected(gate.port) as client:
@@ -94,7 +95,7 @@ async def test_without_verification_the_answers_come_after_the_dot(start_gate: S
         await asyncio.to_thread(gate.stop)
 
 
-async def test_one_answer_for_all_is_passed_on_as_it_is(start_gate: StartGate) -> None:
+async def test_an_answer_that_all_recipients_share_is_passed_on_unchanged(start_gate: StartGate) -> None:
     async with MailServer(lmtp=True, answers={".": "552 5.2.3 too long for us"}) as server:
         gate = start_gate(POLICY.format(url=server.url, verify="true"))
         async with connected(gate.port) as client:

@@ -1,4 +1,4 @@
-"""A real Postfix behind the whole policy: nothing that was answered 250 is lost, whoever of the two dies or stops."""
+"""A real Postfix behind the whole policy: no accepted mail is lost, whichever of the two servers dies or stops."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from tests.end_to_end.client import connected, message, send, send_until_not
 from tests.end_to_end.conftest import StartGate
 from tests.end_to_end.gate import Gate
-from tests.peers.postfix import DOMAIN, Postfix, smtp_source
+from tests.peers.postfix import DOMAIN, PATIENCE, Postfix, smtp_source
 from tests.peers.rbldnsd import TEST_POINTS, Rbldnsd
 
 INBOX = f"inbox@{DOMAIN}"
@@ -48,7 +48,7 @@ def gate(
 
 
 async def become_known(gate: Gate) -> None:
-    """Send one message, be asked to come back, and come back when the time is over."""
+    """Send one message, be greylisted, and come back until the message is accepted."""
     primer = message("<primer@example.org>")
     assert (await send(gate.port, INBOX, primer)).startswith(b"451 4.7.1 greylisted")
     reply = await send_until_not(b"451 4.7.1 greylisted", gate.port, INBOX, primer)
@@ -56,7 +56,10 @@ async def become_known(gate: Gate) -> None:
 
 
 class Run:
-    """Sessions that send one message after the other. ``replies`` has the last reply to each, by Message-ID."""
+    """Sessions that send one message after another.
+
+    ``replies`` has the last reply to each message, by Message-ID, and ``farewells`` the last reply of each session.
+    """
 
     def __init__(self, gate: Gate, messages: int) -> None:
         self.replies: Replies = {}
@@ -67,18 +70,18 @@ class Run:
 
     @property
     def accepted(self) -> set[str]:
-        """The messages that were answered 250."""
+        """The Message-IDs of accepted messages."""
         return {identifier for identifier, reply in self.replies.items() if reply.startswith(b"250")}
 
     async def until_accepted(self, count: int) -> None:
-        """Wait until so many messages were answered 250."""
-        async with asyncio.timeout(30):
+        """Wait until ``count`` messages are accepted."""
+        async with asyncio.timeout(PATIENCE):
             while len(self.accepted) < count:
                 self._progress.clear()
                 await self._progress.wait()
 
     async def session(self) -> None:
-        """Send until no message is left or the server says that it closes; no reply is a last word of b""."""
+        """Send until no message is left, or until the server closes, with 421 or without a word (``b""``)."""
         async with connected(self._gate.port) as client:
             reply = await client.greet()
             while reply[:3] not in (b"", b"421") and (identifier := next(self._left, None)):
@@ -92,7 +95,7 @@ class Run:
 async def test_a_thousand_messages_arrive_once_each(gate: Gate, postfix: Postfix) -> None:
     await become_known(gate)
     source = smtp_source(gate.port, 1000, 10, recipient=INBOX)
-    _, complaints = source.communicate(timeout=90)
+    _, complaints = source.communicate(timeout=PATIENCE)
     assert (source.returncode, complaints) == (0, "")
 
     gate.stop()
@@ -101,7 +104,7 @@ async def test_a_thousand_messages_arrive_once_each(gate: Gate, postfix: Postfix
     assert len(identifiers) == len(set(identifiers)) == 1001
 
 
-async def test_all_that_was_answered_250_is_there_after_postfix_was_killed(gate: Gate, postfix: Postfix) -> None:
+async def test_all_accepted_mail_arrives_after_postfix_was_killed(gate: Gate, postfix: Postfix) -> None:
     await become_known(gate)
     run = Run(gate, 400)
     async with asyncio.TaskGroup() as sessions:
@@ -110,7 +113,7 @@ async def test_all_that_was_answered_250_is_there_after_postfix_was_killed(gate:
         await run.until_accepted(100)
         await asyncio.to_thread(postfix.kill)
     others = [reply for reply in run.replies.values() if not reply.startswith(b"250")]
-    assert others, "Postfix died too late for this test to show anything"
+    assert others, "Postfix died only after all messages had been sent"
     assert {reply[:9] for reply in others} == {b"451 4.4.1"}
 
     postfix.start()
@@ -119,7 +122,7 @@ async def test_all_that_was_answered_250_is_there_after_postfix_was_killed(gate:
     assert run.accepted | {"<primer@example.org>", "<again@example.org>"} <= set(postfix.messages())
 
 
-async def test_all_that_was_answered_250_is_there_after_sigterm(gate: Gate, postfix: Postfix) -> None:
+async def test_all_accepted_mail_arrives_after_sigterm(gate: Gate, postfix: Postfix) -> None:
     await become_known(gate)
     run = Run(gate, 10_000)
     async with asyncio.TaskGroup() as sessions:

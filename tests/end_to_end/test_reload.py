@@ -1,4 +1,4 @@
-"""SIGHUP: a changed configuration serves new sessions, and a wrong one changes nothing."""
+"""After SIGHUP a changed configuration applies to new sessions; a wrong one changes nothing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAIL = message("<x@example.org>")
 
 
 def change(gate: Gate, folder: Path, policy: str) -> None:
-    """Write another policy for the same listener and tell the server."""
+    """Write another policy for the same listener and tell the server to reload."""
     configuration(folder, policy)
     os.kill(gate.pid, signal.SIGHUP)
 

@@ -1,4 +1,4 @@
-"""SIGTERM, as each kind of client sees it. What becomes of messages in general is shown with Postfix."""
+"""SIGTERM as each kind of client sees it. ``test_postfix`` shows that no accepted mail is lost."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ delay = "1ms"
 domains = ["example.test"]
 """
 SLOW_START = '''
-"""Takes its time at the start."""
+"""Wait at the start until a file appears."""
 
 import asyncio
 from pathlib import Path
@@ -66,13 +66,13 @@ STOPPING = b"421 4.3.2"
 
 
 async def greeted(gate: Gate, clients: AsyncExitStack) -> Client:
-    """A client that need not wait for its greeting, after EHLO."""
+    """Return a client that has said EHLO; it comes from a trusted address, so it is greeted at once."""
     client = await clients.enter_async_context(connected(gate.port, source="127.0.0.7"))
     assert (await client.greet()).startswith(b"250")
     return client
 
 
-async def test_who_waits_or_is_idle_is_told_to_come_back(start_gate: StartGate) -> None:
+async def test_waiting_and_idle_clients_are_told_to_come_back(start_gate: StartGate) -> None:
     async with MailServer() as server, AsyncExitStack() as clients:
         gate = start_gate(POLICY.format(grace="30s", url=server.url))
         waiting = await clients.enter_async_context(connected(gate.port))
@@ -85,7 +85,7 @@ async def test_who_waits_or_is_idle_is_told_to_come_back(start_gate: StartGate) 
         await asyncio.to_thread(gate.wait)
 
 
-async def test_with_a_store_that_cannot_be_written_it_ends_in_good_order_and_says_what_is_lost(
+async def test_with_a_locked_store_it_ends_cleanly_and_logs_the_loss(
     start_gate: StartGate,
 ) -> None:
     gate = start_gate(REMEMBERING)
@@ -131,7 +131,7 @@ async def test_a_dialogue_that_does_not_finish_is_ended_after_the_grace(start_ga
         await asyncio.to_thread(gate.wait)
 
 
-async def test_signals_that_come_before_the_start_is_done_are_heeded(tmp_path: Path) -> None:
+async def test_signals_during_the_start_are_obeyed(tmp_path: Path) -> None:
     (tmp_path / "slow.py").write_text(SLOW_START)
     policy = '[plugins]\norder = ["slow"]\n[plugins.slow]\nuse = "slow.py"'
     gate = Gate(tmp_path, configuration(tmp_path, policy))
@@ -145,7 +145,7 @@ async def test_signals_that_come_before_the_start_is_done_are_heeded(tmp_path: P
     gate.wait()
 
 
-async def test_a_hand_over_ends_in_its_own_time_and_its_client_is_told(start_gate: StartGate) -> None:
+async def test_a_handover_is_completed_after_the_grace_and_its_client_gets_the_reply(start_gate: StartGate) -> None:
     async with MailServer(pause_after=10) as server, AsyncExitStack() as clients:
         gate = start_gate(POLICY.format(grace="0s", url=server.url))
         client = await greeted(gate, clients)
@@ -153,7 +153,7 @@ async def test_a_hand_over_ends_in_its_own_time_and_its_client_is_told(start_gat
         answer = asyncio.create_task(client.content(MAIL))
         await server.is_paused.wait()
         gate.terminate()
-        await asyncio.sleep(LAST_REPLIES + 0.5)  # the server shows nobody that this time is over
+        await asyncio.sleep(LAST_REPLIES + 0.5)  # nothing shows from outside that this time is over
         server.resume.set()
         assert (await answer).startswith(b"250 2.0.0")
         assert (await client.reply()).startswith(STOPPING)
@@ -161,7 +161,7 @@ async def test_a_hand_over_ends_in_its_own_time_and_its_client_is_told(start_gat
 
 
 IGNORES = '''
-"""Ignores every cancellation."""
+"""Ignore every cancellation."""
 
 import asyncio
 from pathlib import Path
@@ -181,7 +181,9 @@ class Ignores:
 '''
 
 
-async def test_a_plugin_that_ignores_its_end_does_not_keep_the_process(start_gate: StartGate, tmp_path: Path) -> None:
+async def test_a_plugin_that_ignores_cancellation_does_not_keep_the_process_alive(
+    start_gate: StartGate, tmp_path: Path
+) -> None:
     (tmp_path / "ignores.py").write_text(IGNORES)
     policy = 'grace = "0s"\n[plugins]\norder = ["ignores"]\n[plugins.ignores]\nuse = "ignores.py"\n'
     gate = start_gate(policy)

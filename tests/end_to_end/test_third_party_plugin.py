@@ -1,4 +1,4 @@
-"""A stranger's plugin, in a package of its own that pip installs, takes part when it is named and not before."""
+"""A third party's plugin, in its own package that pip installs, takes part once the configuration names it."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ WITHOUT, WITH = '["recipients", "discard"]', '["blocklist", "recipients", "disca
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The environment in which the package is installed beside gatepost."""
+    """Return an environment in which the package is installed beside gatepost."""
     source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("target")
     (source / "pyproject.toml").write_text(PROJECT)
     (source / "gatepost_blocklist.py").write_text(PLUGIN)
@@ -81,6 +81,7 @@ def served(folder: Path, order: str, environ: dict[str, str]) -> Iterator[Gate]:
 
 
 async def from_bad(gate: Gate) -> bytes:
+    """Return the reply to mail from a domain on the list."""
     return await send(gate.port, "b@example.test", message("<x@example.org>"), sender="a@bad.example")
 
 
