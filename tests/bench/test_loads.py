@@ -10,7 +10,7 @@ import pytest
 
 from tests.bench import loads
 from tests.bench.loads import LoadError
-from tests.bench.servers.running import free_port
+from tests.peers.ports import reserved_port
 
 REPLIES = {b"EHLO": b"250-here\r\n250 PIPELINING", b"MAIL": b"250 ok", b"RCPT": b"250 ok", b"DATA": b"354 go on"}
 
@@ -118,5 +118,5 @@ def test_only_those_who_introduce_themselves_are_patient(sink: Sink) -> None:
 
 
 def test_nobody_there_is_said() -> None:
-    with pytest.raises(LoadError, match="Connection refused"):
-        loads.run("quits", "--port", free_port(), "--count", 1, "--clients", 1, "--sessions", 1)
+    with reserved_port() as port, pytest.raises(LoadError, match="Connection refused"):
+        loads.run("quits", "--port", port, "--count", 1, "--clients", 1, "--sessions", 1)

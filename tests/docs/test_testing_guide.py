@@ -1,4 +1,4 @@
-"""The examples of the testing guide are tests, and they pass, with the plugin that stands there."""
+"""The examples in the testing guide are tests that pass with the plugin shown there."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from gatepost.testing import Policy
 from tests.docs.manual import ROOT, blocks, prose, reference, section
 
 PAGE = (ROOT / "docs/authors/testing.md").read_text(encoding="utf-8")
+PATIENCE = 300.0
+"""Seconds after which the tests of the guide have failed."""
 SETTINGS = """
 [pytest]
 asyncio_mode = auto
@@ -34,7 +36,7 @@ def test_the_tests_of_the_guide_pass(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stdout
     played = [name for name in FILES if name.startswith("test_") or name.endswith(".smtp")]

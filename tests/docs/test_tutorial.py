@@ -1,10 +1,10 @@
-"""The tutorial holds, command by command: it is followed in a new environment, with gatepost from a wheel.
+"""The tutorial works, command by command, in a new environment with gatepost from a wheel.
 
-Its console blocks are typed into a shell in an empty folder. What each command prints must be what the page shows:
-``…`` stands for anything. Its blocks with a caption are written into the file of that name; a diff is applied to it.
+Its console blocks are typed into a shell in an empty folder. Each command must print what the page shows, where ``…``
+stands for anything. Its blocks with a caption are saved as the file of that name, or applied to it if they are diffs.
 
-Nothing is downloaded: what gatepost and the tests of a plugin need is that of the environment which runs this test, as
-links, without gatepost itself. The repository is not on any path.
+Nothing is downloaded: the new environment has links to the packages in the environment of this test, except gatepost.
+The repository is not on any path.
 """
 
 from __future__ import annotations
@@ -13,11 +13,10 @@ import asyncio
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +24,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.manual import ROOT
+from tests.peers.ports import reserved_port
 
 PAGE = ROOT / "docs/authors/tutorial.md"
 BLOCK = re.compile(
@@ -33,15 +33,15 @@ BLOCK = re.compile(
 )
 IDENTIFIER = re.compile(r"\b3[0-9a-hjkmnp-tv-z]{9}\b")
 PREPARED = "python3 -m venv .venv"
-"""What the fixture has done before: with links, and not with the pip of this Python, which may be too old."""
+"""A command that the fixture has already executed in its own way: with links, and without pip, which may be too old."""
 PORT = "2525"
-PATIENCE = 50.0
-"""Seconds that one command may take."""
+PATIENCE = 300.0
+"""Seconds after which a command has failed; mypy takes one of them, and many on a busy machine."""
 
 
 @dataclass(frozen=True, slots=True)
 class Typed:
-    """A command and what the page shows of its output."""
+    """A command and the output that the page shows."""
 
     command: str
     shown: str
@@ -56,12 +56,12 @@ class Saved:
     is_change: bool
 
     def save(self, file: Path, text: str) -> None:
-        """Write ``text``, or the file with that change."""
+        """Write ``text`` into the file, or apply it as a change."""
         file.write_text(changed(file.read_text(encoding="utf-8"), text) if self.is_change else text, encoding="utf-8")
 
 
 def steps() -> Iterator[Typed | Saved]:
-    """What the page tells its reader to do, in that order."""
+    """Yield the steps of the page in their order."""
     for block in BLOCK.finditer(PAGE.read_text(encoding="utf-8")):
         if block["file"]:
             yield Saved(block["file"], block["text"], block["kind"] == "diff")
@@ -73,15 +73,15 @@ def steps() -> Iterator[Typed | Saved]:
 
 @dataclass
 class Reader:
-    """Follows the page in a shell. What the page cannot know, a free port and ids, is put in its place."""
+    """Somebody who follows the page in a shell, with a port and ids in place of those on the page."""
 
     shell: asyncio.subprocess.Process
     folder: Path
     known: dict[str, str] = field(default_factory=dict)
-    """What stands on the page, and what it is here."""
+    """Text of the page and its replacement."""
 
     async def follow(self, step: Typed | Saved) -> None:
-        """Do as the page says, and see what it shows."""
+        """Execute the step and check the output."""
         if isinstance(step, Saved):
             await self._save(step)
         elif step.command != PREPARED:
@@ -94,7 +94,7 @@ class Reader:
                 await self.type("wait")
 
     async def type(self, command: str) -> tuple[str, int]:
-        """Type a command. Gives what it prints and its exit status."""
+        """Type a command. Returns its output and its exit status."""
         assert self.shell.stdin is not None and self.shell.stdout is not None
         self.shell.stdin.write(f"{command}\nprintf '\\0%s\\0' $?\n".encode())
         printed = await asyncio.wait_for(self.shell.stdout.readuntil(b"\0"), PATIENCE)
@@ -111,7 +111,7 @@ class Reader:
         return text
 
     def _fits(self, shown: str, printed: str) -> bool:
-        """Whether this is what the page shows. Ids are learnt."""
+        """Return whether the page shows this output, and remember the ids in it."""
         ids = [each for each in IDENTIFIER.findall(shown) if each not in self.known]
         pattern = re.escape(self._here(shown))
         for number, each in enumerate(ids):
@@ -123,19 +123,11 @@ class Reader:
 
 
 def changed(text: str, change: str) -> str:
-    """``text`` after a change as diff shows it."""
+    """Return ``text`` with a change in the form of a diff."""
     lines = [(line[:1], line[1:]) for line in change.splitlines()]
     before = "\n".join(line for mark, line in lines if mark != "+")
-    assert text.count(before) == 1, f"this is not there, or several times: {before}"
+    assert text.count(before) == 1, f"the diff does not match exactly one place: {before}"
     return text.replace(before, "\n".join(line for mark, line in lines if mark != "-"))
-
-
-def free_port() -> int:
-    """A port of loopback that nobody has at the moment."""
-    with socket.socket() as made:
-        made.bind(("127.0.0.1", 0))
-        port: int = made.getsockname()[1]
-        return port
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +139,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def pip(python: str, *arguments: str) -> None:
+    """Run pip and check that it succeeds."""
     done = subprocess.run(
         [python, "-m", "pip", "--disable-pip-version-check", *arguments], capture_output=True, text=True, check=False
     )
@@ -155,7 +148,7 @@ def pip(python: str, *arguments: str) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Return an empty folder with a new environment, which has all that gatepost needs, and not gatepost."""
+    """Return an empty folder with a new environment that has all dependencies of gatepost but not gatepost itself."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "page/.venv"], check=True)
     others = tmp_path / "others"
     others.mkdir()
@@ -173,32 +166,36 @@ def folder(tmp_path: Path) -> Path:
 
 
 def environment(folder: Path, wheel: Path) -> dict[str, str]:
-    """What the shell is told: where the wheel is, and that nothing else is to be had."""
+    """Return the shell's environment, in which pip finds the wheel and nothing else."""
     kept = {name: value for name, value in os.environ.items() if name in {"PATH", "LANG", "LC_ALL", "TMPDIR"}}
     offline = {"PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     return kept | offline | {"PIP_FIND_LINKS": str(wheel), "HOME": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
-async def test_the_tutorial_can_be_followed(folder: Path, wheel: Path) -> None:
-    shell = await asyncio.create_subprocess_exec(
-        "bash",
-        cwd=folder,
-        env=environment(folder, wheel),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-    reader = Reader(shell, folder, {PORT: str(free_port())})
-    try:
-        for step in steps():
-            await reader.follow(step)
-        where, _ = await reader.type("python -c 'import gatepost; print(gatepost.__file__)'")
-        assert Path(where.strip()).is_relative_to(folder)
-    finally:
+@pytest.fixture
+async def reader(folder: Path, wheel: Path) -> AsyncIterator[Reader]:
+    """Yield a reader with a shell in the folder; the shell and all that it has started end with the test."""
+    with reserved_port() as port:
+        shell = await asyncio.create_subprocess_exec(
+            "bash",
+            cwd=folder,
+            env=environment(folder, wheel),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        yield Reader(shell, folder, {PORT: str(port)})
         with suppress(ProcessLookupError):
-            os.killpg(shell.pid, signal.SIGKILL)  # whatever the page has left running
+            os.killpg(shell.pid, signal.SIGKILL)
         await shell.communicate()
+
+
+async def test_the_tutorial_can_be_followed(reader: Reader, folder: Path) -> None:
+    for step in steps():
+        await reader.follow(step)
+    where, _ = await reader.type("python -c 'import gatepost; print(gatepost.__file__)'")
+    assert Path(where.strip()).is_relative_to(folder)
 
 
 def test_the_tutorial_says_what_to_do() -> None:

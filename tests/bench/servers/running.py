@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.bench.tree import Tree, lives
+from tests.peers.ports import reserved_port
 
 HOSTNAME = "smtp.example.test"
 HOST = "127.0.0.1"
@@ -108,8 +109,8 @@ class Server:
         if greeting_delay is not None and not self.holds_clients:
             raise ValueError(f"{self.name} cannot hold clients before the greeting")
         raise_descriptor_limit()
-        with ExitStack() as beside, _folder() as folder:
-            place = Place(folder, free_port(), greeting_delay, beside)
+        with ExitStack() as beside, _folder() as folder, reserved_port() as port:
+            place = Place(folder, port, greeting_delay, beside)
             with _on_core(LOAD_CORE):  # whatever it starts to run beside it stays there
                 command = self.lay_out(place)
             with started(command, folder / "log", SERVER_CORE) as process:
@@ -173,13 +174,6 @@ def _listens(port: int, *, greeted: bool) -> bool:
             return client.recv(1024).startswith(b"221")
     except OSError:
         return False
-
-
-def free_port() -> int:
-    """A TCP port that is free on loopback."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

@@ -17,11 +17,11 @@ from tests.bench.servers.running import (
     Place,
     Server,
     await_listener,
-    free_port,
     not_installed,
     program,
     started,
 )
+from tests.peers.ports import reserved_port
 
 
 def smtp_sink() -> Server:
@@ -31,7 +31,7 @@ def smtp_sink() -> Server:
 
 def beside(place: Place) -> str:
     """Run one on the other core, as long as the server of this place runs, and say where: ``127.0.0.1:2526``."""
-    port, log = free_port(), place.folder / "sink.log"
+    port, log = place.beside.enter_context(reserved_port()), place.folder / "sink.log"
     await_listener(place.beside.enter_context(started(_command(port), log, LOAD_CORE)), port, log)
     return f"{HOST}:{port}"
 
