@@ -1,8 +1,8 @@
-"""Who sends in a benchmark: 10,000 clients on loopback addresses of their own, each with a sender and a recipient.
+"""The 10,000 clients of the benchmark: each has its own loopback address, a sender and a recipient.
 
-Each client is alone in its /24 network, so that a greylist, to which a network is one client, knows 10,000 of them.
-The second octet counts fastest. So any run of consecutive numbers has the same share of the clients whose DNS answers
-cannot be kept (``dns.py``).
+Each client is alone in its /24 network, because a greylist treats a network as one client. Consecutive numbers differ
+in the second octet first, so that any range of numbers has the same share of clients whose DNS answers cannot be cached
+(``dns.py``).
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 DOMAIN = "example.test"
-"""The one domain that every server takes mail for."""
+"""The only domain that every server takes mail for."""
 CLIENTS = 10_000
 SECOND_OCTETS = range(1, 41)
 
 
 class Client(NamedTuple):
-    """Where mail comes from and goes to."""
+    """The address and the envelope of a client."""
 
     address: str
     sender: str
@@ -24,7 +24,7 @@ class Client(NamedTuple):
 
 
 def client(number: int) -> Client:
-    """The client of that number; after the last comes the first again."""
+    """Return the client with this number; after the last one the first follows again."""
     rest, second = divmod(number % CLIENTS, len(SECOND_OCTETS))
     return Client(
         f"127.{SECOND_OCTETS[second]}.{rest}.1",

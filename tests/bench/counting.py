@@ -1,17 +1,17 @@
-"""gatepost under callgrind (valgrind): how many instructions its process executes between two moments.
+"""Count the instructions that a server's process executes, with callgrind (valgrind).
 
     with counted(default_chain()).running() as running:
         counter = Counter(running)
         counter.switch_on()
         print(counter.count(lambda: ...))  # connect to running.host, running.port
 
-The server starts and is warmed up without being counted, which is five times faster; ``vgdb``, which comes with
-valgrind, then switches counting on. Both ends of a count are quiet moments, when the server has done all it had to do.
-Clients are another process and the kernel is nobody's: neither is counted.
+The server starts and warms up without being counted, which is five times faster; ``vgdb``, a part of valgrind, then
+switches counting on. A count begins and ends when the server is idle. It includes neither the clients, which are other
+processes, nor the kernel.
 
-So that two runs give the same number, hashes have one seed, addresses are not random, and the store is in memory:
-SQLite's writer is a thread that works by the clock, and time does not slow down with the server. What is left of the
-clock are timers, which cost next to nothing. It knows no SMTP.
+To make counts repeatable, hashes have a fixed seed, addresses are not random, and the store is in memory: SQLite's
+writer is a thread that works by the clock, and the clock does not slow down with the server. Only timers still depend
+on the clock, and they cost next to nothing. This module knows no SMTP.
 """
 
 from __future__ import annotations
@@ -29,27 +29,27 @@ from tests.bench.tree import Tree
 
 OUT = "callgrind.out"
 QUIET = 0.1
-"""Seconds without a tick of CPU after which the server has nothing left to do."""
+"""Seconds without a tick of CPU after which the server counts as idle."""
 PATIENCE = 60.0
-"""Seconds that valgrind has to do what it is told."""
+"""Seconds in which valgrind must have done what it is told."""
 
 _VALGRIND = ("valgrind", "--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={OUT}")
 _PIPES = "vgdb"
-"""How the names of the pipes begin over which valgrind is told: in the server's folder, so that none is left behind."""
+"""Prefix of the pipes to valgrind; they are in the server's folder, which is removed with them."""
 _ENVIRON = {"PYTHONHASHSEED": "0", "GATEPOST__STORE__URL": "memory:"}
 
 
 class CountingError(Exception):
-    """valgrind does not count, or does not say how much."""
+    """An error of valgrind: it does not count, or its result cannot be read."""
 
 
 def missing() -> str | None:
-    """Say why nothing can be counted here, or None if it can."""
+    """Return the reason why nothing can be counted here, or None if it can."""
     return not_installed("valgrind", "valgrind")
 
 
 def counted(server: Server) -> Server:
-    """The server, a program in Python, under callgrind."""
+    """Return the same server, a program in Python, under callgrind."""
 
     def lay_out(place: Place) -> Command:
         command = server.lay_out(place)
@@ -64,19 +64,19 @@ def counted(server: Server) -> Server:
 
 
 class Counter:
-    """Counts the instructions of a server that ``counted`` has made. Raises CountingError when valgrind does not."""
+    """Counts the instructions of a server made by ``counted``. Its methods raise CountingError if valgrind fails."""
 
     def __init__(self, running: Running) -> None:
         self._running = running
         self._written = 0
 
     def switch_on(self) -> None:
-        """Count from now on, at a fiftieth of the server's speed."""
+        """Begin to count, which slows the server down to a fiftieth of its speed."""
         self._settle()
         self._tell("instrumentation", "on")
 
     def count(self, work: Callable[[], object]) -> int:
-        """How many instructions ``work`` has made the server execute, all its threads together."""
+        """Return the number of instructions that the server executes for ``work``, in all its threads."""
         self._settle()
         self._tell("zero")
         work()
@@ -85,16 +85,16 @@ class Counter:
         self._written += 1
         total = re.search(r"^totals: (\d+)", self.profile.read_text(errors="replace"), re.MULTILINE)
         if total is None:
-            raise CountingError(f"there is no total in what callgrind wrote, {self.profile}")
+            raise CountingError(f"callgrind wrote no total into {self.profile}")
         return int(total[1])
 
     @property
     def profile(self) -> Path:
-        """What callgrind wrote of the last count, for ``callgrind_annotate``; gone when the server ends."""
+        """The profile of the last count, for ``callgrind_annotate``; it is removed when the server ends."""
         return self._running.folder / f"{OUT}.{self._written}"
 
     def _settle(self) -> None:
-        """Wait until the server has done what it does after a reply: records, ``queued``, ``disconnect``."""
+        """Wait until the server has completed its work after a reply: records, ``queued``, ``disconnect``."""
         tree, before = Tree(self._running.pid), -1.0
         while (now := tree.cpu()) != before:
             before = now
@@ -111,4 +111,4 @@ class Counter:
                 timeout=PATIENCE,
             )
         except (OSError, subprocess.SubprocessError) as error:
-            raise CountingError(f"vgdb cannot tell the server's valgrind to {' '.join(words)}: {error}") from error
+            raise CountingError(f"vgdb could not pass on the command {' '.join(words)!r}: {error}") from error

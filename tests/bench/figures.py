@@ -1,7 +1,7 @@
-"""What a run of the benchmark gives: figures with all their samples, to and from JSON.
+"""The results of the benchmark: figures with all their samples, which can be written to JSON and read again.
 
-It knows nothing of servers and loads, and does not measure. Every figure names the server's version and, if the server
-is interpreted, the interpreter, so that a figure that is quoted alone still says what it was taken with.
+This module knows nothing of servers and loads, and measures nothing. Every figure names the version of its server and,
+if the server is interpreted, that of the interpreter, so that it is complete when it is quoted alone.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import orjson
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """What is counted: ``Measure("CPU", "µs a message")``.
+    """A measure and its unit: ``Measure("CPU", "µs a message")``.
 
-    ``at`` is the size of the work where one work is measured at several: the number of connections held, say.
+    ``at`` is the size of the work if a work is measured at several sizes, such as the number of connections held.
     """
 
     name: str
@@ -32,15 +32,15 @@ class Measure:
 
 
 Sample = Mapping[Measure, float]
-"""What one run of a work has measured."""
+"""The results of one run of a work."""
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
     """One measure of one row of a work, over all runs.
 
-    ``row`` is the row's name, ``version`` that of its server. ``samples`` are in the order they were taken; ``others``
-    are the cores that processes of nobody here used meanwhile, for each sample.
+    ``row`` is the row's name, ``version`` that of its server. ``samples`` are in the order they were taken. ``others``
+    has the number of cores that processes outside the benchmark used during each sample.
     """
 
     work: str
@@ -66,7 +66,7 @@ class Figure:
         return max(self.samples)
 
     def written(self) -> dict[str, Any]:
-        """Give what stands in the JSON file; median, min and max are there for those who read it without this."""
+        """Return the figure's part of the JSON file; median, min and max are for readers of the file only."""
         return {
             "work": self.work,
             "row": self.row,
@@ -83,20 +83,20 @@ class Figure:
 
     @classmethod
     def read(cls, written: Mapping[str, Any]) -> Figure:
-        """Make it from what ``written`` gave."""
+        """Return the figure that ``written`` described."""
         measure = Measure(written["measure"], written["unit"], written["at"])
         samples, others = tuple(written["samples"]), tuple(written["others"])
         return cls(written["work"], written["row"], written["version"], measure, samples, others)
 
 
 def _short(value: float) -> float:
-    """Give it with no more digits than anybody measures."""
+    """Round to six significant digits, more than can be measured."""
     return float(f"{value:.6g}")
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What the figures were taken on."""
+    """The machine that the figures were taken on."""
 
     processor: str
     cores: int
@@ -105,10 +105,10 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Works that were measured: where, with what effort, when, and what came of each.
+    """The figures of all works that were measured, and how, where and when.
 
-    ``interpreter`` is the benchmark's own, and that of gatepost. ``dates`` says when each work was begun, ISO 8601 in
-    UTC. ``skipped`` says why, by "work: row", where a row could not be measured.
+    ``interpreter`` is that of the benchmark and of gatepost. ``dates`` has the time when each work began, ISO 8601 in
+    UTC. ``skipped`` maps "work: row" to the reason why a row could not be measured.
     """
 
     machine: Machine
@@ -121,16 +121,16 @@ class Figures:
 
     @property
     def date(self) -> str:
-        """When the last of the works was begun."""
+        """The time when the last of the works began."""
         return max(self.dates.values(), default="")
 
     def is_like(self, other: Figures) -> bool:
-        """Whether both were taken alike, so that they may stand in one file."""
+        """Return whether both were measured under the same conditions, so that one file may hold them."""
         alike = ("machine", "interpreter", "quick", "runs")
         return all(getattr(self, name) == getattr(other, name) for name in alike)
 
     def with_work(self, name: str, date: str, found: Sequence[Figure], skipped: Mapping[str, str]) -> Figures:
-        """The same with what came of this work now, in place of what came of it before."""
+        """Return the same figures with new ones of this work in place of its old ones."""
         others = tuple(figure for figure in self.figures if figure.work != name)
         kept = {row: why for row, why in self.skipped.items() if not row.startswith(f"{name}: ")}
         return dataclasses.replace(
@@ -141,7 +141,7 @@ class Figures:
         )
 
     def find(self, work: str, row: str, name: str, at: int | None = None) -> Figure | None:
-        """Give the figure of that measure's name, or None. Without ``at``: the one of the largest size."""
+        """Return the figure of the measure with this name, or None. Without ``at`` it is that of the largest size."""
         found = [each for each in self.figures if (each.work, each.row, each.measure.name) == (work, row, name)]
         if at is not None:
             found = [each for each in found if each.measure.at == at]
@@ -155,7 +155,7 @@ class Figures:
 
     @classmethod
     def load(cls, path: Path) -> Figures:
-        """Read what ``save`` wrote."""
+        """Read a file that ``save`` wrote."""
         whole = orjson.loads(path.read_bytes())
         whole["machine"] = Machine(**whole["machine"])
         whole["figures"] = tuple(map(Figure.read, whole["figures"]))

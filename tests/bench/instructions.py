@@ -1,15 +1,15 @@
-"""The benchmark for CI: instructions that gatepost's default chain takes for a unit of work, beside kept figures.
+"""The benchmark for CI: the instructions that gatepost's default chain takes for a unit of work, beside kept figures.
 
     python -m tests.bench.instructions
 
-Unlike seconds, instructions do not depend on what else the machine does: two runs differ by about one percent. They
-depend on the interpreter's build, so ``instructions.json`` keeps them by build. More than ten percent above the kept
-figure is a regression: status 1. Where nothing is kept for a build, it is said how to keep it, and all is well. Newer
-libraries, uvloop above all, may move figures too.
+Unlike seconds, instructions do not depend on the load of the machine: two runs differ by about one percent. They depend
+on the interpreter's build, so ``instructions.json`` has figures for each build. A count of more than ten percent above
+the kept figure is a regression, with exit status 1. If nothing is kept for a build, the program says how to keep it and
+succeeds. Newer libraries, above all uvloop, may change the figures too.
 
-Counted is the server's process alone, without clients and kernel, in the steady state: every client has been seen, and
-every answer of DNS is kept. All else is as in the works of the benchmark for "gatepost-interpreted", but for the store,
-which is in memory (``counting``). A connection that stays is counted with its beginning and its end.
+Only the server's process is counted, without clients and kernel, in the steady state: every client is known, and every
+DNS answer is cached. Everything else is as in the benchmark's works for "gatepost-interpreted", except for the store,
+which is in memory (``counting``). The count of a reused connection includes its beginning and its end.
 """
 
 from __future__ import annotations
@@ -41,20 +41,20 @@ from tests.bench.servers.running import Running, Server
 
 KEPT = Path(__file__).with_name("instructions.json")
 WARM_UP = 80
-"""Messages before anything is counted: every client is seen and allowed, and the interpreter knows its way."""
+"""Messages before anything is counted, so that all clients are known and the interpreter has specialized its code."""
 FIRST = 8
-"""Units of each work before it is counted: the caches of the work itself."""
+"""Units of each work before it is counted, which fill the caches of the work itself."""
 TIMES = 3
-"""How often a work is counted. The least counts: what is left of the clock, such as timers, can only add."""
+"""How often a work is counted. The lowest count is used, since timers and the like can only add to it."""
 
 CLIENTS = [lines(client(number)) for number in range(1, 9)]
-"""Clients whose answers of DNS are kept (``servers.dns``)."""
+"""Clients whose DNS answers are cached (``servers.dns``)."""
 MEGABYTES = 8
-"""Of a large message: many times what is spooled in memory."""
+"""Size of a large message, many times what is spooled in memory."""
 LARGE = message(MEGABYTES * 10**6)
 
 Sessions: TypeAlias = Iterator[tuple[str, Dialogue]]
-"""What is said from which address, one session after another."""
+"""Addresses and dialogues of sessions, one after another."""
 
 
 def _client(number: int) -> Lines:
@@ -87,7 +87,7 @@ def _large(units: int) -> Sessions:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What is counted: the sessions that make ``units`` units."""
+    """A work that is counted: ``sessions`` yields those for a number of units, and ``units`` are counted at once."""
 
     name: str
     unit: str
@@ -105,9 +105,9 @@ NAMES = tuple(work.name for work in WORKS)
 
 
 def measure(server: Server, works: Iterable[Work], profiles: Path | None = None) -> dict[str, float]:
-    """Instructions for a unit of each work. callgrind's files are copied into the folder ``profiles``.
+    """Return the instructions for a unit of each work. callgrind's files are copied into the folder ``profiles``.
 
-    Raises SessionError, OSError or CountingError, and RuntimeError when the server does not start.
+    Raises SessionError, OSError or CountingError, and RuntimeError if the server does not start.
     """
     counts = {}
     with server.running() as running:
@@ -136,15 +136,15 @@ def _hold(running: Running, sessions: Sessions) -> None:
 
 @click.command()
 @click.option("--only", "names", multiple=True, type=click.Choice(NAMES), help="This work only; may be repeated.")
-@click.option("--record", "recording", is_flag=True, help="Keep the figures for this build, whatever they are.")
+@click.option("--record", "recording", is_flag=True, help="Keep the figures for this build, even if they are worse.")
 @click.option("--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures there.")
 @click.option(
     "--profiles",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Leave what callgrind wrote in this folder, for callgrind_annotate or kcachegrind.",
+    help="Copy callgrind's files into this folder, for callgrind_annotate or kcachegrind.",
 )
 def main(names: tuple[str, ...], recording: bool, file: Path | None, profiles: Path | None) -> None:
-    """Count instructions, and compare them with those that are kept."""
+    """Count instructions and compare them with the kept figures."""
     server = counted(gatepost.default_chain(interpreted=True))
     if absent := server.missing():
         _skip(absent)
@@ -163,14 +163,14 @@ def main(names: tuple[str, ...], recording: bool, file: Path | None, profiles: P
 
 
 def _skip(absent: str) -> None:
-    """Say what is absent, which is a failure where ``CI`` is set."""
+    """Print what is absent, or fail if ``CI`` is set."""
     if os.environ.get("CI"):
         raise click.ClickException(absent)
     print(f"Instructions are not counted: {absent}")
 
 
 def report(counts: Counts, kept_counts: Counts) -> int:
-    """Print a table, and what to do. Returns the exit status: 1 for a regression."""
+    """Print a table and what to do next. Returns the exit status: 1 for a regression."""
     comparisons = kept.compare(counts, kept_counts)
     console = Console(highlight=False, soft_wrap=True)
     console.print(_table(comparisons))
@@ -181,7 +181,7 @@ def report(counts: Counts, kept_counts: Counts) -> int:
     regressions = [each.name for each in comparisons if each.is_regression]
     if regressions:
         console.print(f"More than {kept.TOLERANCE:.0%} above what is kept: {', '.join(regressions)}.", style="bold red")
-        console.print(f"To see in what: {_command('--profiles FOLDER')}; if it is worth it: {_command('--record')}")
+        console.print(f"To find the cause: {_command('--profiles FOLDER')}; to accept it: {_command('--record')}")
     return 1 if regressions else 0
 
 
@@ -204,5 +204,5 @@ def _table(comparisons: Iterable[Comparison]) -> Table:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # the server must not outlive us
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that the server is stopped too
     main()

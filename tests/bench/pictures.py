@@ -22,7 +22,7 @@ from tests.bench.figures import Figures
 INK, MUTED, PAPER = "#24292f", "#6a737d", "#fbfbfa"
 OURS, OURS_TOO, PEER = "#c2410c", "#e59a73", "#b3bac2"
 DARK = {INK: "#e8eaed", MUTED: "#9aa2ab", PAPER: "#1b1e22", OURS: "#fb8b4c", OURS_TOO: "#96542f", PEER: "#59616b"}
-"""What each colour is where the reader's system is dark."""
+"""The colours for readers whose system is dark."""
 
 NAMES = {
     "smtp-sink": "smtp-sink (C, no policy)",
@@ -34,18 +34,18 @@ NAMES = {
     "postfix": "Postfix smtpd",
     "qpsmtpd": "qpsmtpd prefork",
 }
-"""What servers are called in pictures. Those that are not named here are not drawn."""
+"""Names of servers in charts. Servers without a name here are not drawn."""
 
 WIDTH, MARGIN, LINE, NAMES_WIDTH = 8.6, 0.2, 0.32, 2.1
-"""Inches: of a picture, around what is in it, of one server, and of the column with the servers' names."""
+"""Inches: width of a chart, its margin, height of a server's line, and width of the column of servers' names."""
 TITLE_LETTERS = 72
-"""In a line of a title."""
+"""Longest line of a title, in characters."""
 
 Medians: TypeAlias = Mapping[str, float]
 
 
 class Panel(NamedTuple):
-    """Bars: what they say, their lengths, and how these are written."""
+    """A panel of bars: its heading, the lengths of the bars, and the format in which these are written."""
 
     says: str
     medians: Medians
@@ -73,7 +73,7 @@ STYLE: Any = {
 
 
 def draw(figures: Figures, folder: Path) -> list[Path]:
-    """Draw all pictures for which there are figures into the folder, and say which files they are."""
+    """Draw all charts that have figures into the folder, and return the files."""
     folder.mkdir(parents=True, exist_ok=True)
     drawn = []
     for name, make in PICTURES.items():
@@ -87,7 +87,7 @@ def draw(figures: Figures, folder: Path) -> list[Path]:
 
 
 def messages(figures: Figures) -> Picture | None:
-    """CPU of a message, on a connection of its own and on one that is used again."""
+    """Draw the CPU time of a message, on a new connection and on a reused one."""
     new, reused = (_medians(figures, work, "CPU") for work in ("messages-new", "messages-reused"))
     if not _comparable(new, reused):
         return None
@@ -103,7 +103,7 @@ def messages(figures: Figures) -> Picture | None:
 
 
 def large(figures: Figures) -> Picture | None:
-    """CPU of large messages, and how far memory rises."""
+    """Draw the CPU time of large messages, and how far memory rises."""
     cpu = _medians(figures, "large", "CPU")
     memory = _medians(figures, "large", "memory rise", row="{}, ten at once")
     if not _comparable(cpu, memory):
@@ -120,7 +120,7 @@ def large(figures: Figures) -> Picture | None:
 
 
 def held(figures: Figures) -> Picture | None:
-    """Memory of a server by how many clients wait for its greeting."""
+    """Draw the memory of a server by the number of clients that wait for its greeting."""
     each = _medians(figures, "held", "memory")
     for name, further in _medians(figures, "held", "memory, further").items():
         each[name] = max(each[name], further)
@@ -134,7 +134,7 @@ def held(figures: Figures) -> Picture | None:
 
 
 def latency(figures: Figures) -> Picture | None:
-    """How long a message takes at half the highest rate: the median and the 99th percentile."""
+    """Draw the time that a message takes at half the highest rate: the median and the 99th percentile."""
     p50, p99 = (_medians(figures, "latency", name) for name in ("p50", "p99"))
     if "gatepost" not in p50:
         return None
@@ -151,20 +151,20 @@ PICTURES: dict[str, Callable[[Figures], Picture | None]] = {
     "large": large,
     "latency": latency,
 }
-"""What is drawn, by the name of its file."""
+"""The charts by the names of their files."""
 
 
 # Figures.
 
 
 def _medians(figures: Figures, work: str, measure: str, *, row: str = "{}") -> dict[str, float]:
-    """The medians by server, as far as they were measured."""
+    """Return the medians by server, of those servers that were measured."""
     found = {name: figures.find(work, row.format(name), measure) for name in NAMES}
     return {name: figure.median for name, figure in found.items() if figure}
 
 
 def _by_size(figures: Figures, work: str, row: str, measure: str) -> dict[int, float]:
-    """The medians of one row by the size of the work."""
+    """Return the medians of one row by the size of the work."""
     return {
         figure.measure.at: figure.median
         for figure in figures.figures
@@ -180,11 +180,11 @@ def _share(medians: Medians) -> str:
     return f"{medians['gatepost'] / medians['haraka']:.0%}"
 
 
-# Drawing. Lengths are inches, from the picture's upper left.
+# Drawing. Lengths are in inches, from the upper left of the chart.
 
 
 def _paper(title: str, height: float) -> tuple[Picture, float]:
-    """Paper for a drawing of this height with its title, and where the drawing begins."""
+    """Return a chart with its title and room for a drawing of this height, and the distance from the top to it."""
     lines = textwrap.wrap(title, TITLE_LETTERS)
     top = MARGIN + 0.24 * len(lines) + 0.5
     picture = Picture(figsize=(WIDTH, top + height + 0.65))
@@ -202,7 +202,7 @@ def _axes(picture: Picture, left: float, top: float, width: float, height: float
 
 
 def _bars(title: str, panels: Sequence[Panel]) -> Picture:
-    """Panels side by side with a bar for each server, in the order of the first."""
+    """Draw panels side by side, with a bar for each server, in the order of the first panel."""
     names = sorted(panels[0].medians, key=lambda name: -panels[0].medians[name])
     height = LINE * len(names)
     picture, top = _paper(title, height)
@@ -220,7 +220,7 @@ def _bars(title: str, panels: Sequence[Panel]) -> Picture:
 
 
 def _spans(title: str, says: str, begins: Medians, ends: Medians) -> Picture:
-    """A span for each server, with both ends named."""
+    """Draw a span for each server, labelled with both ends."""
     names = sorted(begins, key=lambda name: -begins[name])
     height = LINE * len(names)
     picture, top = _paper(title, height)
@@ -238,7 +238,7 @@ def _spans(title: str, says: str, begins: Medians, ends: Medians) -> Picture:
 
 
 def _lines(title: str, says: str, labels: Mapping[str, str], lines: Mapping[str, Mapping[int, float]]) -> Picture:
-    """A line for each server, with its label at the end."""
+    """Draw a line for each server, with its label at the end."""
     picture, top = _paper(title, 2.6)
     axes = _axes(picture, 0.6, top, WIDTH - 3.2, 2.4)
     axes.set_title(says)
@@ -255,7 +255,7 @@ def _lines(title: str, says: str, labels: Mapping[str, str], lines: Mapping[str,
 
 
 def _bare(axes: Axes, names: Sequence[str]) -> None:
-    """No frame and no scale, since every value is named; the servers stand at the left."""
+    """Remove frame and scale, since every value has a label, and write the servers' names at the left."""
     axes.spines[:].set_visible(False)
     axes.set_xticks([])
     axes.set_yticks(range(len(names)), [NAMES[name] for name in names])
@@ -265,7 +265,7 @@ def _bare(axes: Axes, names: Sequence[str]) -> None:
 
 
 def _word(axes: Axes, at: tuple[float, float], text: str, name: str, *, away: float = 5) -> None:
-    """Say something about the server ``name`` at the right of a point, so many points away."""
+    """Label a point of the server ``name`` at its right, ``away`` typographic points from it."""
     axes.annotate(text, at, (away, 0), textcoords="offset points", va="center", color=_ink(name), weight=_weight(name))
 
 
@@ -282,14 +282,14 @@ def _weight(name: str) -> str:
 
 
 def _sign(picture: Picture, figures: Figures) -> None:
-    """Say when and where, at the foot."""
+    """Write date and machine at the foot."""
     median = "a quick run" if figures.quick else f"medians of {figures.runs} runs"
     text = f"{figures.date[:10]}, {median}, server on one core of {figures.machine.processor}, {figures.interpreter}"
     _say(picture, MARGIN / picture.get_figheight(), text, size=8, color=MUTED, va="bottom")
 
 
 def _svg(picture: Picture) -> str:
-    """The file's text, with the colours for dark systems beside the others."""
+    """Return the text of the file, with the colours for dark systems added."""
     file = io.StringIO()
     picture.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     rules = (

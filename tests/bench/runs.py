@@ -1,14 +1,14 @@
-"""Takes the runs of a work: every row by turns, on a quiet machine, and again when somebody else was busy.
+"""The runs of a work: the rows take turns on a quiet machine, and a run that other programs disturbed is repeated.
 
-By turns, A B C A B C …, since a machine drifts: what it is slower at for a minute hits all rows alike. It knows rows
-and their figures, and nothing of what a run does. All that a run starts descends from this process, so what the machine
-did besides is the work of others.
+Rows take turns, A B C A B C …, because a machine drifts: if it is slower for a minute, that affects all rows alike.
+Everything that a run starts descends from this process, so all other CPU time of the machine is that of others. This
+module knows rows and their figures, and nothing of what a run does.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from time import monotonic, sleep
@@ -19,24 +19,24 @@ from tests.bench.tree import Tree, machine_cpu
 from tests.bench.works import Effort, Row, Run, Work
 
 DISTURBED = 0.15
-"""Cores in use by others at which a machine is not quiet, and a run is taken again."""
+"""Cores used by others above which a machine is not quiet, so that a run is repeated."""
 WINDOW = 0.5
-"""Seconds for which a machine must be quiet before a run."""
+"""Seconds that a machine must have been quiet before a run."""
 QUIET_PATIENCE = 30.0
-"""Seconds after which a run begins on a machine that is not quiet."""
+"""Seconds after which a run begins even though the machine is not quiet."""
 ATTEMPTS = 2
-"""How many runs are taken at most, for each that is wanted."""
+"""The most runs that are taken for each wanted one."""
 
 FAILURES = (LoadError, RuntimeError, OSError)
-"""What is the fault of a server or a load; all else is a mistake here."""
+"""Failures of a server or a load; any other exception is a bug of the benchmark."""
 
 Tell = Callable[[str], None]
-"""Takes a line about what goes on."""
+"""A function that shows a line about the progress."""
 
 
 @dataclass(slots=True)
 class Result:
-    """What came of a work: figures, and by row why one could not be measured or failed."""
+    """The figures of a work, and the reasons why rows could not be measured or failed, by row."""
 
     figures: list[Figure] = field(default_factory=list)
     absent: dict[str, str] = field(default_factory=dict)
@@ -45,34 +45,41 @@ class Result:
 
 @dataclass(slots=True)
 class _Turn:
-    """A row that is ready, and its runs so far with the cores that others used meanwhile."""
+    """A row that is ready, and its runs so far, each with the cores that others used meanwhile."""
 
     row: Row
     run: Run
     taken: list[tuple[float, Sample]] = field(default_factory=list)
 
     def wants(self, effort: Effort) -> bool:
-        """Whether there are too few good runs, and more may be tried."""
+        """Return whether there are too few good runs and another one is permitted."""
         good = sum(others <= DISTURBED for others, _ in self.taken)
         wanted = self.row.runs(effort)
         return good < wanted and len(self.taken) < _most(wanted, effort)
 
     def kept(self, effort: Effort) -> list[tuple[float, Sample]]:
-        """The runs that were disturbed least, in the order they were taken."""
+        """Return the least disturbed runs, in the order they were taken."""
         least = sorted(range(len(self.taken)), key=lambda number: self.taken[number][0])
         least = least[: self.row.runs(effort)]
         return [self.taken[number] for number in sorted(least)]
 
 
 def measure(work: Work, effort: Effort, wanted: Callable[[Row], bool], tell: Tell) -> Result:
-    """Do the work with all rows that are wanted. A row that fails is left out; the others go on."""
+    """Do the work with all wanted rows. A row that fails is left out; the others continue."""
     result = Result()
     with ExitStack() as stack:
-        turns = _made_ready(work, [row for row in work.rows(effort) if wanted(row)], effort, stack, result, tell)
+        turns = []
+        for row in filter(wanted, work.rows(effort)):
+            if why := row.server.missing():
+                result.absent[row.name] = why
+                continue
+            tell(f"{work.name}: {row.name} gets ready")
+            try:
+                turns.append(_Turn(row, stack.enter_context(row.ready(effort))))
+            except FAILURES as error:
+                result.failed[row.name] = str(error)
         for attempt in range(_most(effort.runs, effort)):
-            for turn in list(turns):
-                if not turn.wants(effort):
-                    continue
+            for turn in [turn for turn in turns if turn.wants(effort)]:
                 tell(f"{work.name}: {turn.row.name}, run {attempt + 1}")
                 if why := _take(turn, effort):
                     result.failed[turn.row.name] = why
@@ -85,24 +92,8 @@ def _most(wanted: int, effort: Effort) -> int:
     return wanted if effort.quick else ATTEMPTS * wanted
 
 
-def _made_ready(
-    work: Work, rows: Sequence[Row], effort: Effort, stack: ExitStack, result: Result, tell: Tell
-) -> list[_Turn]:
-    turns = []
-    for row in rows:
-        if why := row.server.missing():
-            result.absent[row.name] = why
-            continue
-        tell(f"{work.name}: {row.name} gets ready")
-        try:
-            turns.append(_Turn(row, stack.enter_context(row.ready(effort))))
-        except FAILURES as error:
-            result.failed[row.name] = str(error)
-    return turns
-
-
 def _take(turn: _Turn, effort: Effort) -> str | None:
-    """Take a run, or say why it failed."""
+    """Take a run. Returns the reason if it failed."""
     if not effort.quick:
         _wait_until_quiet()
     before, begun = _others(), monotonic()
@@ -118,14 +109,14 @@ def _take(turn: _Turn, effort: Effort) -> str | None:
 def _wait_until_quiet() -> None:
     end = monotonic() + QUIET_PATIENCE
     while monotonic() < end:
-        before = machine_cpu()  # ours counts too: servers that still clean up
+        before = machine_cpu()  # with ours, since servers may still be cleaning up
         sleep(WINDOW)
         if (machine_cpu() - before) / WINDOW < DISTURBED:
             return
 
 
 def _others() -> float:
-    """CPU seconds of all processes but ours."""
+    """Return the CPU seconds of all processes but ours."""
     return machine_cpu() - Tree(os.getpid()).cpu()
 
 

@@ -1,13 +1,13 @@
-"""A process and all its descendants as /proc shows them (Linux, proc(5)): CPU, memory, descriptors.
+"""CPU, memory and descriptors of a process and all its descendants, read from /proc (Linux, proc(5)).
 
     tree = Tree(pid)
     before = tree.cpu()
     ...
     spent = tree.cpu() - before
 
-A server in several processes is measured as one. CPU counts children that have ended and were waited for, so a server
-that forks for each client is counted in full. Memory is PSS, in which a page that n processes share counts 1/n for
-each. It knows no server; what cannot be read any more, since a process has just ended, counts nothing.
+A server with several processes is measured as one. CPU includes children that have ended and were waited for, so a
+server that forks for each client is counted in full. Memory is PSS, in which a page that n processes share counts 1/n
+for each. A process that has just ended, so that it cannot be read any more, counts as zero. No server is known here.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ PROC = Path("/proc")
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Memory of a tree in KiB, and of how many processes it is."""
+    """Memory of a tree in KiB, and the number of its processes."""
 
     pss: int = 0
     """Proportional set size: the figure of a whole tree."""
     anonymous: int = 0
-    """The part of it that no file stands behind: heaps and stacks."""
+    """The part of PSS that is not mapped from a file: heaps and stacks."""
     private: int = 0
-    """What no other process shares."""
+    """Memory that is not shared with any other process."""
     resident: int = 0
-    """RSS; shared pages count in each process."""
+    """RSS, in which shared pages count in each process."""
     peak: int = 0
-    """The highest RSS of each process (VmHWM) since it began or since ``reset_peak``, summed up."""
+    """The sum of the highest RSS of each process (VmHWM) since it began or since ``reset_peak``."""
     processes: int = 0
 
     def __add__(self, other: Memory) -> Memory:
@@ -42,13 +42,13 @@ class Memory:
 
 
 class Tree:
-    """The process ``pid`` and its descendants, looked up anew in each call."""
+    """The process ``pid`` and its descendants, which each call looks up again."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
 
     def pids(self) -> list[int]:
-        """All that live, the root first."""
+        """Return the ids of all living processes, the root first."""
         children: dict[int, list[int]] = {}
         for pid, fields_ in _all_stats():
             children.setdefault(int(fields_[1]), []).append(pid)
@@ -61,36 +61,36 @@ class Tree:
         return found
 
     def cpu(self) -> float:
-        """CPU seconds so far, user and system, with those of children that ended. Steps are a clock tick (10 ms)."""
+        """Return the CPU seconds so far, user and system, of ended children too, in steps of a clock tick (10 ms)."""
         stats = (_stat(pid) for pid in self.pids())
         return sum(sum(map(int, stat[11:15])) for stat in stats if stat) / TICKS
 
     def memory(self) -> Memory:
-        """What it takes now. Takes the kernel some ms for a big process, and holds that process up meanwhile."""
+        """Return the current memory. For a big process this takes the kernel some ms and holds that process up."""
         return sum((_memory(pid) for pid in self.pids()), Memory())
 
     def reset_peak(self) -> None:
-        """Let ``Memory.peak`` begin anew from what is resident now."""
+        """Reset ``Memory.peak`` to the resident memory of now."""
         for pid in self.pids():
             _write(PROC / str(pid) / "clear_refs", "5")
 
     def sockets(self) -> int:
-        """Open sockets; one that processes share counts in each."""
+        """Return the number of open sockets; a socket that processes share counts in each of them."""
         return sum(link.startswith("socket:") for pid in self.pids() for link in _descriptors(pid))
 
     def written(self) -> int:
-        """Octets handed to write(2) and its like by the processes that live (wchar)."""
+        """Return the octets that the living processes have passed to write(2) and its like (wchar)."""
         lines = (line for pid in self.pids() for line in _lines(PROC / str(pid) / "io"))
         return sum(int(line.split()[1]) for line in lines if line.startswith("wchar:"))
 
 
 def lives(pid: int) -> bool:
-    """Whether there is such a process; one that has ended and was not waited for does not live."""
+    """Return whether the process lives; a zombie does not."""
     return _stat(pid)[:1] not in ([], ["Z"])
 
 
 def machine_cpu() -> float:
-    """CPU seconds that the whole machine has been busy since it started, all cores, time stolen from it included."""
+    """Return the CPU seconds that all cores together have been busy since the machine started, stolen time included."""
     spent = [int(word) for word in _lines(PROC / "stat")[0].split()[1:9]]
     return (sum(spent) - spent[3] - spent[4]) / TICKS
 
@@ -102,7 +102,7 @@ def _all_stats() -> Iterator[tuple[int, list[str]]]:
 
 
 def _stat(pid: int) -> list[str]:
-    """The fields of stat from the third on: the second, a name, may hold blanks."""
+    """Return the fields of stat from the third on, since the second one, a name, may contain spaces."""
     text = "".join(_lines(PROC / str(pid) / "stat"))
     return text.rpartition(")")[2].split()
 
@@ -124,7 +124,7 @@ def _descriptors(pid: int) -> Iterator[str]:
     try:
         for entry in os.scandir(PROC / str(pid) / "fd"):
             yield os.readlink(entry.path)
-    except OSError:  # it ended meanwhile, or closed this one; the next look sees the rest
+    except OSError:  # the process has ended or has closed this one; the next call sees the rest
         return
 
 

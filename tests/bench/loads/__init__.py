@@ -1,7 +1,7 @@
-"""The clients: programs of their own, so that what they cost is nobody else's, pinned to the core for loads.
+"""The clients of the benchmark: separate programs, so that their CPU time stays apart, on the core for loads.
 
-Each is run as ``python -m tests.bench.loads.NAME``, prints one JSON object on standard output when it has done its
-work, and ends with status 1 and a line on standard error when a server did not do its part.
+Each is run as ``python -m tests.bench.loads.NAME``. It prints one JSON object on standard output when its work is done,
+or ends with status 1 and a line on standard error if a server did not do its part.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ PATIENCE = 300.0
 
 
 class LoadError(Exception):
-    """A load could not do its work, or a run did something else than it is measured by: no figure is made of it."""
+    """A load could not do its work, or a run did other work than is measured; it gives no figures."""
 
 
 @contextmanager
 def started(name: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
-    """Start the load ``name`` with pipes to its standard input and output, for works that talk with it meanwhile.
+    """Start the load ``name`` with pipes to its standard input and output, for works that control it while it runs.
 
-    It is killed on leaving, if it has not ended. ``ended`` says whether it went well.
+    If it has not ended at the end of the block, it is killed. ``ended`` tells whether it succeeded.
     """
     process = subprocess.Popen(
         ["taskset", "--cpu-list", str(LOAD_CORE), sys.executable, "-m", f"{__name__}.{name}", *map(str, arguments)],
@@ -48,7 +48,7 @@ def started(name: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
 
 
 def ended(process: subprocess.Popen[str]) -> dict[str, Any]:
-    """Wait until the load has ended, and give the JSON that it printed last. Raises LoadError if it failed."""
+    """Wait until the load has ended and return the JSON that it printed last. Raises LoadError if it failed."""
     try:
         printed, errors = process.communicate(timeout=PATIENCE)
     except subprocess.TimeoutExpired:
@@ -62,6 +62,6 @@ def ended(process: subprocess.Popen[str]) -> dict[str, Any]:
 
 
 def run(name: str, *arguments: object) -> dict[str, Any]:
-    """Run the load ``name`` to its end and give what it printed. Raises LoadError if it failed."""
+    """Run the load ``name`` until it ends and return what it printed. Raises LoadError if it failed."""
     with started(name, *arguments) as process:
         return ended(process)

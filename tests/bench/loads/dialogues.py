@@ -1,7 +1,7 @@
-"""What the clients of a load say: messages of 1 KiB on new and on reused connections, or nothing but QUIT.
+"""The dialogues of a load's clients: messages of 1 KiB on new and on reused connections, or just QUIT.
 
-All octets are made before the first connection. Only what the measured work needs is said, in the order of RFC 5321
-§4.1.4; with pipelining MAIL, RCPT and DATA go in one piece (RFC 2920 §3.1).
+All octets are prepared before the first connection. Clients send only what the measured work needs, in the order of
+RFC 5321 §4.1.4; with pipelining they send MAIL, RCPT and DATA in one piece (RFC 2920 §3.1).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Lines(NamedTuple):
 
 
 def lines(client: Client) -> Lines:
-    """Write down what this client will say."""
+    """Prepare the steps of a client."""
     mail = b"MAIL FROM:<%b>\r\n" % client.sender.encode()
     recipient = b"RCPT TO:<%b>\r\n" % client.recipient.encode()
     return Lines(
@@ -55,7 +55,7 @@ def lines(client: Client) -> Lines:
 
 
 def messages(own: Lines, envelopes: Iterable[Lines], *, pipelined: bool, accepted: Callable[[], None]) -> Dialogue:
-    """Send one message for each envelope. ``accepted`` is called whenever one has been taken."""
+    """Send one message for each envelope. ``accepted`` is called after each accepted message."""
     yield GREETING
     yield own.hello
     for envelope in envelopes:
@@ -71,7 +71,7 @@ def messages(own: Lines, envelopes: Iterable[Lines], *, pipelined: bool, accepte
 
 
 def patient(own: Lines) -> Dialogue:
-    """Send one message as a client that is new: come back, at once, with a recipient that is greylisted (451)."""
+    """Send one message as a new client, which repeats a greylisted recipient (451) at once."""
     yield GREETING
     yield own.hello
     yield own.mail
@@ -87,6 +87,6 @@ def patient(own: Lines) -> Dialogue:
 
 
 def leaving() -> Dialogue:
-    """Be greeted and leave."""
+    """Await the greeting and leave."""
     yield GREETING
     yield QUIT

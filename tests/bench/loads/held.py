@@ -1,9 +1,11 @@
 """Clients that connect and stay: strangers that are silent from the start, or known clients after EHLO.
 
 A stranger has an address that no client has had before; known clients are those of ``clients.py``. Two loads share
-them: one holds those with even numbers, one those with odd ones. Each line of
-standard input is a number: it lets clients come at the given rate until so many are here, and prints how many it holds,
-how many of all have been spoken to or left by the server meanwhile, and the seconds it took. It ends with its input.
+them: one holds those with even numbers, the other those with odd numbers.
+
+Each line of standard input is a number. The load lets clients connect at the given rate until it holds so many. Then it
+prints how many it holds, how many of all the server has greeted or dropped so far, and the seconds it took. It ends
+with its input.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from tests.bench.loads.session import Dialogue, Step, hold, main
 from tests.bench.servers.running import raise_descriptor_limit
 
 FIRST_STRANGER = int.from_bytes((127, 100, 0, 0), "big")
-"""No client of ``clients.py`` is from here on."""
+"""The first address of strangers, beyond all addresses of ``clients.py``."""
 
 _FOREVER = Step(b"", (b"a reply that never comes",))
 _NAP = 0.002
@@ -31,7 +33,7 @@ _NAP = 0.002
 
 
 def stranger(number: int) -> str:
-    """The address of a stranger."""
+    """Return the address of a stranger."""
     return ".".join(map(str, (FIRST_STRANGER + number).to_bytes(4, "big")))
 
 
@@ -42,7 +44,7 @@ def silent(here: Callable[[], None]) -> Dialogue:
 
 
 def idle(number: int, here: Callable[[], None]) -> Dialogue:
-    """Be greeted, say EHLO, and nothing more."""
+    """Await the greeting, send EHLO, and nothing more."""
     yield GREETING
     yield lines(client(number)).hello
     here()
@@ -50,7 +52,7 @@ def idle(number: int, here: Callable[[], None]) -> Dialogue:
 
 
 class Crowd:
-    """The clients that are held: they have every second number from ``first`` on, and ``rate`` come in a second."""
+    """The clients that are held, with every second number from ``first`` on; ``rate`` of them connect per second."""
 
     def __init__(self, port: int, first: int, rate: float, *, greeted: bool) -> None:
         self._port = port
@@ -61,7 +63,7 @@ class Crowd:
         self._here = asyncio.Semaphore(0)
 
     async def grow(self, count: int) -> dict[str, float]:
-        """Hold ``count``."""
+        """Hold ``count`` clients."""
         begun, before = perf_counter(), len(self._clients)
         for number in range(before, count):
             self._clients.append(asyncio.create_task(self._come(self._first + 2 * number)))
@@ -81,18 +83,18 @@ class Crowd:
         try:
             await hold(self._port, address, dialogue)
         finally:
-            here()  # of one that failed before, so that nobody waits for it
+            here()  # a client that failed counts as here, so that ``grow`` does not wait for it
 
 
 @click.command()
 @click.option("--port", type=int, required=True)
 @click.option("--first", type=int, default=0, help="number of the first client: 0, or 1 for the rest of them")
-@click.option("--rate", type=float, default=1000, help="new clients in a second")
+@click.option("--rate", type=float, default=1000, help="new clients per second")
 @click.option("--greeted", is_flag=True, help="known clients that say EHLO, not strangers")
 def program(port: int, first: int, rate: float, greeted: bool) -> None:
-    """Hold as many clients as each line of standard input says."""
+    """Hold as many clients as the last line of standard input says."""
     raise_descriptor_limit()
-    os.nice(10)  # who measures meanwhile how others are served has the core first
+    os.nice(10)  # a load that measures how others are served meanwhile takes precedence
 
     async def obey() -> None:
         crowd = Crowd(port, first, rate, greeted=greeted)

@@ -1,7 +1,7 @@
-"""The load of large messages, one after another or some at once, each on a connection and from a client of its own.
+"""The load of large messages, one at a time or several at once, each on a new connection and from another client.
 
-A message is MIME with one attachment in base64, as large ones are. Octets are handed to the system as fast as it takes
-them.
+A message is MIME with one attachment in base64, as large messages usually are. It is sent as fast as the system accepts
+its octets.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _LINE = 57
 
 
 def message(octets: int) -> bytes:
-    """A message of at least ``octets`` octets, and at most a line more, with its final dot."""
+    """Return a message of at least ``octets`` octets, at most a line longer, with its final dot."""
     some = base64.encodebytes(random.Random(5321).randbytes(1000 * _LINE)).replace(b"\n", b"\r\n")
     line = some.index(b"\n") + 1
     rounds, rest = divmod(max(octets - len(_HEAD), 0), len(some))
@@ -59,8 +59,8 @@ def sending(own: Lines, text: bytes) -> Dialogue:
 @click.option("--sessions", type=int, default=1, help="at once")
 @click.option("--octets", type=int, default=25 * 2**20, help="of each message")
 def program(port: int, count: int, clients: int, first: int, sessions: int, octets: int) -> None:
-    """Send messages; print the octets of all together, and the seconds from the first connection to the last reply."""
-    os.nice(10)  # who measures meanwhile how others are served has the core first
+    """Send messages; print their octets in total and the seconds from the first connection to the last reply."""
+    os.nice(10)  # a load that measures how others are served meanwhile takes precedence
     text = message(octets)
     numbers = iter(range(first, first + count))
 

@@ -1,9 +1,8 @@
-"""The load of 1 KiB messages: each on a connection of its own, or many on one; as fast as the server takes them, or at
-a given rate. A message's time ends with the reply to its final dot.
+"""The load of 1 KiB messages, one or many per connection, as fast as the server takes them or at a given rate.
 
-As fast as it goes, so many sessions are kept busy. With ``--rate`` sessions begin at random times that do not depend
-on the server (a Poisson process with a fixed seed), and a message's time runs from when it was due: a server that
-stands still is seen by all who wait for it meanwhile.
+Without ``--rate`` a number of sessions is kept busy. With it, sessions begin at random times that do not depend on the
+server (a Poisson process with a fixed seed), and the time of a message is counted from when it was due, so that a
+standstill of the server shows in the times of all clients that wait. The time ends with the reply to the final dot.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import asyncio
 import itertools
 import random
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from time import perf_counter
 
 import click
@@ -20,13 +19,13 @@ import orjson
 
 from tests.bench.clients import client
 from tests.bench.loads.dialogues import Lines, lines, messages, patient
-from tests.bench.loads.session import Dialogue, hold, main, side_by_side
+from tests.bench.loads.session import hold, main, side_by_side
 
 SEED = 5321
 
 
 class Load:
-    """Sends messages, and notes the seconds of each: since its client was due, or since the message before it."""
+    """Sends messages and records the seconds of each, from when its client was due or from the message before."""
 
     def __init__(self, port: int, clients: int, first: int, each: int, *, pipelined: bool, introducing: bool) -> None:
         self._port = port
@@ -38,7 +37,7 @@ class Load:
         self.times: list[float] = []
 
     async def as_fast_as_it_goes(self, count: int, sessions: int) -> float:
-        """Send ``count`` messages over so many sessions at once; seconds until the last has ended."""
+        """Send ``count`` messages over ``sessions`` sessions at once. Returns the seconds until all have ended."""
         numbers = iter(range(self._first, self._first + count, self._each))
 
         async def work() -> None:
@@ -49,7 +48,7 @@ class Load:
         return await side_by_side(sessions, work)
 
     async def at_rate(self, count: int, rate: float) -> float:
-        """Send ``count`` messages, ``rate`` of them a second on average; seconds until the last has ended."""
+        """Send ``count`` messages, ``rate`` per second on average. Returns the seconds until all have ended."""
         gaps = random.Random(SEED)
         numbers = itertools.count(self._first)
         begun = perf_counter()
@@ -62,16 +61,6 @@ class Load:
         return await side_by_side(count, lambda: work(next(dues)))
 
     async def _session(self, number: int, letters: int, due: float) -> None:
-        own = self._lines(number)
-        await hold(self._port, own.address, self._dialogue(own, number, letters, self._timing(due)))
-
-    def _dialogue(self, own: Lines, number: int, letters: int, accepted: Callable[[], None]) -> Dialogue:
-        if self._introducing:
-            return patient(own)
-        envelopes = map(self._lines, range(number, number + letters))
-        return messages(own, envelopes, pipelined=self._pipelined, accepted=accepted)
-
-    def _timing(self, due: float) -> Callable[[], None]:
         last = due
 
         def accepted() -> None:
@@ -79,14 +68,21 @@ class Load:
             before, last = last, perf_counter()
             self.times.append(last - before)
 
-        return accepted
+        own = self._lines(number)
+        envelopes = map(self._lines, range(number, number + letters))
+        dialogue = (
+            patient(own)
+            if self._introducing
+            else messages(own, envelopes, pipelined=self._pipelined, accepted=accepted)
+        )
+        await hold(self._port, own.address, dialogue)
 
     def _lines(self, number: int) -> Lines:
         return self._clients[number % len(self._clients)]
 
 
 def percentiles(times: list[float]) -> Iterator[tuple[str, float]]:
-    """The median and the 99th percentile, if there are enough times for them."""
+    """Yield the median and the 99th percentile, if there are enough times for them."""
     if len(times) > 1:
         cuts = statistics.quantiles(times, n=100, method="inclusive")
         yield from (("p50", cuts[49]), ("p99", cuts[98]))
@@ -100,8 +96,8 @@ def percentiles(times: list[float]) -> Iterator[tuple[str, float]]:
 @click.option("--sessions", type=int, required=True, help="at once")
 @click.option("--each", type=int, default=1, help="messages on one connection")
 @click.option("--pipelined", is_flag=True)
-@click.option("--introducing", is_flag=True, help="one message from each, repeating what is greylisted")
-@click.option("--rate", type=float, help="messages a second, whatever the server does")
+@click.option("--introducing", is_flag=True, help="one message from each client, which repeats a greylisted recipient")
+@click.option("--rate", type=float, help="messages per second, whatever the server does")
 @click.option("--spinning", is_flag=True, help="never sleep")
 def program(
     port: int,
@@ -115,7 +111,7 @@ def program(
     rate: float | None,
     spinning: bool,
 ) -> None:
-    """Send messages; print the seconds it took, and percentiles of a message's seconds."""
+    """Send messages; print the seconds in total, and percentiles of the seconds per message."""
 
     async def send() -> dict[str, float]:
         load = Load(port, clients, first, each, pipelined=pipelined, introducing=introducing)

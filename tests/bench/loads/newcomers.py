@@ -1,10 +1,10 @@
-"""Good clients that connect anew and send a message: how long does it take until they are served?
+"""Known clients that connect at regular intervals and send a message, to measure how quickly they are served.
 
-They are known: at first each introduces itself with a message, then an empty object is printed. From now on one comes
-in every so many seconds, whether or not those before it have gone: a server that stands still is seen by all who wait
-for it meanwhile. For each line of standard input it prints what has been since the line before: how many were served,
-and if any were, the median, the 99th percentile and the longest of their seconds, from connecting to the reply to QUIT.
-It ends with its input.
+At first each client introduces itself with a message; then the load prints an empty object. From now on a client
+connects every few seconds, whether or not those before it have gone, so that a standstill of the server shows in the
+times of all clients that wait. For each line of standard input the load prints how many clients were served since the
+line before and, if there were any, the median, the 99th percentile and the longest of their seconds, from connecting to
+the reply to QUIT. It ends with its input.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from tests.bench.loads.dialogues import lines, messages, patient
 from tests.bench.loads.session import hold, main
 
 COUNT = 20
-"""How many there are; then the first comes again."""
+"""The number of clients; after the last one the first comes again."""
 
 
 class Newcomers:
-    """The clients, and the seconds of each that was served."""
+    """The clients, and the seconds in which they were served."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -35,12 +35,12 @@ class Newcomers:
         self._seconds: list[float] = []
 
     async def introduce(self) -> None:
-        """Make them known."""
+        """Make all clients known to the server."""
         for each in self._clients:
             await hold(self._port, each.address, patient(each))
 
     async def come(self, every: float) -> None:
-        """Come for ever. Raises what went wrong with one of them."""
+        """Let clients come, one every ``every`` seconds, until cancelled. Raises the first failure of a client."""
         begun = perf_counter()
         try:
             async with asyncio.TaskGroup() as group:
@@ -57,7 +57,7 @@ class Newcomers:
         self._seconds.append(perf_counter() - begun)
 
     def seen(self) -> dict[str, float]:
-        """What has been since the last call."""
+        """Return how clients were served since the last call."""
         seconds, self._seconds = sorted(self._seconds), []
         if not seconds:
             return {"served": 0}
@@ -67,9 +67,9 @@ class Newcomers:
 
 @click.command()
 @click.option("--port", type=int, required=True)
-@click.option("--every", type=float, default=0.1, help="seconds from one to the next")
+@click.option("--every", type=float, default=0.1, help="seconds from one client to the next")
 def program(port: int, every: float) -> None:
-    """Let good clients come; print how they were served for each line of standard input."""
+    """Let known clients come; print how they were served for each line of standard input."""
 
     async def obey() -> None:
         newcomers = Newcomers(port)

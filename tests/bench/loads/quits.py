@@ -1,4 +1,4 @@
-"""The load of clients that connect, are greeted and leave."""
+"""The load of clients that connect, await the greeting and leave."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.bench.loads.session import hold, main, side_by_side
 
 
 async def leave(port: int, sources: list[str], sessions: int) -> float:
-    """Connect and leave, once from each source; seconds until the last has left."""
+    """Connect and leave, once from each source. Returns the seconds until the last client has left."""
     left = iter(sources)
 
     async def work() -> None:
@@ -29,7 +29,7 @@ async def leave(port: int, sources: list[str], sessions: int) -> float:
 @click.option("--sessions", type=int, required=True, help="at once")
 @click.option("--spinning", is_flag=True, help="never sleep")
 def program(port: int, count: int, clients: int, first: int, sessions: int, spinning: bool) -> None:
-    """Connect and leave; print the seconds it took."""
+    """Connect and leave; print the seconds in total."""
     sources = [client(number % clients).address for number in range(first, first + count)]
     click.echo(orjson.dumps({"seconds": main(leave(port, sources, sessions), spinning=spinning)}))
 

@@ -1,8 +1,8 @@
-"""A client's side of SMTP for loads, as cheap as Python can make it: no parser, no stream, octets that stand ready.
+"""The client's side of SMTP for loads, as cheap as Python can make it: no parser, no stream, prepared octets.
 
-What a session says is a dialogue: a generator of steps, each with the octets to send and the codes of the replies to
-await, which is sent those replies. A reply with another code ends the load: what failed must not count as work.
-It knows nothing of messages and of time. RFC 5321 §4.2 for replies.
+A session holds a dialogue: a generator that yields steps, each with the octets to send and the codes of the replies to
+await, and that is sent these replies. A reply with another code ends the load, since failures must not count as work.
+This module knows nothing of messages and of time. RFC 5321 §4.2 for replies.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Result = TypeVar("Result")
 
 
 class Step(NamedTuple):
-    """What to send, and the replies to it. An empty code stands for a reply that the dialogue itself judges."""
+    """Octets to send and the codes of the replies to them. An empty code leaves the check to the dialogue."""
 
     octets: bytes
     codes: Sequence[bytes]
@@ -30,11 +30,11 @@ Dialogue: TypeAlias = Generator[Step, Sequence[bytes], None]
 
 
 class SessionError(Exception):
-    """A server did not do its part."""
+    """The server did not do its part."""
 
 
 class Session(asyncio.Protocol):
-    """One connection, which holds one dialogue and is closed with it. ``ended`` is done then, or has failed."""
+    """One connection, which is closed at the end of its dialogue. Then ``ended`` is done or has failed."""
 
     def __init__(self, dialogue: Dialogue) -> None:
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -44,13 +44,13 @@ class Session(asyncio.Protocol):
         self._part = b""
 
     def connection_made(self, transport: Any) -> None:
-        """Send what comes first, which is nothing where the server greets."""
+        """Send the octets of the first step, of which there are none if the server speaks first."""
         self._transport = transport
         if self._step.octets:
             transport.write(self._step.octets)
 
     def data_received(self, data: bytes) -> None:
-        """Collect replies until all that the step awaits are there."""
+        """Collect the replies of the step, and take the next step after the last of them."""
         *lines, self._part = (self._part + data).split(b"\r\n")
         for line in lines:
             if line[3:4] != b"-":
@@ -80,7 +80,7 @@ class Session(asyncio.Protocol):
             self.ended.set_result(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Fail, if there was more to say or to hear."""
+        """Fail, unless the dialogue has ended."""
         self._end(SessionError(f"the server closed the connection ({exc or 'in good order'}) {_after(self._step)}"))
 
 
@@ -97,20 +97,20 @@ def _after(step: Step) -> str:
 
 
 async def hold(port: int, source: str, dialogue: Dialogue) -> None:
-    """Hold a dialogue with the server on that port of 127.0.0.1, from the loopback address ``source``.
+    """Hold a dialogue with the server on a port of 127.0.0.1, from the loopback address ``source``.
 
-    Raises SessionError, or OSError if it cannot be reached.
+    Raises SessionError, or OSError if the server cannot be reached.
     """
     made = socket.socket()
     made.bind((source, 0))
-    made.connect(("127.0.0.1", port))  # the backlog takes it at once; a loop would only add turns
+    made.connect(("127.0.0.1", port))  # the backlog accepts it at once; through the loop it would take longer
     made.setblocking(False)
     _, session = await asyncio.get_running_loop().create_connection(lambda: Session(dialogue), sock=made)
     await session.ended
 
 
 async def _spinning(load: Coroutine[Any, Any, Result]) -> Result:
-    os.nice(10)  # what stands beside the server, on this core too, goes first
+    os.nice(10)  # programs beside the server share this core and take precedence
     loop = asyncio.get_running_loop()
 
     def again() -> None:
@@ -121,8 +121,8 @@ async def _spinning(load: Coroutine[Any, Any, Result]) -> Result:
 
 
 async def side_by_side(count: int, work: Callable[[], Coroutine[Any, Any, None]]) -> float:
-    """Run ``work()`` ``count`` times at once until all have ended, and give the seconds. Raises what failed first."""
-    begun = perf_counter()  # the loop's own clock is coarse
+    """Run ``work()`` ``count`` times at once and return the seconds until all have ended. Raises the first failure."""
+    begun = perf_counter()  # the loop's clock is too coarse
     try:
         async with asyncio.TaskGroup() as group:
             for _ in range(count):
@@ -135,10 +135,10 @@ async def side_by_side(count: int, work: Callable[[], Coroutine[Any, Any, None]]
 def main(load: Coroutine[Any, Any, Result], *, spinning: bool = False) -> Result:
     """Run a load. A failure of the server ends the program with status 1 and one line.
 
-    A load that spins never sleeps: it asks its sockets again and again. On a virtual machine waking a sleeping client
-    on the other core costs the server 5 to 8 µs of kernel time in each write, which it would not pay for clients
-    elsewhere in a network. So where a server's CPU time counts, the load spins, whichever server it is. Where time on
-    the clock counts it does not: there waking is a part of what is measured.
+    A spinning load never sleeps; it polls its sockets. On a virtual machine, waking a sleeping client on the other core
+    costs the server 5 to 8 µs of kernel time in each write, which clients elsewhere in a network would not cost it. So
+    a load spins if the figure is CPU time, whichever the server. It does not spin if the figure is time on the clock,
+    of which waking is a part.
     """
     try:
         return uvloop.run(_spinning(load) if spinning else load)

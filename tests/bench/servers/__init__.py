@@ -1,6 +1,6 @@
-"""What is measured: gatepost in its configurations, and its peers.
+"""The servers of the benchmark: gatepost in several configurations, and its peers.
 
-A work may make others: ``gatepost.with_plugins(10)``.
+A work may make more of them, such as ``gatepost.with_plugins(10)``.
 """
 
 from __future__ import annotations
@@ -27,4 +27,4 @@ _ALL = (
 )
 
 SERVERS = {server.name: server for server in _ALL}
-"""By name, in the order of tables."""
+"""All servers by name, in the order of the tables."""

@@ -1,6 +1,6 @@
-"""aiosmtpd alone, which gatepost's SMTP door is built on: what gatepost adds, and what it saves.
+"""aiosmtpd alone, which gatepost's SMTP door is built on, to show what gatepost adds to it and saves.
 
-On uvloop, as gatepost is. It keeps a message in memory and gives it to its handler whole.
+It runs on uvloop, as gatepost does. It keeps a message in memory and passes it to its handler as a whole.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ ROOT = Path(__file__).parents[3]
 
 
 def aiosmtpd() -> Server:
-    """The server."""
+    """Return aiosmtpd with a handler that discards mail."""
     return Server("aiosmtpd", _lay_out, version, holds_clients=True)
 
 
 @functools.cache
 def version() -> str:
-    """aiosmtpd, uvloop and the interpreter."""
+    """Return the versions of aiosmtpd, uvloop and the interpreter."""
     packages = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("aiosmtpd", "uvloop"))
     return f"{packages}, {interpreter()}"
 

@@ -1,6 +1,6 @@
-"""A mail server on aiosmtpd and nothing else: it takes mail for a domain and throws it away.
+"""A mail server on aiosmtpd and nothing else, which takes mail for a domain and discards it.
 
-A program of its own: ``aiosmtpd_sink.py PORT [GREETING_DELAY]`` serves 127.0.0.1 until it is killed.
+It is a separate program: ``aiosmtpd_sink.py PORT GREETING_DELAY`` serves 127.0.0.1 until it is killed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ BACKLOG = 4096
 
 
 class Discard:
-    """aiosmtpd's handler."""
+    """A handler of aiosmtpd that refuses to relay and discards all mail."""
 
     async def handle_RCPT(  # noqa: N802, aiosmtpd's name
         self, server: SMTP, session: Session, envelope: Envelope, address: str, rcpt_options: list[str]
@@ -34,7 +34,7 @@ class Discard:
 
 
 class DelayedSMTP(SMTP):
-    """aiosmtpd has no hook before the greeting."""
+    """aiosmtpd with a delay before the greeting, for which it has no hook."""
 
     delay = 0.0
 
@@ -44,7 +44,7 @@ class DelayedSMTP(SMTP):
 
 
 async def serve(port: int, delay: float) -> None:
-    """Serve for ever."""
+    """Serve until the program is killed."""
     DelayedSMTP.delay = delay
     made, handler = DelayedSMTP if delay else SMTP, Discard()
     loop = asyncio.get_running_loop()

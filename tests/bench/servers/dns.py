@@ -1,11 +1,11 @@
-"""The DNS servers that gatepost asks in a benchmark, on the other core.
+"""The DNS servers that gatepost queries in the benchmark, on the other core.
 
-``lists`` is a real rbldnsd with an empty DNS list, and with the names of clients, of which none has one. Its answers
-are negative, and a negative answer is kept as long as its SOA says (RFC 2308 §5). So the zones say what is kept: a zone
-without SOA is asked for every connection anew. With 95 % hits one client in twenty lies in such a zone, whichever
-clients a load takes.
+``lists`` is a real rbldnsd with an empty DNS list, and with a reverse zone in which no client has a name. All its
+answers are negative, and a negative answer is cached for the time in its SOA (RFC 2308 §5). So the zones control the
+cache: a zone without an SOA is queried for each connection. With 95 % hits, one client in twenty is in such a zone,
+whichever clients a load uses.
 
-``slow`` answers that there is nothing, 50 ms after it was asked, and that this must not be kept.
+``slow`` answers each query after 50 ms with a negative answer that must not be cached.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ missing = rbldnsd.missing
 
 
 def lists(place: Place, hits: int) -> str:
-    """Run rbldnsd and say where. Of 100 clients the answers about ``hits``, 0 or 95, are kept."""
+    """Run rbldnsd and return its address. The answers about ``hits`` of 100 clients, 0 or 95, can be cached."""
     soa = KEPT if hits else ""
     zones = {
         ZONE: {kind: soa + text for kind, text in rbldnsd.TEST_POINTS.items()},
@@ -41,7 +41,7 @@ def lists(place: Place, hits: int) -> str:
 
 
 def slow(place: Place) -> str:
-    """Run the slow one and say where."""
+    """Run the slow name server and return its address."""
     process = subprocess.Popen([sys.executable, SLOW], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
     place.beside.callback(process.wait)
     place.beside.callback(process.kill)

@@ -1,17 +1,17 @@
-"""gatepost itself, from this checkout, in the configurations that are measured: compiled, where that has been done.
+"""gatepost from this checkout, in the configurations that are measured, and compiled if that has been done.
 
-* ``bare``: takes what is for example.test and discards it; no store is used, nobody waits, nothing is asked.
-* ``default_chain``: access, earlytalker, dnsbl, recipients, greylist and discard, with SQLite as the store. All of them
-  work for every client: nobody is trusted, and clients on loopback are asked about (``ask_private``), at a real rbldnsd
-  on the other core. earlytalker and greylist have their memory on, as in the steady state of a mail server: after a
-  warm-up in which every client has sent one message, none waits and none is told to come back.
-* ``forwarding``: takes recipients of example.test and hands over to a smtp-sink on the other core.
+* ``bare``: takes mail for example.test and discards it, without store, delays and queries.
+* ``default_chain``: access, earlytalker, dnsbl, recipients, greylist and discard, with SQLite as the store. All plugins
+  work for every client: nobody is trusted, and clients on loopback are looked up too (``ask_private``), at a real
+  rbldnsd on the other core. earlytalker and greylist remember clients, as in the steady state of a mail server: after a
+  warm-up with one message from every client, no client waits and none is told to come back.
+* ``forwarding``: takes mail for example.test and forwards it to an smtp-sink on the other core.
 * ``with_plugins``: ``bare`` with plugins that pass in all phases (``plugins/passing.py``).
 * ``looking_up``: ``bare`` with five plugins that each look up one name at rcpt (``plugins/looking_up.py``).
 
-Warming up: a client connects, waits for its greeting, and repeats RCPT at once when it is greylisted. Delays are short
-for that: they cost a client time and the server none. From its first message on a client is allowed
-(``auto_allow_after = 1``), so that a run does not differ from the one before it.
+During the warm-up a client connects, waits for its greeting, and repeats RCPT at once when it is greylisted. Delays are
+short for this reason; they take time, but no CPU time of the server. After its first message a client is allowed
+(``auto_allow_after = 1``), so that all runs do the same work.
 """
 
 from __future__ import annotations
@@ -46,19 +46,19 @@ PLUGINS = Path(__file__).with_name("plugins")
 OURS = {"domains": [DOMAIN]}
 
 WARM_UP_DELAY = 0.05
-"""Seconds that earlytalker holds a client that it does not know."""
+"""Seconds for which earlytalker holds an unknown client."""
 
 
 def bare() -> Server:
-    """Recipients and discard: the floor of gatepost, and no open relay."""
+    """Return gatepost with recipients and discard only: the least work that is not an open relay."""
     return _server("gatepost-bare", lambda place: _configuration(place, _discarding()))
 
 
 def default_chain(*, dns_hits: int = 95, logs: bool = False, interpreted: bool = False) -> Server:
-    """All of a default policy. ``dns_hits``: percent of clients whose DNS answers are kept, 0 or 95.
+    """Return gatepost with a default policy. For ``dns_hits`` percent of clients, 0 or 95, DNS answers are cached.
 
-    With ``logs`` log and journal are as they are by default, else at their lowest as with every other server.
-    ``interpreted``: the very sources, nothing of them compiled.
+    With ``logs`` log and journal have their defaults; otherwise they are at their minimum, as for every other server.
+    ``interpreted`` runs the sources without compiled modules.
     """
     special = {"-logging": logs, "-interpreted": interpreted, f"-dns-{dns_hits}": dns_hits != 95}
     name = "gatepost" + "".join(suffix for suffix, applies in special.items() if applies)
@@ -70,7 +70,7 @@ def default_chain(*, dns_hits: int = 95, logs: bool = False, interpreted: bool =
 
 
 def forwarding() -> Server:
-    """Recipients and forward, to a smtp-sink."""
+    """Return gatepost with recipients and forward, to an smtp-sink."""
 
     def configuration(place: Place) -> Table:
         return _configuration(place, {"recipients": OURS, "forward": {"to": f"smtp://{smtp_sink.beside(place)}"}})
@@ -79,13 +79,13 @@ def forwarding() -> Server:
 
 
 def with_plugins(count: int) -> Server:
-    """``bare`` and so many plugins that pass in every phase in which they are asked."""
+    """Return ``bare`` with ``count`` plugins that pass in every phase of a message."""
     passing = {f"passing{number}": {"use": str(PLUGINS / "passing.py")} for number in range(count)}
     return _server(f"gatepost-{count}-plugins", lambda place: _configuration(place, passing | _discarding()))
 
 
 def looking_up(*, ahead: bool) -> Server:
-    """``bare`` and five plugins with a look-up of 50 ms each at rcpt, started with the phase or each in its turn."""
+    """Return ``bare`` with five plugins whose look-ups at rcpt take 50 ms, all at once (``ahead``) or one by one."""
     file = PLUGINS / ("looking_up_ahead.py" if ahead else "looking_up.py")
     looking = {f"look_up{number}": {"use": str(file)} for number in range(5)}
 
@@ -97,12 +97,12 @@ def looking_up(*, ahead: bool) -> Server:
 
 @functools.cache
 def is_compiled() -> bool:
-    """Whether it has been compiled from these sources."""
+    """Return whether these sources have been compiled."""
     return compiled.missing() is None
 
 
 def version() -> str:
-    """gatepost, uvloop and the interpreter."""
+    """Return the versions of gatepost, uvloop and the interpreter."""
     return _version(compiled.version, "compiled") if is_compiled() else _interpreted_version()
 
 
@@ -116,7 +116,7 @@ def _interpreted_version() -> str:
 
 
 def missing() -> str | None:
-    """Say that gatepost is not installed for this interpreter, or None."""
+    """Return the reason why gatepost cannot run with this interpreter, or None if it can."""
     if is_compiled() or SCRIPT.exists():
         return None
     return f"there is no gatepost beside {sys.executable}; scripts/bench installs it"
@@ -141,7 +141,7 @@ def _server(
 
 
 def _configuration(place: Place, plugins: Table, *, logs: bool = False, dns: str | None = None) -> Table:
-    """All of gatepost.toml: the plugins in this order, and limits that no client of a benchmark meets."""
+    """Return the configuration: the plugins in this order, and limits that no client of the benchmark reaches."""
     quiet = {"log": {"level": "error"}, "journal": {"enabled": False}}
     return {
         "hostname": HOSTNAME,
@@ -160,7 +160,7 @@ def _discarding() -> Table:
 
 
 def _chain(held: float | None) -> Table:
-    """The default chain; with ``held`` a client that is not known waits so many seconds."""
+    """Return the tables of the default chain; an unknown client waits ``held`` seconds, if given."""
     delay = WARM_UP_DELAY if held is None else held
     return {
         "access": {"deny": [{"network": "192.0.2.0/24"}, {"sender": "news@shop.example"}]},

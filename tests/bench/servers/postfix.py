@@ -1,8 +1,8 @@
 """Postfix (Debian's package): smtpd, which takes a message into a queue, and a queue manager that discards it.
 
-A real mail server: what it has taken is on disk before it says so. It does not look names up. It cannot be told to log
-less. Clients are held by postscreen, which is one process and stands before smtpd then: it says "220-" at once and
-"220" when the time is over. It needs root, since Postfix drops privileges of its own accord.
+It is a real mail server: mail is on disk before it is accepted. It does not look up names, and it has no option to log
+less. If clients are to be held, postscreen does it, a single process in front of smtpd, which sends "220-" at once and
+"220" at the end of the delay. Postfix needs root, because it starts as root and drops its privileges itself.
 """
 
 from __future__ import annotations
@@ -79,18 +79,18 @@ postlog unix-dgram n - n - 1 postlogd
 
 
 def postfix() -> Server:
-    """The server."""
+    """Return Postfix."""
     return Server("postfix", _lay_out, version, missing, holds_clients=True)
 
 
 def missing() -> str | None:
-    """Say why it cannot run here, or None."""
-    return not_installed("postfix", "postfix") or (None if os.geteuid() == 0 else "Postfix starts as root only")
+    """Return the reason why Postfix cannot run here, or None if it can."""
+    return not_installed("postfix", "postfix") or (None if os.geteuid() == 0 else "Postfix can only be started by root")
 
 
 @functools.cache
 def version() -> str:
-    """Postfix's version."""
+    """Return the version of Postfix."""
     found = subprocess.run([program("postconf"), "-dh", "mail_version"], capture_output=True, text=True, check=True)
     return f"Postfix {found.stdout.strip()}"
 
@@ -103,7 +103,7 @@ def _lay_out(place: Place) -> Command:
     (etc / "main.cf").write_text("".join(f"{name} = {value}\n" for name, value in _settings(place)))
     door = DOOR if place.greeting_delay is None else SCREENED_DOOR
     (etc / "master.cf").write_text(f"{HOST}:{place.port} {door}{SERVICES}")
-    # This makes the folders of the queue; Postfix's own start script does it so.
+    # This makes the folders of the queue, as Postfix's own start script does.
     subprocess.run([program("postfix"), "-c", str(etc), "check"], check=True, capture_output=True)
     return Command([f"{DAEMONS}/master", "-c", str(etc), "-s"], begins_session=True)
 

@@ -1,7 +1,7 @@
-"""qpsmtpd's prefork server (Debian's package), whose idea gatepost is: a process of Perl for each client at a time.
+"""qpsmtpd's prefork server (Debian's package), in Perl, from which gatepost has its idea: a process for each client.
 
-It runs ``rcpt_ok``, and a plugin that takes and discards. It looks up the name of each client, which cannot be turned
-off, so it asks the same rbldnsd as gatepost's default chain. It needs a fixed account to run as.
+It runs ``rcpt_ok`` and a plugin that takes mail and discards it. It looks up the name of each client, which cannot be
+turned off, so it queries the same rbldnsd as gatepost's default chain. It requires an account to run as.
 """
 
 from __future__ import annotations
@@ -27,33 +27,33 @@ from tests.bench.servers.running import (
 )
 
 CHILDREN = 25
-"""Clients at a time; all processes are there from the start."""
+"""Clients at a time; all processes exist from the start."""
 PLUGINS = "/usr/share/qpsmtpd/plugins"
 PLUGIN = """\
 sub hook_queue { return (OK, "discarded") }
 
 sub register {
-    Net::DNS::Resolver->new;  # the first one reads resolv.conf, so what is set before is lost
+    Net::DNS::Resolver->new;  # the first one reads resolv.conf, which would override what is set before
     Net::DNS::Resolver->nameservers("%s");
     Net::DNS::Resolver->port(%s);
 }
 """
-"""Discards, and says whom to ask for names: Perl would not trust a file or a variable with that here (taint mode)."""
+"""Discards mail and sets the name server, in the code because taint mode forbids to take it from a file or variable."""
 
 
 def qpsmtpd() -> Server:
-    """The server."""
+    """Return qpsmtpd."""
     return Server("qpsmtpd", _lay_out, version, missing)
 
 
 def missing() -> str | None:
-    """Say why it cannot run here, or None."""
+    """Return the reason why qpsmtpd cannot run here, or None if it can."""
     return not_installed("qpsmtpd-prefork", "qpsmtpd") or dns.missing()
 
 
 @functools.cache
 def version() -> str:
-    """Debian's version, since the program's own is always 1.0, and Perl's."""
+    """Return the versions of Debian's package, since the program's own is always 1.0, and of Perl."""
     commands = (["dpkg-query", "-W", "-f", "${Version}", "qpsmtpd"], ["perl", "-e", 'printf "%vd", $^V'])
     own, perl = (subprocess.run(each, capture_output=True, text=True, check=True).stdout for each in commands)
     return f"qpsmtpd {own} prefork, Perl {perl}"

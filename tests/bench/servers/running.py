@@ -1,11 +1,11 @@
-"""A server that is measured: started in a process of its own on the first core, stopped with all its descendants.
+"""A server that is measured: it is started in its own process on the first core, and stopped with all its descendants.
 
     with server.running() as running:
         ...  # connect to running.host, running.port; read Tree(running.pid)
 
-Every server does the same work: it takes mail for example.test and throws it away, without TLS, with its log at the
-least, with messages up to 50 MiB and with no limit that a load from many loopback addresses would meet. How one does
-that is said in the module of the server. This one knows processes only.
+Every server does the same work: it takes mail for example.test and discards it, without TLS, with its log at the
+minimum, with messages of up to 50 MiB, and with no limit that a load from many loopback addresses would reach. The
+module of each server says how it does that. This module knows processes only.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ HOST = "127.0.0.1"
 MESSAGE_LIMIT = 50 * 2**20
 """Octets of the largest message that every server takes."""
 SILENCE_LIMIT = 900
-"""Seconds that every server lets a silent client be: longer than any run holds one."""
+"""Seconds after which every server drops a silent client, longer than any run lasts."""
 
 CORES = sorted(os.sched_getaffinity(0))
 SERVER_CORE = CORES[0]
 LOAD_CORE = CORES[-1]
-"""The server's core, and the one that is for all else: loads, and what stands beside a server (DNS, next hop)."""
+"""The core of the server, and that of everything else: loads, and programs beside the server (DNS, next hop)."""
 
 START_LIMIT = 30.0
 STOP_LIMIT = 5.0
@@ -52,36 +52,36 @@ class Running:
     host: str
     port: int
     pid: int
-    """The root of its processes: what ``Tree`` wants."""
+    """The root of its processes, for ``Tree``."""
     folder: Path
-    """Where its files are as long as it runs; ``log`` is what it wrote to standard output and error."""
+    """The folder of its files while it runs; ``log`` has its standard output and error."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What a server is given to lay itself out."""
+    """The place in which a server writes its configuration."""
 
     folder: Path
     port: int
     greeting_delay: float | None
-    """Seconds that clients are held before the greeting; None for not at all."""
+    """Seconds for which clients are held before the greeting, or None."""
     beside: ExitStack
-    """For what must run beside it: left when the server has ended."""
+    """A stack for programs that must run beside the server; it is closed when the server has ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """How it is started once it is laid out. It must stay in the foreground."""
+    """The command that starts a server, which must stay in the foreground."""
 
     arguments: Sequence[str]
     environ: Mapping[str, str] = field(default_factory=dict)
-    """What is added to our own environment."""
+    """Variables that are added to our own environment."""
     begins_session: bool = False
-    """Whether it makes itself the leader of a session, which it cannot if it is one already."""
+    """Whether it makes itself the leader of a session, which fails if it is one already."""
 
 
 def never_missing() -> str | None:
-    """For servers that stand wherever this benchmark does."""
+    """Return None: the server can run wherever the benchmark can."""
     return None
 
 
@@ -90,28 +90,28 @@ class Server:
     """One server in one configuration."""
 
     name: str
-    """As it is named on the command line and in figures."""
+    """The name on the command line and in figures."""
     lay_out: Callable[[Place], Command]
-    """Writes what it needs into the folder and says how to start it."""
+    """Writes the server's files into the folder and returns the command that starts it."""
     version: Callable[[], str]
-    """Program and version, with the interpreter if it has one, in the words of a table."""
+    """Returns program and version, with the interpreter if it has one, as they stand in a table."""
     missing: Callable[[], str | None] = never_missing
-    """The sentence that says why it cannot run here; None if it can."""
+    """Returns the reason why it cannot run here, as a sentence, or None if it can."""
     holds_clients: bool = False
     """Whether it can hold clients before the greeting."""
 
     @contextmanager
     def running(self, *, greeting_delay: float | None = None) -> Iterator[Running]:
-        """Run it. With a delay every client is held so long before its greeting.
+        """Run the server. With a delay it holds every client for so long before the greeting.
 
-        Raises ValueError if it cannot hold clients, RuntimeError with its log if it does not start.
+        Raises ValueError if it cannot hold clients, and RuntimeError with its log if it does not start.
         """
         if greeting_delay is not None and not self.holds_clients:
             raise ValueError(f"{self.name} cannot hold clients before the greeting")
         raise_descriptor_limit()
         with ExitStack() as beside, _folder() as folder, reserved_port() as port:
             place = Place(folder, port, greeting_delay, beside)
-            with _on_core(LOAD_CORE):  # whatever it starts to run beside it stays there
+            with _on_core(LOAD_CORE):  # programs that are started beside the server inherit this core
                 command = self.lay_out(place)
             with started(command, folder / "log", SERVER_CORE) as process:
                 await_listener(process, place.port, folder / "log", greeted=greeting_delay is None)
@@ -120,7 +120,7 @@ class Server:
 
 @contextmanager
 def started(command: Command, log: Path, core: int) -> Iterator[subprocess.Popen[bytes]]:
-    """A process on this core; in the end nothing of its tree is left."""
+    """Run a process on this core. At the end no process of its tree is left."""
     with log.open("wb") as output:
         process = subprocess.Popen(
             ["taskset", "--cpu-list", str(core), *command.arguments],
@@ -129,7 +129,7 @@ def started(command: Command, log: Path, core: int) -> Iterator[subprocess.Popen
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            start_new_session=not command.begins_session,  # Ctrl-C is for us, who then end it in good order
+            start_new_session=not command.begins_session,  # Ctrl-C must reach only us; we then stop the server
         )
     try:
         yield process
@@ -138,7 +138,7 @@ def started(command: Command, log: Path, core: int) -> Iterator[subprocess.Popen
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Tell it to stop, and a little later kill what is left: its descendants, and its group."""
+    """Stop a process, and kill what is left of its group and its descendants after ``STOP_LIMIT`` seconds."""
     family = Tree(process.pid).pids()
     process.terminate()
     with contextlib.suppress(subprocess.TimeoutExpired):
@@ -155,7 +155,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def await_listener(process: subprocess.Popen[bytes], port: int, log: Path, *, greeted: bool = True) -> None:
-    """Wait until it greets, or just accepts, a client. Raises RuntimeError with its log when it does not."""
+    """Wait until it greets a client or, if not ``greeted``, accepts one. Raises RuntimeError with its log if not."""
     end = time.monotonic() + START_LIMIT
     while not _listens(port, greeted=greeted):
         if process.poll() is not None or time.monotonic() > end:
@@ -187,14 +187,14 @@ def _on_core(core: int) -> Iterator[None]:
 
 
 def raise_descriptor_limit() -> None:
-    """Let us, and so all that we start, open as many files as the system allows."""
+    """Raise the limit of open files to the maximum, for us and for all processes that we start."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 @contextmanager
 def _folder() -> Iterator[Path]:
-    """A folder through which servers that drop privileges may pass too."""
+    """Make a folder that servers may enter even after they have dropped their privileges."""
     folder = Path(tempfile.mkdtemp(prefix="gatepost-bench-"))
     folder.chmod(0o755)
     try:
@@ -204,17 +204,17 @@ def _folder() -> Iterator[Path]:
 
 
 def interpreter() -> str:
-    """This Python, which runs gatepost too."""
+    """Return the name of this Python, which runs gatepost too."""
     return f"{platform.python_implementation()} {platform.python_version()} ({platform.python_compiler()})"
 
 
 def not_installed(name: str, package: str) -> str | None:
-    """The sentence for a program of a Debian package that is absent, else None."""
+    """Return a sentence if a program is absent, which names its Debian package, or None if it is installed."""
     return None if _found(name) else f"{name} is not installed: apt-get install {package}"
 
 
 def program(name: str) -> str:
-    """The path of a program. Raises FileNotFoundError if it is not installed."""
+    """Return the path of a program. Raises FileNotFoundError if it is not installed."""
     found = _found(name)
     if found is None:
         raise FileNotFoundError(f"{name} is not installed")
@@ -222,5 +222,5 @@ def program(name: str) -> str:
 
 
 def _found(name: str) -> str | None:
-    # An account that is not root may lack the folders of daemons.
+    # The PATH of an ordinary account may lack the folders of daemons.
     return shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")

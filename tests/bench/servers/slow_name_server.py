@@ -1,7 +1,6 @@
-"""A DNS server that answers every query with "no such name", 50 ms later; nobody keeps that, as no SOA is there.
-RFC 2308 §5 says that an answer without SOA is not kept.
+"""A DNS server that answers every query after 50 ms with NXDOMAIN, without the SOA that caching requires (RFC 2308 §5).
 
-A program of its own: it writes its port of 127.0.0.1 to standard output and runs until it is killed.
+It is a separate program, which writes its port of 127.0.0.1 to standard output and runs until it is killed.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ ONE_QUESTION = b"\x00\x01\x00\x00\x00\x00\x00\x00"
 
 
 class SlowNameServer(asyncio.DatagramProtocol):
-    """Answers each datagram when its time has come."""
+    """Answers each datagram after the delay."""
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
@@ -25,12 +24,12 @@ class SlowNameServer(asyncio.DatagramProtocol):
 
 
 def _answer(query: bytes) -> bytes:
-    end = query.index(b"\x00", 12) + 5  # the name, which ends with an empty label, then type and class
+    end = query.index(b"\x00", 12) + 5  # after the name, which an empty label ends, and type and class
     return query[:2] + NO_SUCH_NAME + ONE_QUESTION + query[12:end]
 
 
 async def main() -> None:
-    """Serve for ever."""
+    """Serve until the program is killed."""
     loop = asyncio.get_running_loop()
     transport, _ = await loop.create_datagram_endpoint(SlowNameServer, local_addr=("127.0.0.1", 0))
     print(transport.get_extra_info("sockname")[1], flush=True)

@@ -1,8 +1,8 @@
-"""gatepost as a wheel for this machine holds it: the way of a message is compiled (pyproject.toml says which modules).
+"""gatepost from a wheel for this machine, with the path of a message compiled (pyproject.toml lists the modules).
 
-``python -m tests.bench.servers.compiled`` builds that wheel from this checkout, which takes a C compiler and a minute
-and a half, and installs it with what the tests need into ``.bench/gatepost`` in the repository's root, a virtual
-environment of its own. It is made anew whenever the sources or the interpreter have changed.
+``python -m tests.bench.servers.compiled`` builds this wheel from the checkout, which takes a C compiler and a minute
+and a half. It installs the wheel and the dependencies of the tests into ``.bench/gatepost`` in the repository's root,
+which is a separate virtual environment. It is built again when the sources or the interpreter have changed.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ _SWITCH = "HATCH_BUILD_HOOK_ENABLE_MYPYC"
 
 
 def missing() -> str | None:
-    """Say why what is installed cannot run, or None."""
+    """Return the reason why no compiled gatepost can run, or None if it can."""
     made_from = _MADE_FROM.read_text() if _MADE_FROM.exists() else ""
     return None if made_from == _digest() else "gatepost is not compiled from these sources: scripts/bench does it"
 
 
 def version(package: str) -> str:
-    """The version of a package that it runs with."""
+    """Return the version of a package in its environment."""
     folder = sysconfig.get_path("purelib", vars={"base": str(INSTALLED), "platbase": str(INSTALLED)})
     return next(iter(importlib.metadata.distributions(name=package, path=[folder]))).version
 
 
 def install() -> None:
-    """Build and install it, unless it stands already. Raises FileNotFoundError or CalledProcessError."""
+    """Build and install it, unless it is up to date. Raises FileNotFoundError or CalledProcessError."""
     if missing() is None:
         return
     if absent := not_installed("cc", "gcc") or _no_headers():
@@ -79,7 +79,7 @@ def _copy_sources(folder: Path) -> None:
 
 
 def _digest() -> str:
-    """Of the interpreter and all sources."""
+    """Return a digest of the interpreter and all sources."""
     digest = hashlib.sha256(sys.version.encode())
     for file in _files():
         digest.update(f"{file.relative_to(ROOT)}\n".encode() + file.read_bytes())

@@ -1,8 +1,9 @@
-"""Haraka, the nearest peer: a mail server of plugins in JavaScript, in one process (``nodes=0``).
+"""Haraka, the closest peer: a mail server with plugins in JavaScript, in one process (``nodes=0``).
 
-It runs what its own manual calls for to take mail for one domain, ``rcpt_to.in_host_list``, and three plugins beside
-this module: one answers the reverse look-up itself, so that Haraka asks no DNS; one takes and discards; one holds
-clients before the greeting, where that is wanted. Messages are received as a Haraka with a queue receives them.
+It runs the plugin that its manual recommends for taking mail for one domain, ``rcpt_to.in_host_list``, and up to three
+plugins from the folder of this module: one answers the reverse look-up, so that Haraka sends no DNS queries, one takes
+mail and discards it, and one holds clients before the greeting, if required. Haraka receives messages as it does with a
+queue.
 
 ``python -m tests.bench.servers.haraka`` installs it with npm into ``.bench/haraka`` in the repository's root.
 """
@@ -35,12 +36,12 @@ PACKAGE = INSTALLED / "node_modules" / "Haraka"
 
 
 def haraka() -> Server:
-    """The server."""
+    """Return Haraka."""
     return Server("haraka", _lay_out, version, missing, holds_clients=True)
 
 
 def missing() -> str | None:
-    """Say why it cannot run here, or None."""
+    """Return the reason why Haraka cannot run here, or None if it can."""
     if absent := not_installed("node", "nodejs npm"):
         return absent
     return None if _version_of(PACKAGE) == _wanted() else f"Haraka {_wanted()} is not installed: scripts/bench does it"
@@ -48,13 +49,13 @@ def missing() -> str | None:
 
 @functools.cache
 def version() -> str:
-    """Haraka and Node.js."""
+    """Return the versions of Haraka and Node.js."""
     node = subprocess.run([program("node"), "--version"], capture_output=True, text=True, check=True)
     return f"Haraka {_version_of(PACKAGE)}, Node.js {node.stdout.strip().removeprefix('v')}"
 
 
 def install() -> None:
-    """Install it with npm, unless it stands already. Raises FileNotFoundError or CalledProcessError."""
+    """Install Haraka with npm, unless it is installed. Raises FileNotFoundError or CalledProcessError."""
     if missing() is None:
         return
     INSTALLED.mkdir(parents=True, exist_ok=True)
@@ -83,7 +84,7 @@ def _lay_out(place: Place) -> Command:
     plugins = ["bench_rdns", "rcpt_to.in_host_list", "bench_queue"]
     if place.greeting_delay is not None:
         plugins.insert(0, "bench_pause")
-    # What stands in this file there is no default for, so it is Haraka's own but for the size of a message.
+    # Settings of this file have no defaults outside it, so it is Haraka's own, apart from the message size.
     connection = re.sub(r"(?m)^bytes=.*", f"bytes={MESSAGE_LIMIT}", (PACKAGE / "config" / "connection.ini").read_text())
     files = {
         "smtp.ini": f"listen={HOST}:{place.port}\ninactivity_timeout={SILENCE_LIMIT}\nnodes=0\n",

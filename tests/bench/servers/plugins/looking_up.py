@@ -1,4 +1,4 @@
-"""A plugin that looks up a name at rcpt, when its turn has come, and passes."""
+"""A plugin that looks up a name at rcpt when it is its turn, and passes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from gatepost import Answer, Resolver, hookimpl
 
 
 class LookingUp:
-    """Asks for a name that no other instance asks for."""
+    """Looks up a name that no other instance looks up."""
 
     def __init__(self, dns: Resolver, name: str) -> None:
         self._dns = dns

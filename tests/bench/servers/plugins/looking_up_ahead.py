@@ -1,4 +1,4 @@
-"""A plugin that looks up a name at rcpt, begun with the phase, whatever stands before it, and passes."""
+"""A plugin that looks up a name at rcpt ahead of its turn, from the beginning of the phase, and passes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from gatepost import Answer, Resolver, hookimpl
 
 
 class LookingUpAhead:
-    """Asks for a name that no other instance asks for."""
+    """Looks up a name that no other instance looks up."""
 
     def __init__(self, dns: Resolver, name: str) -> None:
         self._dns = dns

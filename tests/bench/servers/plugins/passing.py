@@ -1,4 +1,4 @@
-"""A plugin that has no opinion, in every phase of a session with a message in which it could have one."""
+"""A plugin that passes in every phase of a session with one message."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from gatepost import Answer, Answers, hookimpl
 
 
 class Passing:
-    """Passes."""
+    """Passes in every phase."""
 
     @hookimpl
     def connect(self) -> Answer:

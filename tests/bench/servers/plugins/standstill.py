@@ -1,6 +1,6 @@
-"""How long the loop stood still: between two ticks of a timer of 1 ms, the longest time, that millisecond included.
+"""A plugin that measures standstills of the loop: the longest time between two ticks of a timer of 1 ms.
 
-``VRFY standstill`` is answered with the longest since it was last asked, in ms. A loop that is not busy says 1 or 2.
+The answer to ``VRFY standstill`` is the longest time since the last such command, in ms. An idle loop answers 1 or 2.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ TICK = 0.001
 
 
 class Standstill:
-    """Asks the loop to be called each millisecond, and sees when it was."""
+    """Asks the loop for a call after each millisecond, and measures when it comes."""
 
     def __init__(self) -> None:
         self._last = perf_counter()
