@@ -1,4 +1,4 @@
-"""A load counts only what went well, and says what did not."""
+"""A load gives figures only if everything succeeded, and otherwise reports the failure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ REPLIES = {b"EHLO": b"250-here\r\n250 PIPELINING", b"MAIL": b"250 ok", b"RCPT": 
 
 
 class Sink(socketserver.ThreadingTCPServer):
-    """Takes messages; ``replies`` may be changed, and a reply of nothing ends the connection."""
+    """A server that takes messages. ``replies`` may be changed; an empty reply ends the connection."""
 
     daemon_threads = True
     request_queue_size = 100
@@ -70,20 +70,20 @@ def test_each_message_has_a_connection_and_clients_take_turns(sink: Sink) -> Non
 
 
 @pytest.mark.parametrize("pipelined", [(), ("--pipelined",)])
-def test_connections_are_used_again(sink: Sink, pipelined: tuple[str, ...]) -> None:
+def test_connections_are_reused(sink: Sink, pipelined: tuple[str, ...]) -> None:
     send(sink, "messages", "--each", 4, *pipelined)
     assert sink.count(b".") == 30
     assert sink.count(b"QUIT") == 8
 
 
-def test_at_a_rate_all_are_sent_and_their_times_known(sink: Sink) -> None:
+def test_at_a_rate_all_messages_are_sent_and_timed(sink: Sink) -> None:
     printed = send(sink, "messages", "--rate", 500)
     assert sink.count(b".") == 30
     assert 0 < printed["p50"] <= printed["p99"]
 
 
 @pytest.mark.parametrize(("load", "verb"), [("messages", b"."), ("quits", b"QUIT")])
-def test_a_load_that_spins_says_the_same(sink: Sink, load: str, verb: bytes) -> None:
+def test_a_spinning_load_sends_the_same(sink: Sink, load: str, verb: bytes) -> None:
     send(sink, load, "--spinning")
     assert sink.count(verb) == 30
 
@@ -98,14 +98,14 @@ def test_clients_leave_after_the_greeting(sink: Sink) -> None:
     ("verb", "reply", "said"),
     [(b"", b"421 busy", "expected 220, got b'421 busy'"), (b"QUIT", b"", "closed the connection")],
 )
-def test_a_failure_is_no_figure(sink: Sink, load: str, verb: bytes, reply: bytes, said: str) -> None:
+def test_a_failure_gives_no_figure(sink: Sink, load: str, verb: bytes, reply: bytes, said: str) -> None:
     sink.replies[verb] = reply
     with pytest.raises(LoadError, match=said):
         send(sink, load)
 
 
 @pytest.mark.parametrize("verb", [b"EHLO", b"MAIL", b"RCPT", b"DATA", b"."])
-def test_a_refusal_anywhere_is_no_figure(sink: Sink, verb: bytes) -> None:
+def test_a_refusal_of_any_command_gives_no_figure(sink: Sink, verb: bytes) -> None:
     sink.replies[verb] = b"451 later"
     with pytest.raises(LoadError, match="451 later"):
         send(sink)
@@ -117,6 +117,6 @@ def test_only_those_who_introduce_themselves_are_patient(sink: Sink) -> None:
         send(sink, "messages", "--introducing")
 
 
-def test_nobody_there_is_said() -> None:
+def test_a_server_that_is_not_there_is_reported() -> None:
     with reserved_port() as port, pytest.raises(LoadError, match="Connection refused"):
         loads.run("quits", "--port", port, "--count", 1, "--clients", 1, "--sessions", 1)

@@ -1,4 +1,4 @@
-"""The page of figures has a table for each work, the pictures, and what was to be reached."""
+"""The page of figures has a table for each work, the charts, and the targets."""
 
 from __future__ import annotations
 

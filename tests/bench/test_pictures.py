@@ -1,4 +1,4 @@
-"""The pictures show what was measured, on light and dark pages, and the same run gives the same files."""
+"""The charts show the figures, on light and dark pages, and the same figures give the same files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TEXT = "{http://www.w3.org/2000/svg}text"
 
 
 def figures(*rows: str) -> Figures:
-    """A run in which everything that is drawn was measured for these rows."""
+    """Return figures for all charts with these rows."""
     found = []
     for size, row in enumerate(rows, 1):
         for work, measure in (("messages-new", "CPU"), ("messages-reused", "CPU"), ("large", "CPU")):
@@ -30,11 +30,11 @@ def figures(*rows: str) -> Figures:
 
 
 def words(file: Path) -> str:
-    """All that is written in a picture."""
+    """Return all text of a chart."""
     return " ".join("".join(text.itertext()) for text in ElementTree.parse(file).iter(TEXT))
 
 
-def test_all_are_drawn_and_name_their_values(tmp_path: Path) -> None:
+def test_all_charts_are_drawn_with_their_values(tmp_path: Path) -> None:
     drawn = pictures.draw(figures("gatepost", "haraka"), tmp_path)
     assert {file.name for file in drawn} == {"messages.svg", "held.svg", "large.svg", "latency.svg"}
     said = words(tmp_path / "messages.svg")
@@ -50,11 +50,11 @@ def test_the_same_figures_give_the_same_files(tmp_path: Path) -> None:
     assert first == [file.read_bytes() for file in pictures.draw(figures("gatepost", "haraka"), tmp_path / "b")]
 
 
-def test_what_cannot_be_compared_is_left_out(tmp_path: Path) -> None:
+def test_charts_that_need_a_peer_are_left_out_without_it(tmp_path: Path) -> None:
     assert [file.name for file in pictures.draw(figures("gatepost"), tmp_path)] == ["latency.svg"]
 
 
-def test_every_colour_has_one_for_dark_pages(tmp_path: Path) -> None:
+def test_every_colour_has_a_counterpart_for_dark_pages(tmp_path: Path) -> None:
     for file in pictures.draw(figures("gatepost", "gatepost-bare", "haraka"), tmp_path):
         drawn = re.sub(r"<style>.*</style>", "", file.read_text())
         used = set(re.findall(r"(?:fill|stroke): (#[0-9a-f]{6})", drawn))

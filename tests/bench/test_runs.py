@@ -1,4 +1,4 @@
-"""Rows are run by turns, disturbed runs again, and what cannot be measured is named."""
+"""Rows take turns, disturbed runs are repeated, and rows that cannot be measured are reported."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ THREE = dataclasses.replace(FULL, runs=3)
 
 
 class Bench:
-    """Rows that say when it was their turn; ``others`` are the cores that others use in run after run."""
+    """Makes rows that record their turns.
+
+    ``others`` has the CPU seconds that others use before and during each run, in turn.
+    """
 
     def __init__(self) -> None:
         self.turns: list[str] = []
@@ -46,7 +49,7 @@ class Bench:
         return Row(name, server, ready, most_runs)
 
     def measure(self, *rows: Row, wanted: Sequence[str] = ("A", "B", "C")) -> runs.Result:
-        work = Work("a-work", "what it is", lambda effort: rows)
+        work = Work("a-work", "a work", lambda effort: rows)
         return runs.measure(work, THREE, lambda row: row.name in wanted, lambda line: None)
 
 
@@ -56,11 +59,11 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
     used = [0.0]
 
     def others() -> float:
-        """Asked before and after each run."""
+        """Return the CPU seconds of others; it is called before and after each run."""
         used[0] += made.others.pop(0) if made.others else 0.0
         return used[0]
 
-    # A clock on which each run takes a second.
+    # With this clock each run takes one second.
     ticks = iter(range(1000))
     monkeypatch.setattr(runs, "_others", others)
     monkeypatch.setattr(runs, "_wait_until_quiet", lambda: None)
@@ -81,20 +84,20 @@ def test_a_row_may_want_fewer_runs(bench: Bench) -> None:
     assert few.samples == (1,)
 
 
-def test_a_disturbed_run_is_taken_again(bench: Bench) -> None:
+def test_a_disturbed_run_is_repeated(bench: Bench) -> None:
     bench.others = [0, 0, 0, 0.5]
     (figure,) = bench.measure(bench.row("A")).figures
     assert figure.samples == (1, 3, 4)
     assert figure.others == (0, 0, 0)
 
 
-def test_where_nothing_is_quiet_the_least_disturbed_runs_count(bench: Bench) -> None:
+def test_on_a_busy_machine_the_least_disturbed_runs_count(bench: Bench) -> None:
     bench.others = [0, 0.9, 0, 0.2, 0, 0.9, 0, 0.3, 0, 0.9, 0, 0.4]
     (figure,) = bench.measure(bench.row("A")).figures
     assert figure.samples == (2, 4, 6)
 
 
-def test_a_row_that_fails_gives_no_figure_and_the_others_go_on(bench: Bench) -> None:
+def test_a_row_that_fails_gives_no_figure_and_the_others_continue(bench: Bench) -> None:
     def failing(turn: int) -> float:
         if turn == 2:
             raise LoadError("expected 250, got 451")
@@ -106,12 +109,12 @@ def test_a_row_that_fails_gives_no_figure_and_the_others_go_on(bench: Bench) -> 
     assert sorted(bench.left) == ["A", "B"]
 
 
-def test_a_server_that_is_absent_is_named(bench: Bench) -> None:
+def test_a_server_that_is_not_installed_is_reported(bench: Bench) -> None:
     result = bench.measure(bench.row("A", absent="not installed"), bench.row("B"))
     assert result.absent == {"A": "not installed"}
     assert "A" not in bench.turns
 
 
-def test_only_what_is_wanted_runs(bench: Bench) -> None:
+def test_only_wanted_rows_run(bench: Bench) -> None:
     bench.measure(bench.row("A"), bench.row("B"), wanted=["B"])
     assert set(bench.turns) == {"B"}

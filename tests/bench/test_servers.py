@@ -1,4 +1,4 @@
-"""The servers of the benchmark do the work that they are measured for, and leave nothing behind."""
+"""The servers of the benchmark do the work that is measured, and leave nothing behind."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ MESSAGE = b"Subject: hello\r\n\r\nHello.\r\n"
 PATIENCE = 60.0
 """Seconds after which a server has failed to do what a test waits for."""
 TAKES_ALL = ("smtp-sink",)
-UNLIKE = [server for server in SERVERS.values() if server.name not in ("gatepost-dns-0", "gatepost-logging")]
+DISTINCT = [server for server in SERVERS.values() if server.name not in ("gatepost-dns-0", "gatepost-logging")]
 
 
-@pytest.fixture(params=UNLIKE, ids=lambda server: server.name)
+@pytest.fixture(params=DISTINCT, ids=lambda server: server.name)
 def server(request: pytest.FixtureRequest) -> Server:
     found: Server = request.param
     if why := found.missing():
@@ -30,7 +30,7 @@ def server(request: pytest.FixtureRequest) -> Server:
 
 
 def send(running: Running, mail: Client, message: bytes = MESSAGE) -> str:
-    """Send a message, and the recipient as often as a greylist wants it. The reply to the final dot."""
+    """Send a message, repeating a greylisted recipient. Returns the reply to the final dot."""
     with smtplib.SMTP(running.host, running.port, "client.test", source_address=(mail.address, 0)) as smtp:
         smtp.ehlo()
         smtp.mail(mail.sender)
@@ -42,7 +42,7 @@ def send(running: Running, mail: Client, message: bytes = MESSAGE) -> str:
 
 
 def foreign_recipient(running: Running) -> int:
-    """The code of the reply to a recipient elsewhere."""
+    """Return the code of the reply to a recipient of another domain."""
     with smtplib.SMTP(running.host, running.port, "client.test", source_address=(client(3).address, 0)) as smtp:
         smtp.ehlo()
         smtp.mail("a@client.test")
@@ -78,7 +78,7 @@ def test_holds_clients_before_the_greeting(name: str) -> None:
             held.recv(1024)
 
 
-def test_says_so_when_it_cannot_hold_clients() -> None:
+def test_a_server_that_cannot_hold_clients_says_so() -> None:
     with (
         pytest.raises(ValueError, match="gatepost-bare cannot hold"),
         SERVERS["gatepost-bare"].running(greeting_delay=1),
@@ -102,7 +102,7 @@ def test_every_plugin_of_the_default_chain_works_for_clients_on_loopback() -> No
 
 
 def _explained(running: Running, reply: str) -> str:
-    """What gatepost's journal says of a message; it is written a little after the reply."""
+    """Return what ``gatepost explain`` prints for a message, whose record is written a little after the reply."""
     identifier = reply.split("queued as ")[1].partition(":")[0]
     command = [str(gatepost.SCRIPT), "explain", identifier, "--config", str(running.folder / "gatepost.toml")]
     end = time.monotonic() + PATIENCE

@@ -1,4 +1,4 @@
-"""What /proc says of a process tree, with processes of which is known what they do."""
+"""A process tree is measured correctly, for processes whose resources are known."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PARENT = f"import subprocess, sys; print('ready', flush=True); subprocess.run([s
 
 @contextmanager
 def program(source: str) -> Iterator[subprocess.Popen[str]]:
-    """Run it until the end of the block. It is at its input by then, or has ended."""
+    """Run a program, which must print "ready" first, and kill it at the end of the block."""
     with subprocess.Popen(
         [sys.executable, "-c", source], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -37,7 +37,7 @@ def program(source: str) -> Iterator[subprocess.Popen[str]]:
                 os.kill(pid, 9)
 
 
-def test_cpu_of_children_that_have_ended_counts() -> None:
+def test_cpu_of_ended_children_counts() -> None:
     spinning = (
         f"import subprocess, sys; subprocess.run([sys.executable, '-c', {SPIN!r}]); print('ready', flush=True); input()"
     )
@@ -58,7 +58,7 @@ def test_memory_of_all_processes_counts() -> None:
         assert memory.private <= memory.pss <= memory.resident
 
 
-def test_the_peak_begins_anew() -> None:
+def test_the_peak_can_be_reset() -> None:
     with program(TAKE) as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -73,7 +73,7 @@ def test_the_peak_begins_anew() -> None:
         assert after.peak < after.resident + 5 * 1024
 
 
-def test_sockets_and_what_was_written() -> None:
+def test_open_sockets_and_written_octets_are_counted() -> None:
     source = "import socket; a, b = socket.socketpair(); b.sendall(bytes(5000)); print('ready', flush=True); input()"
     with program(source) as process:
         assert Tree(process.pid).sockets() == 2
@@ -81,7 +81,7 @@ def test_sockets_and_what_was_written() -> None:
         assert Tree(process.pid).written() >= 70_000
 
 
-def test_a_process_that_is_gone_counts_nothing() -> None:
+def test_a_process_that_has_ended_counts_nothing() -> None:
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     tree = Tree(process.pid)

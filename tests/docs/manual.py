@@ -1,4 +1,4 @@
-"""The pages of the manual and what stands in them, for the tests that hold it to the code."""
+"""The pages of the manual and their parts, for the tests that compare the manual with the code."""
 
 from __future__ import annotations
 
@@ -44,24 +44,24 @@ def commands(context: click.Context | None = None) -> Iterator[tuple[str, click.
 
 
 def section(page: str, heading: str) -> str:
-    """Return what stands between a heading and the next one."""
+    """Return the text between a heading and the next one."""
     found = re.search(rf"^#+ {re.escape(heading)}\n(.*?)(?=^#+ |\Z)", page, re.MULTILINE | re.DOTALL)
     assert found, f"there is no {heading}"
     return found[1]
 
 
 def prose(text: str) -> str:
-    """Return what is left without blocks of code."""
+    """Return the text without blocks of code."""
     return re.sub(r"```.*?```", "", text, flags=re.DOTALL).strip()
 
 
 def blocks(text: str, language: str) -> list[str]:
-    """Return the blocks of code in a language."""
+    """Return the blocks of code in this language."""
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
 def mistakes_in(example: str, folder: Path) -> list[str]:
-    """Return what is wrong with a configuration, options of plugins included. It may name files that are not here."""
+    """Return the mistakes in a configuration and its plugins' options. Files that it names need not exist."""
     file = folder / "gatepost.toml"
     file.write_text(example, encoding="utf-8")
     try:

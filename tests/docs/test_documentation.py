@@ -1,7 +1,7 @@
-"""The manual leaves nothing out: every phase, key, option, command, public name and plugin is there, and explained.
+"""The manual is complete: it explains every phase, key, option, command, public name and plugin.
 
-The reference is made from the code, so an explanation that is missing is a docstring that is missing. What people wrote
-by hand is held to the code in ``test_hand_written``. Whether links lead anywhere is Sphinx's to check (scripts/docs).
+The reference is generated from the code, so a missing explanation is a missing docstring. ``test_hand_written``
+compares the other pages with the code, and Sphinx checks the links (scripts/docs).
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ def pages() -> dict[str, str]:
 
 
 def squeezed(text: str) -> str:
-    """Return ``text`` without the blanks and commas that ruff sets when it breaks lines."""
+    """Return ``text`` without the spaces and commas that ruff inserts when it breaks lines."""
     return re.sub(r",\)", ")", re.sub(r"\s+", "", text))
 
 
 def parts_of_signature(function: Any) -> list[str]:
-    """Return each argument and the result as the page must name them."""
+    """Return each parameter and the result in the form that the page must have."""
     signature = inspect.signature(function)
     parameters = signature.parameters.values()
     named = [each.name + (f": {each.annotation}" if each.annotation is not each.empty else "") for each in parameters]
@@ -62,13 +62,13 @@ def test_a_phase_is_documented_with_its_exact_signature(pages: dict[str, str], p
     assert prose(text)
 
 
-def test_phases_stand_in_the_order_of_a_session(pages: dict[str, str]) -> None:
+def test_phases_are_in_the_order_of_a_session(pages: dict[str, str]) -> None:
     assert tuple(re.findall(r"^\| \[(\w+)\]", pages["phases.md"], re.MULTILINE)) == PHASES
     assert tuple(re.findall(r"^## (\w+)$", pages["phases.md"], re.MULTILINE))[1:] == PHASES
 
 
 @pytest.mark.parametrize("phase", PHASE_CODES)
-def test_a_phase_says_the_codes_that_a_refusal_has(pages: dict[str, str], phase: str) -> None:
+def test_a_phase_names_the_codes_of_its_refusals(pages: dict[str, str], phase: str) -> None:
     deny, defer = (f"{code} {status}" for code, status in (PHASE_CODES[phase].deny, PHASE_CODES[phase].defer))
     assert f"| [{phase}](#{phase}) | {deny} | {defer} |" in pages["phases.md"]
     written = re.sub(r"\s+", " ", prose(section(pages["phases.md"], phase)))
@@ -114,7 +114,7 @@ def test_a_key_of_the_configuration_is_documented(pages: dict[str, str], model: 
 
 
 @pytest.mark.parametrize("name", ENTRY_POINTS)
-def test_a_plugin_has_a_page_made_of_its_docstring(pages: dict[str, str], name: str) -> None:
+def test_a_plugin_has_a_page_that_begins_with_its_docstring(pages: dict[str, str], name: str) -> None:
     module = inspect.getmodule(load(name))
     assert module is not None
     text = inspect.cleandoc(module.__doc__ or "")
@@ -134,7 +134,7 @@ def test_every_option_of_a_plugin_is_documented(pages: dict[str, str], name: str
 
 
 @pytest.mark.parametrize("name", ENTRY_POINTS)
-def test_a_plugin_page_says_what_the_class_declares(pages: dict[str, str], name: str) -> None:
+def test_a_plugin_page_shows_the_declarations_of_the_class(pages: dict[str, str], name: str) -> None:
     declared, text = load(name), section(pages[f"plugins/{name}.md"], "What it declares")
     assert {phase for phase, _ in hooks_of(declared)} == set(re.findall(r"phases\.md#(\w+)", text))
     assert f"| grants | {getattr(declared, 'grants', 'nothing')} |" in text
@@ -181,7 +181,7 @@ def test_a_public_function_or_method_is_documented_with_its_signature(pages: dic
     assert prose(text)
 
 
-def test_nothing_is_called_public_that_is_not(pages: dict[str, str]) -> None:
+def test_only_public_names_are_documented_as_public(pages: dict[str, str]) -> None:
     assert sorted(re.findall(r"^### (\w+)$", pages["api.md"], re.MULTILINE)) == sorted(gatepost.__all__)
 
 

@@ -1,4 +1,4 @@
-"""What people wrote in the manual by hand holds: configurations load, commands and their options exist."""
+"""The hand-written pages of the manual are true: configurations load, and commands and their options exist."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CONFIGURATIONS = [
     pytest.param(block, id=f"{page.name}-{number}")
     for page in HAND_WRITTEN
     for number, block in enumerate(blocks(page.read_text(encoding="utf-8"), "toml"), 1)
-    if "project" not in tomllib.loads(block)  # that is a pyproject.toml
+    if "project" not in tomllib.loads(block)  # these are pyproject.toml
 ]
 COMMANDS = dict(commands())
 COMMAND_LINES = sorted(
@@ -36,16 +36,16 @@ COMMAND_LINES = sorted(
 
 
 @pytest.mark.parametrize("configuration", CONFIGURATIONS)
-def test_a_configuration_in_the_manual_is_right(configuration: str, tmp_path: Path) -> None:
+def test_a_configuration_in_the_manual_is_valid(configuration: str, tmp_path: Path) -> None:
     assert mistakes_in(configuration, tmp_path) == []
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "docs/examples").glob("*.toml")), ids=lambda file: file.name)
-def test_an_example_file_is_right(file: Path, tmp_path: Path) -> None:
+def test_an_example_file_is_valid(file: Path, tmp_path: Path) -> None:
     assert mistakes_in(file.read_text(encoding="utf-8"), tmp_path) == []
 
 
-def test_a_wrong_configuration_would_be_found(tmp_path: Path) -> None:
+def test_a_wrong_configuration_is_found(tmp_path: Path) -> None:
     assert mistakes_in('[plugins.earlytalker]\ndelay = "soon"\n', tmp_path)
     assert mistakes_in("[limits]\nidel = 1\n", tmp_path)
     assert mistakes_in("[plugins.forward]\n", tmp_path)
@@ -70,7 +70,7 @@ def test_the_quick_start_describes_the_embedded_default() -> None:
     assert embedded["plugins"]["earlytalker"]["delay"] == "3s"
 
 
-def test_the_plugin_in_the_readme_is_one() -> None:
+def test_the_plugin_in_the_readme_works() -> None:
     (source,) = blocks((ROOT / "README.md").read_text(encoding="utf-8"), "python")
     names: dict[str, Any] = {}
     exec(compile(source, "README.md", "exec", dont_inherit=True), names)
@@ -80,7 +80,7 @@ def test_the_plugin_in_the_readme_is_one() -> None:
     assert plugin.mail(None, Address.parse("a@example.net")) is None
 
 
-def test_the_plugin_in_the_readme_is_tried_as_it_says(tmp_path: Path) -> None:
+def test_the_command_in_the_readme_tries_the_plugin(tmp_path: Path) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     (tmp_path / "blocklist.py").write_text(*blocks(readme, "python"))
     (tmp_path / "gatepost.toml").write_text(blocks(readme, "toml")[0])

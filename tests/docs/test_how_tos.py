@@ -1,4 +1,4 @@
-"""Each how-to of the manual has a whole plugin, which does what its page says, with the options that stand there."""
+"""Each how-to in the manual has a complete plugin, which does what the page says, with the options on the page."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tests.docs.manual import ROOT, blocks
 AUTHORS = ROOT / "docs/authors"
 PAGES = {page.stem: page for page in sorted((AUTHORS / "how-to").glob("*.md")) if page.stem != "index"}
 EXAMPLES = {page: page.replace("-", "_") for page in PAGES}
-"""The plugin of each page, by the name of the page."""
+"""The plugin of each page, by the page's name."""
 How = Callable[..., Policy]
 
 
 @pytest.fixture
 def how(policy: Callable[..., Policy]) -> How:
-    """Return a function of a page that makes the policy of its TOML, with some of it replaced."""
+    """Return a function that makes a policy from the TOML of a page, with some text replaced."""
 
     def made(page: str, replaced: dict[str, str] | None = None, **settings: Any) -> Policy:
         (written,) = blocks(PAGES[page].read_text(encoding="utf-8"), "toml")
@@ -37,7 +37,7 @@ def how(policy: Callable[..., Policy]) -> How:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_a_how_to_shows_a_plugin_that_is_tried_here(page: str) -> None:
+def test_a_how_to_shows_a_plugin_that_is_tested_here(page: str) -> None:
     text = PAGES[page].read_text(encoding="utf-8")
     assert f"```{{literalinclude}} ../examples/plugins/{EXAMPLES[page]}.py\n" in text
     assert f'use = "plugins/{EXAMPLES[page]}.py"' in text
@@ -50,12 +50,12 @@ def test_every_plugin_of_the_how_tos_has_a_page() -> None:
 
 
 def files_in(folder: Path) -> list[Path]:
-    """What is there after a delivery."""
+    """Return the files in a folder."""
     return list(folder.iterdir())
 
 
 async def greeted(gate: Policy, address: str = "192.0.2.1") -> Client:
-    """A client that has said EHLO."""
+    """Return a client that has said EHLO."""
     client = await gate.connect(address)
     await client.ehlo()
     return client
@@ -68,7 +68,7 @@ async def test_settle_later_refuses_a_listed_domain(how: How) -> None:
     assert (reply.code, reply.text) == (550, "bad.example is listed by domains.example.net")
 
 
-async def test_settle_later_waits_at_rcpt_and_not_before(how: How) -> None:
+async def test_settle_later_waits_at_rcpt_and_not_earlier(how: How) -> None:
     gate = how("settle-later")
     gate.dns.nxdomain("example.com.domains.example.net")
     gate.dns.delay("example.com.domains.example.net", "2s")
@@ -84,13 +84,13 @@ async def test_settle_later_lets_mail_pass_while_dns_fails(how: How) -> None:
 
 
 @pytest.mark.parametrize("sender", ["", "a@[192.0.2.1]"])
-async def test_settle_later_does_not_ask_about_what_is_no_domain(how: How, sender: str) -> None:
+async def test_settle_later_queries_nothing_without_a_domain(how: How, sender: str) -> None:
     gate = how("settle-later")
     assert (await (await gate.connect()).transaction(sender)).code == 250
     assert gate.dns.asked == []
 
 
-async def test_remember_lets_strangers_wait(how: How) -> None:
+async def test_remember_makes_strangers_wait(how: How) -> None:
     gate = how("remember")
     client = await gate.connect()
     assert client.waited == 10.0
@@ -101,7 +101,7 @@ async def test_remember_lets_strangers_wait(how: How) -> None:
     assert (await gate.connect()).waited == 10.0
 
 
-async def test_remember_lets_nobody_wait_while_the_store_fails(how: How) -> None:
+async def test_remember_makes_nobody_wait_while_the_store_fails(how: How) -> None:
     gate = how("remember")
     gate.store.broken.add("remember")
     client = await gate.connect()
@@ -122,7 +122,7 @@ async def test_add_points_refuses_for_two_reasons_and_not_for_one(how: How) -> N
     assert codes["192.0.2.1", "localhost"] == 550
 
 
-async def test_look_ahead_asks_while_others_are_asked(how: How) -> None:
+async def test_look_ahead_queries_while_other_plugins_run(how: How) -> None:
     gate = how("look-ahead")
     gate.dns.answer("example.com", "TXT")
     gate.dns.delay("example.com", "2s")
@@ -137,7 +137,7 @@ async def test_look_ahead_asks_while_others_are_asked(how: How) -> None:
 
 
 @pytest.mark.parametrize(("text", "given"), [("v=spf1 -all", False), ("something else", True)])
-async def test_look_ahead_gives_a_point_where_there_is_no_spf(how: How, text: str, given: bool) -> None:
+async def test_look_ahead_gives_a_point_to_a_domain_without_spf(how: How, text: str, given: bool) -> None:
     gate = how("look-ahead")
     gate.dns.answer("example.com", "TXT", text)
     gate.dns.name("192.0.2.1", "mail.example.com")
@@ -147,22 +147,22 @@ async def test_look_ahead_gives_a_point_where_there_is_no_spf(how: How, text: st
 
 
 class Api(BaseHTTPRequestHandler):
-    """The API of the how-to: it knows one recipient, and is broken for another."""
+    """The API of the how-to, which knows one recipient and fails for another."""
 
     def do_GET(self) -> None:
-        """Answer a question about a recipient."""
+        """Answer a request about a recipient."""
         known = {"/recipients/b%40example.org": 200, "/recipients/broken%40example.org": 500}
         right = self.headers["Authorization"] == "Bearer secret"
         self.send_response(known.get(self.path, 404) if right else 401)
         self.end_headers()
 
-    def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002, the library calls it so
-        """Say nothing."""
+    def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002, the library's name
+        """Log nothing."""
 
 
 @pytest.fixture
 def api() -> Iterator[str]:
-    """Yield where the API is."""
+    """Yield host and port of the API."""
     with HTTPServer(("127.0.0.1", 0), Api) as server:
         thread = Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
@@ -173,7 +173,7 @@ def api() -> Iterator[str]:
 
 @pytest.fixture
 def token(tmp_path: Path) -> Path:
-    """Return the file with what the API knows us by."""
+    """Return the file with the token of the API."""
     file = tmp_path / "token"
     file.write_text("secret\n")
     file.chmod(0o600)
@@ -182,7 +182,7 @@ def token(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def mailboxes(tmp_path: Path) -> Path:
-    """Return a database that has one mailbox."""
+    """Return a database with one mailbox."""
     path = tmp_path / "mailboxes.db"
     with closing(sqlite3.connect(path)) as database, database:
         database.execute("CREATE TABLE mailboxes (address TEXT PRIMARY KEY)")
@@ -191,7 +191,7 @@ def mailboxes(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("page", PAGES)
-async def test_a_how_to_does_what_every_plugin_must(
+async def test_a_how_to_passes_the_conformance_kit(
     how: How, page: str, api: str, token: Path, mailboxes: Path, tmp_path: Path
 ) -> None:
     there = {
@@ -204,7 +204,7 @@ async def test_a_how_to_does_what_every_plugin_must(
     assert report.passed, report
 
 
-async def test_http_api_says_whose_mail_is_taken(how: How, api: str, token: Path) -> None:
+async def test_http_api_decides_whose_mail_is_taken(how: How, api: str, token: Path) -> None:
     gate = how("http-api", {"127.0.0.1:8080": api, "/etc/gatepost/token": str(token)})
     client = await greeted(gate)
     await client.mail()
@@ -223,7 +223,7 @@ async def test_blocking_defers_while_there_is_no_database(how: How, tmp_path: Pa
     assert (await (await gate.connect()).transaction()).code == 451
 
 
-async def test_edit_headers_marks_what_leaves(how: How) -> None:
+async def test_edit_headers_replaces_a_forged_name_by_the_verified_one(how: How) -> None:
     gate = how("edit-headers")
     gate.dns.name("192.0.2.1", "mail.example.com")
     await (await gate.connect()).transaction(content=b"x-client-name: bank.example\r\n" + MESSAGE)

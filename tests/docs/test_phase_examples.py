@@ -1,4 +1,4 @@
-"""Each phase has an example in the manual, which works: what its first line says is what a client sees of it."""
+"""Each phase has an example in the manual, which does what its first line says."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ Example = Callable[..., Policy]
 
 
 def written(phase: str, more: str = "") -> str:
-    """A configuration with the example of a phase."""
+    """Return a configuration with the example of a phase."""
     return f'[plugins]\norder = ["example"]\n[plugins.example]\nuse = "{phase}.py"\n{more}'
 
 
 @pytest.fixture
 def example(policy: Callable[..., Policy]) -> Example:
-    """Return a function of a phase that makes a policy of its example."""
+    """Return a function that makes a policy with the example of a phase."""
 
     def made(phase: str, more: str = "", **settings: Any) -> Policy:
         return policy(written(phase, more), folder=EXAMPLES, **settings)
@@ -33,17 +33,17 @@ def example(policy: Callable[..., Policy]) -> Example:
 
 
 async def greeted(gate: Policy, address: str = "192.0.2.1") -> Client:
-    """A client that has said EHLO."""
+    """Return a client that has said EHLO."""
     client = await gate.connect(address)
     await client.ehlo()
     return client
 
 
-# That none is missing
+# Completeness
 
 
 @pytest.mark.parametrize("phase", PHASES)
-async def test_a_phase_has_an_example_that_takes_part_in_it_and_does_what_every_plugin_must(
+async def test_a_phase_has_an_example_that_takes_part_in_it_and_passes_the_conformance_kit(
     example: Example, phase: str
 ) -> None:
     made = example(phase).plugin("example")
@@ -54,12 +54,12 @@ async def test_a_phase_has_an_example_that_takes_part_in_it_and_does_what_every_
 
 
 @pytest.mark.parametrize("phase", PHASES)
-def test_the_example_of_a_phase_stands_in_the_manual(phase: str) -> None:
+def test_the_example_of_a_phase_is_in_the_manual(phase: str) -> None:
     assert (EXAMPLES / f"{phase}.py").read_text().strip() in section(reference()["phases.md"], phase)
 
 
 @pytest.mark.parametrize("phase", PHASES)
-def test_the_example_of_a_phase_is_tried(phase: str) -> None:
+def test_the_example_of_a_phase_is_tested(phase: str) -> None:
     assert any(name.startswith(f"test_{phase}_") for name in globals())
 
 
@@ -67,7 +67,7 @@ def test_there_is_no_example_of_another_phase() -> None:
     assert {file.stem for file in EXAMPLES.glob("*.py")} == set(PHASES)
 
 
-# That each works
+# Each example
 
 
 async def test_startup_counts_clients_every_hour(example: Example) -> None:
@@ -78,7 +78,7 @@ async def test_startup_counts_clients_every_hour(example: Example) -> None:
     assert gate.log.named("clients") == [{"count": 2}, {"count": 0}]
 
 
-async def test_connect_refuses_who_talks_early(example: Example) -> None:
+async def test_connect_refuses_a_client_that_talks_early(example: Example) -> None:
     gate = example("connect")
     early = await gate.connect(talks_early=True)
     assert (early.banner.code, early.banner.text) == (554, "wait until you are greeted")
@@ -86,7 +86,7 @@ async def test_connect_refuses_who_talks_early(example: Example) -> None:
     assert (patient.banner.code, patient.waited) == (220, 2.0)
 
 
-async def test_greeting_says_what_is_not_wanted(example: Example) -> None:
+async def test_greeting_says_that_advertisements_are_not_wanted(example: Example) -> None:
     client = await example("greeting").connect()
     assert client.banner.text == "mx.example.org ESMTP - no advertisements"
 
@@ -99,20 +99,20 @@ async def test_helo_refuses_our_own_name(example: Example) -> None:
     assert (await client.transaction()).code == 250
 
 
-async def test_capabilities_leaves_smtputf8_out(example: Example) -> None:
+async def test_capabilities_leaves_out_smtputf8(example: Example) -> None:
     client = await example("capabilities").connect()
     assert "SMTPUTF8" not in (await client.ehlo()).text
     assert "8BITMIME" in (await client.ehlo()).text
 
 
-async def test_starttls_is_not_done_with_some_networks(example: Example) -> None:
+async def test_starttls_is_refused_to_some_networks(example: Example) -> None:
     gate = example("starttls", 'networks = ["192.0.2.0/24"]')
     for address, refused in (("192.0.2.1", True), ("198.51.100.1", False)):
         session = (await gate.connect(address)).session
         assert (await gate.gate.ask("starttls", (session,), session)).refuses is refused
 
 
-async def test_auth_is_for_those_inside(example: Example) -> None:
+async def test_auth_is_refused_from_outside(example: Example) -> None:
     gate = example("auth")
     for address, refused in (("8.8.8.8", True), ("10.0.0.1", False)):
         session = (await gate.connect(address)).session
@@ -125,14 +125,14 @@ async def test_mail_refuses_our_domain_from_outside(example: Example) -> None:
     assert (await (await gate.connect()).transaction("a@example.com")).code == 250
 
 
-async def test_rcpt_vouches_for_addresses_that_are_made_up(example: Example) -> None:
+async def test_rcpt_vouches_for_disposable_addresses(example: Example) -> None:
     client = await greeted(example("rcpt"))
     await client.mail()
     recipients = ("shop-2026@example.org", "shop@example.org", "shop-2026@example.com")
     assert [(await client.rcpt(recipient)).code for recipient in recipients] == [250, 450, 450]
 
 
-async def test_data_refuses_a_bounce_for_two(example: Example) -> None:
+async def test_data_refuses_a_bounce_with_two_recipients(example: Example) -> None:
     client = await greeted(example("data"))
     assert (await client.transaction("")).code == 250
     await client.mail("")
@@ -158,7 +158,7 @@ async def test_message_refuses_the_test_message(example: Example) -> None:
     assert (await client.transaction(content=MESSAGE + gtube)).text == "this is the test message"
 
 
-async def test_queue_takes_what_traps_get(example: Example) -> None:
+async def test_queue_takes_mail_to_traps(example: Example) -> None:
     client = await greeted(example("queue"))
     assert (await client.transaction(recipient="trap-1@example.org")).text.endswith(": thank you")
     assert (await client.transaction(recipient="b@example.org")).code == 451
@@ -182,7 +182,7 @@ async def test_help_says_where_to_read(example: Example) -> None:
     assert (reply.code, reply.text) == (214, "see https://www.example.org/mail")
 
 
-async def test_noop_ends_at_ten(example: Example) -> None:
+async def test_noop_closes_after_ten(example: Example) -> None:
     client = await greeted(example("noop"))
     assert [(await client.say("NOOP")).code for _ in range(11)] == [250] * 10 + [421]
     assert client.closed
@@ -193,7 +193,7 @@ async def test_unknown_command_answers_xping(example: Example) -> None:
     assert ((await client.say("xping")).text, (await client.say("xpong")).code) == ("pong", 500)
 
 
-async def test_reset_counts_what_is_given_up(example: Example) -> None:
+async def test_reset_closes_after_ten_given_up_transactions(example: Example) -> None:
     client = await greeted(example("reset"))
     await client.transaction()
     for _ in range(10):
@@ -209,7 +209,7 @@ async def test_quit_is_remembered(example: Example) -> None:
     assert gate.store.contents("example") == {"192.0.2.1": 1}
 
 
-async def test_disconnect_logs_how_long_a_client_was_here(example: Example) -> None:
+async def test_disconnect_logs_the_seconds_of_a_session(example: Example) -> None:
     gate = example("disconnect")
     client = await greeted(gate)
     await gate.clock.advance("90s")

@@ -61,5 +61,5 @@ NAMED = sorted(
 
 
 @pytest.mark.parametrize(("service", "name"), NAMED)
-def test_what_the_manual_calls_part_of_the_kit_is_there(service: str, name: str) -> None:
+def test_an_attribute_of_the_kit_in_the_manual_exists(service: str, name: str) -> None:
     assert hasattr(getattr(Policy(), service), name)

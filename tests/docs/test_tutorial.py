@@ -198,7 +198,7 @@ async def test_the_tutorial_can_be_followed(reader: Reader, folder: Path) -> Non
     assert Path(where.strip()).is_relative_to(folder)
 
 
-def test_the_tutorial_says_what_to_do() -> None:
+def test_all_steps_of_the_tutorial_are_found() -> None:
     followed = list(steps())
     typed = [step.command for step in followed if isinstance(step, Typed)]
     assert any(command.startswith("gatepost plugins new") for command in typed)

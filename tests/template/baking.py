@@ -1,6 +1,6 @@
-"""Baking the template as ``cookiecutter gh:…/gatepost --directory plugin_template`` does.
+"""Bake the template as ``cookiecutter gh:…/gatepost --directory plugin_template`` does.
 
-cookiecutter keeps what it was told in the home folder, or where its settings say, which is here a test's own folder.
+cookiecutter stores its answers in the home folder unless its settings name another one; here this is a test's folder.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ COMBINATIONS = tuple(itertools.product(PHASES, LICENSES))
 
 
 def bake(folder: Path, **answers: str) -> Path:
-    """The package that these answers give; defaults are the others."""
+    """Return the package that these answers give; other answers are the defaults."""
     folder.mkdir(parents=True, exist_ok=True)
     settings = folder / "settings.yaml"
     settings.write_text(json.dumps({"cookiecutters_dir": str(folder), "replay_dir": str(folder / "replay")}))
@@ -38,13 +38,13 @@ def bake(folder: Path, **answers: str) -> Path:
 
 
 def files_of(package: Path) -> dict[str, str]:
-    """Every file of a package, by its path inside it."""
+    """Return the contents of all files of a package by their paths in it."""
     found = (path for path in sorted(package.rglob("*")) if path.is_file())
     return {path.relative_to(package).as_posix(): path.read_text() for path in found}
 
 
 def names_in(source: str) -> set[str]:
-    """What a module's imports and assignments bind at its top."""
+    """Return the names that a module's imports and assignments bind at its top level."""
     names: set[str] = set()
     for node in ast.parse(source).body:
         if isinstance(node, ast.ImportFrom):

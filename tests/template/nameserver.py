@@ -1,4 +1,4 @@
-"""A name server on loopback that knows no name: every answer is NXDOMAIN (RFC 1035 §4.1.1)."""
+"""A name server on loopback that answers every query with NXDOMAIN (RFC 1035 §4.1.1)."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from types import TracebackType
 from typing import Self
 
 NXDOMAIN = b"\x81\x83"
-"""A response with recursion desired and available, and RCODE 3."""
+"""Flags of a response with recursion desired and available, and RCODE 3."""
 
 
 class Nameserver:
-    """Answers on ``port`` as long as its block runs."""
+    """Answers on ``port`` while its ``with`` block runs."""
 
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)

@@ -1,4 +1,4 @@
-"""Whatever the answers are, a whole package comes out; answers that would break it are refused with a sentence."""
+"""All valid answers give a complete package; answers that would break it are refused with a sentence."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def baked(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Pat
     }
 
 
-# What comes out
+# The package
 
 
 @pytest.mark.parametrize(("phase", "licence"), COMBINATIONS)
@@ -58,7 +58,7 @@ def test_every_combination_has_the_same_files(baked: dict[tuple[str, str], Path]
 
 
 @pytest.mark.parametrize(("phase", "licence"), COMBINATIONS)
-def test_nothing_of_the_template_is_left(baked: dict[tuple[str, str], Path], phase: str, licence: str) -> None:
+def test_no_markup_of_the_template_is_left(baked: dict[tuple[str, str], Path], phase: str, licence: str) -> None:
     for name, text in files_of(baked[phase, licence]).items():
         if not name.startswith(WORKFLOWS.as_posix()):
             assert not [mark for mark in ("{{", "{%", "{#", "}}", "cookiecutter") if mark in text], name
@@ -66,7 +66,7 @@ def test_nothing_of_the_template_is_left(baked: dict[tuple[str, str], Path], pha
             assert text.endswith("\n") and not text.endswith("\n\n"), name
 
 
-def test_the_workflows_are_copied_as_they_are(baked: dict[tuple[str, str], Path]) -> None:
+def test_the_workflows_are_copied_unchanged(baked: dict[tuple[str, str], Path]) -> None:
     package = baked[COMBINATIONS[0]]
     (source,) = TEMPLATE.glob("*__package*")
     assert files_of(package / WORKFLOWS) == files_of(source / WORKFLOWS)
@@ -74,9 +74,7 @@ def test_the_workflows_are_copied_as_they_are(baked: dict[tuple[str, str], Path]
 
 
 @pytest.mark.parametrize("licence", LICENSES)
-def test_the_licence_is_named_as_packages_name_it_and_its_text_is_there(
-    baked: dict[tuple[str, str], Path], licence: str
-) -> None:
+def test_the_licence_has_its_spdx_name_and_its_text(baked: dict[tuple[str, str], Path], licence: str) -> None:
     files = files_of(baked["mail", licence])
     project = tomllib.loads(files["pyproject.toml"])["project"]
     if licence == "none":
@@ -119,7 +117,7 @@ def test_answers_may_hold_any_language_and_apostrophes(tmp_path: Path) -> None:
     assert files["src/gatepost_x/__init__.py"].startswith('"""Weist ab, wen\'s stört – 拒否.\n')
 
 
-# What is refused
+# Refused answers
 
 
 @pytest.mark.parametrize(
@@ -156,7 +154,7 @@ def test_a_bad_answer_is_refused_with_a_sentence_and_nothing_is_written(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
 
 
-def test_no_name_is_allowed_that_gatepost_or_the_plugin_uses_itself(baked: dict[tuple[str, str], Path]) -> None:
+def test_names_that_gatepost_or_the_plugin_itself_uses_are_refused(baked: dict[tuple[str, str], Path]) -> None:
     judge = runpy.run_path(str(TEMPLATE / "hooks/pre_gen_project.py"))
     assert judge["BUILT_IN"] == tuple(sorted(PROJECT["entry-points"]["gatepost.plugins"]))
     for phase in PHASES:
@@ -164,10 +162,10 @@ def test_no_name_is_allowed_that_gatepost_or_the_plugin_uses_itself(baked: dict[
         assert {name for name in beside if name.istitle() or name == "StringConstraints"} <= judge["OTHERS"]
 
 
-# Where it is
+# The template in gatepost
 
 
-def test_the_command_offers_what_the_template_asks() -> None:
+def test_the_command_has_an_option_for_every_question() -> None:
     assert (new.PHASES, new.LICENSES) == (PHASES, LICENSES)
     assert {option.name for option in new.new.params} == {question.name for question in questions()} | {"output"}
 

@@ -1,4 +1,4 @@
-"""The package of each phase as it comes out: installed offline, it passes its own checks and takes part in a gate."""
+"""The unchanged package of each phase, installed offline, passes its own checks and takes part in a gate."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Installed:
     mypy_cache: Path
 
     def check(self, phase: str, *command: str) -> str:
-        """Run a check in the folder of a package, as its author would; gives what it printed."""
+        """Run a check in the folder of a package, as its author would. Returns its output."""
         done = subprocess.run(
             [sys.executable, "-m", *command],
             cwd=self.packages[phase],
@@ -83,7 +83,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
 
 @asynccontextmanager
 async def greeted(gate: Gate) -> AsyncIterator[Client]:
-    """A client that has said EHLO."""
+    """Connect a client and let it say EHLO."""
     async with connected(gate.port) as client:
         await client.greet()
         yield client
@@ -124,7 +124,7 @@ def test_its_readme_has_every_option_and_a_table_that_loads(installed: Installed
 
 @pytest.fixture
 def serve(installed: Installed, tmp_path: Path) -> Serve:
-    """Return a function of a phase that makes a server which asks the plugin of that phase."""
+    """Return a function that runs a server with the plugin of a phase."""
 
     @contextmanager
     def served(phase: str) -> Iterator[Gate]:
@@ -136,7 +136,7 @@ def serve(installed: Installed, tmp_path: Path) -> Serve:
     return served
 
 
-def test_they_are_listed_with_their_packages(installed: Installed, tmp_path: Path) -> None:
+def test_the_plugins_are_listed_with_their_packages(installed: Installed, tmp_path: Path) -> None:
     done = run("plugins", "--json", environ=installed.environ, folder=tmp_path)
     rows = {row["name"]: row for row in json.loads(done.stdout)}
     for phase in PHASES:
@@ -145,7 +145,7 @@ def test_they_are_listed_with_their_packages(installed: Installed, tmp_path: Pat
         assert (row["place"], row["phases"]) == ("", [phase])
 
 
-async def test_the_one_of_connect_refuses_a_client_without_a_name(serve: Serve) -> None:
+async def test_the_plugin_of_connect_refuses_a_client_without_a_name(serve: Serve) -> None:
     with serve("connect") as gate:
         async with connected(gate.port) as client:
             assert (await client.greet()).startswith(b"554 5.7.25 your address has no name that leads back to it [")
@@ -154,7 +154,7 @@ async def test_the_one_of_connect_refuses_a_client_without_a_name(serve: Serve) 
             assert (await client.greet()).startswith(b"250")
 
 
-async def test_the_one_of_mail_refuses_a_listed_domain_and_those_below(serve: Serve) -> None:
+async def test_the_plugin_of_mail_refuses_a_listed_domain_and_its_subdomains(serve: Serve) -> None:
     with serve("mail") as gate:
         async with greeted(gate) as client:
             refused = await client.envelope(["b@example.test"], "a@mail.bad.example")
@@ -164,7 +164,7 @@ async def test_the_one_of_mail_refuses_a_listed_domain_and_those_below(serve: Se
             assert (await client.transaction("b@example.test", message("<x@y>"))).startswith(b"250")
 
 
-async def test_the_one_of_rcpt_slows_down_a_client_with_many_recipients(serve: Serve) -> None:
+async def test_the_plugin_of_rcpt_slows_down_a_client_with_many_recipients(serve: Serve) -> None:
     with serve("rcpt") as gate:
         async with greeted(gate) as client:
             first, second = await client.envelope(["b@example.test", "c@example.test"])
@@ -173,7 +173,7 @@ async def test_the_one_of_rcpt_slows_down_a_client_with_many_recipients(serve: S
             assert gate.wait_for("refused", plugin="my_rcpt")
 
 
-async def test_the_one_of_message_refuses_a_program(serve: Serve) -> None:
+async def test_the_plugin_of_message_refuses_a_forbidden_attachment(serve: Serve) -> None:
     attached = b'Content-Disposition: attachment; filename="invoice.pdf.EXE"\r\n' + message("<x@y>")
     with serve("message") as gate:
         async with greeted(gate) as client:

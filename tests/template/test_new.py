@@ -1,4 +1,4 @@
-"""``gatepost plugins new`` asks what no option says, bakes as cookiecutter does, and says what is next."""
+"""``gatepost plugins new`` asks for what no option says, bakes like cookiecutter, and names the next steps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OPTIONS = {"phase": "rcpt", "description": "Be slow", "author": "Zoë", "license
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:
-    """Return an empty folder, which is the current one, beside a home folder that is empty too."""
+    """Return an empty current folder, beside an empty home folder."""
     (tmp_path / "home").mkdir()
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
@@ -34,7 +34,7 @@ def test_with_all_options_it_asks_nothing_and_bakes_what_cookiecutter_bakes(fold
     assert files_of(folder.path / "gatepost-slow-down") == files_of(bake(tmp_path / "b", name="slow_down", **OPTIONS))
 
 
-def test_it_says_what_is_next(folder: Folder) -> None:
+def test_it_names_the_next_steps(folder: Folder) -> None:
     lines = run("plugins", "new", *options(name="slow_down", **OPTIONS)).stdout.splitlines()
     assert "  cd gatepost-slow-down" in lines and "  pytest" in lines
     assert '  order = ["slow_down", "recipients", "forward"]' in lines
@@ -50,7 +50,7 @@ def test_it_needs_no_git_and_leaves_nothing_in_the_home_folder(
     assert list((tmp_path / "home").iterdir()) == []
 
 
-def test_what_no_option_says_is_asked_with_a_default_that_fits_the_answers_before(folder: Folder) -> None:
+def test_a_question_without_an_option_is_asked_with_a_default_that_fits_earlier_answers(folder: Folder) -> None:
     result = run("plugins", "new", "--license", "none", input="no_dice\nconnect\n\n\n")
     assert result.exit_code == 0, result.output
     files = files_of(folder.path / "gatepost-no-dice")
@@ -82,7 +82,7 @@ def test_a_bad_option_is_a_wrong_command_line(folder: Folder, wrong: dict[str, s
     assert list(folder.path.iterdir()) == []
 
 
-def test_the_package_goes_where_it_is_told_and_one_that_is_there_is_left_alone(folder: Folder, tmp_path: Path) -> None:
+def test_the_package_goes_into_the_output_folder_and_never_over_an_existing_one(folder: Folder, tmp_path: Path) -> None:
     command = ("plugins", "new", "--output", str(tmp_path / "new" / "place"), *options(name="x", **OPTIONS))
     assert run(*command).exit_code == 0
     package = tmp_path / "new" / "place" / "gatepost-x"
@@ -93,7 +93,7 @@ def test_the_package_goes_where_it_is_told_and_one_that_is_there_is_left_alone(f
     assert files_of(package)["README.md"] == "mine"
 
 
-def test_a_place_that_cannot_be_written_is_one_sentence(folder: Folder) -> None:
+def test_an_output_folder_that_cannot_be_written_is_reported_in_one_sentence(folder: Folder) -> None:
     (folder.path / "file").write_text("")
     result = run("plugins", "new", "--output", "file/inside", *options(name="x", **OPTIONS))
     assert result.exit_code == 1
