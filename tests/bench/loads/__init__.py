@@ -10,14 +10,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import orjson
 
-from tests.bench.servers.running import LOAD_CORE
+from tests.bench.servers.running import LOAD_CORE, ROOT
 
-ROOT = Path(__file__).parents[3]
 PATIENCE = 300.0
 """Seconds after which a load has failed."""
 

@@ -16,6 +16,8 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import uvloop
 
+from tests.bench.servers.running import HOST
+
 Result = TypeVar("Result")
 
 
@@ -103,7 +105,7 @@ async def hold(port: int, source: str, dialogue: Dialogue) -> None:
     """
     made = socket.socket()
     made.bind((source, 0))
-    made.connect(("127.0.0.1", port))  # the backlog accepts it at once; through the loop it would take longer
+    made.connect((HOST, port))  # the backlog accepts it at once; through the loop it would take longer
     made.setblocking(False)
     _, session = await asyncio.get_running_loop().create_connection(lambda: Session(dialogue), sock=made)
     await session.ended

@@ -8,11 +8,8 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import sys
-from pathlib import Path
 
-from tests.bench.servers.running import Command, Place, Server, interpreter
-
-ROOT = Path(__file__).parents[3]
+from tests.bench.servers.running import ROOT, Command, Place, Server, interpreter
 
 
 def aiosmtpd() -> Server:

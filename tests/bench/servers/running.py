@@ -28,6 +28,9 @@ from pathlib import Path
 from tests.bench.tree import Tree, lives
 from tests.peers.ports import reserved_port
 
+ROOT = Path(__file__).parents[3]
+"""The root of the repository."""
+
 HOSTNAME = "smtp.example.test"
 HOST = "127.0.0.1"
 

@@ -18,9 +18,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.bench.servers.running import not_installed
+from tests.bench.servers.running import ROOT, not_installed
 
-ROOT = Path(__file__).parents[4]
 INSTALLED = ROOT / ".bench" / "gatepost"
 SCRIPT = INSTALLED / "bin" / "gatepost"
 _PYTHON = INSTALLED / "bin" / "python"

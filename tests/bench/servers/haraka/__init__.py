@@ -22,6 +22,7 @@ from tests.bench.servers.running import (
     HOST,
     HOSTNAME,
     MESSAGE_LIMIT,
+    ROOT,
     SILENCE_LIMIT,
     Command,
     Place,
@@ -31,7 +32,7 @@ from tests.bench.servers.running import (
 )
 
 OWN = Path(__file__).parent
-INSTALLED = Path(__file__).parents[4] / ".bench" / "haraka"
+INSTALLED = ROOT / ".bench" / "haraka"
 PACKAGE = INSTALLED / "node_modules" / "Haraka"
 
 
