@@ -15,10 +15,8 @@ from gatepost.config import SocketAddress
 from gatepost.doors.listener import Connections, Listener
 from gatepost.doors.pregreet import Pregreet
 from gatepost.server.system import listen
+from tests.patience import PATIENCE
 from tests.policy import MESSAGE, Policy
-
-PATIENCE = 10.0
-"""Seconds after which a test that waits for a condition or a reply has failed."""
 
 
 async def until(condition: Callable[[], object]) -> None:

@@ -17,10 +17,9 @@ from tests.bench.works import QUICK, crowds, large
 from tests.bench.works.crowds import Crowd, Newcomers, grown
 from tests.bench.works.held import DELAY
 from tests.bench.works.policies import hold_strangers
+from tests.patience import PATIENCE
 
 GATEPOST = SERVERS["gatepost"]
-PATIENCE = 60.0
-"""Seconds in which a known client must have been served: far less than strangers are held, even on a busy machine."""
 
 
 @contextmanager
@@ -34,7 +33,7 @@ def holding() -> Iterator[Running]:
 
 
 def wait_until_served(newcomers: Newcomers) -> None:
-    """Wait until at least one newcomer was served."""
+    """Wait until at least one newcomer was served, for much less time than strangers are held."""
     end = time.monotonic() + PATIENCE
     while True:
         try:

@@ -111,7 +111,7 @@ def test_a_refusal_of_any_command_gives_no_figure(sink: Sink, verb: bytes) -> No
         send(sink)
 
 
-def test_only_those_who_introduce_themselves_are_patient(sink: Sink) -> None:
+def test_an_introducing_client_fails_when_its_recipient_is_refused(sink: Sink) -> None:
     sink.replies[b"RCPT"] = b"550 never"
     with pytest.raises(LoadError, match="550 never"):
         send(sink, "messages", "--introducing")

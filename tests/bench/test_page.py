@@ -10,7 +10,7 @@ from tests.bench.figures import Figure, Figures, Machine, Measure
 CPU = Measure("CPU", "µs a message")
 
 
-def test_it_shows_what_was_measured_and_the_same_figures_give_the_same_page(tmp_path: Path) -> None:
+def test_it_shows_the_figures_and_the_same_figures_give_the_same_page(tmp_path: Path) -> None:
     figures = Figures(
         Machine("a processor", 2, "Linux"),
         "CPython",

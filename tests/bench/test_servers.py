@@ -13,10 +13,9 @@ from tests.bench.clients import Client, client
 from tests.bench.servers import SERVERS, gatepost
 from tests.bench.servers.running import Running, Server
 from tests.bench.tree import Tree, lives
+from tests.patience import PATIENCE
 
 MESSAGE = b"Subject: hello\r\n\r\nHello.\r\n"
-PATIENCE = 60.0
-"""Seconds after which a server has failed to do what a test waits for."""
 TAKES_ALL = ("smtp-sink",)
 DISTINCT = [server for server in SERVERS.values() if server.name not in ("gatepost-dns-0", "gatepost-logging")]
 

@@ -12,10 +12,9 @@ import pytest
 from gatepost import testing
 from gatepost.testing import Policy
 from tests.docs.manual import ROOT, blocks, prose, reference, section
+from tests.patience import PROGRAM_PATIENCE
 
 PAGE = (ROOT / "docs/authors/testing.md").read_text(encoding="utf-8")
-PATIENCE = 300.0
-"""Seconds after which the tests of the guide have failed."""
 SETTINGS = """
 [pytest]
 asyncio_mode = auto
@@ -36,7 +35,7 @@ def test_the_tests_of_the_guide_pass(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=PATIENCE,
+        timeout=PROGRAM_PATIENCE,
     )
     assert done.returncode == 0, done.stdout
     played = [name for name in FILES if name.startswith("test_") or name.endswith(".smtp")]

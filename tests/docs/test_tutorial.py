@@ -24,6 +24,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.manual import ROOT
+from tests.patience import PROGRAM_PATIENCE
 from tests.peers.ports import reserved_port
 
 PAGE = ROOT / "docs/authors/tutorial.md"
@@ -35,8 +36,6 @@ IDENTIFIER = re.compile(r"\b3[0-9a-hjkmnp-tv-z]{9}\b")
 PREPARED = "python3 -m venv .venv"
 """A command that the fixture has already executed in its own way: with links, and without pip, which may be too old."""
 PORT = "2525"
-PATIENCE = 300.0
-"""Seconds after which a command has failed; mypy takes one of them, and many on a busy machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +96,7 @@ class Reader:
         """Type a command. Returns its output and its exit status."""
         assert self.shell.stdin is not None and self.shell.stdout is not None
         self.shell.stdin.write(f"{command}\nprintf '\\0%s\\0' $?\n".encode())
-        printed = await asyncio.wait_for(self.shell.stdout.readuntil(b"\0"), PATIENCE)
+        printed = await asyncio.wait_for(self.shell.stdout.readuntil(b"\0"), PROGRAM_PATIENCE)
         status = await self.shell.stdout.readuntil(b"\0")
         return printed[:-1].decode(), int(status[:-1])
 

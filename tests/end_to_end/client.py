@@ -8,10 +8,9 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
 from tests.door import Wire
+from tests.patience import PATIENCE
 
 SENDER = "a@example.org"
-PATIENCE = 60.0
-"""Seconds after which a test that waits has failed; never a measure of speed, for which the benchmark is there."""
 
 
 class Client:

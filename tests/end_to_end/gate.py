@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.end_to_end.client import PATIENCE
+from tests.patience import PATIENCE
 
 SCRIPT = Path(sys.executable).with_name("gatepost")
 HOSTNAME = "gate.example.test"

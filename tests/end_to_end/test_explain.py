@@ -6,9 +6,10 @@ import json
 import time
 from typing import Any
 
-from tests.end_to_end.client import PATIENCE, connected, message, record_of
+from tests.end_to_end.client import connected, message, record_of
 from tests.end_to_end.conftest import StartGate
 from tests.end_to_end.gate import Gate
+from tests.patience import PATIENCE
 
 POLICY = """
 [plugins]

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.client import PATIENCE, Client, connected
+from tests.end_to_end.client import Client, connected
 from tests.end_to_end.conftest import StartGate
 from tests.end_to_end.gate import Gate
+from tests.patience import PATIENCE
 from tests.peers.mail_server import MailServer
 
 MIB = 2**20

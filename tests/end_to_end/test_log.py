@@ -96,7 +96,7 @@ async def test_a_refusal_a_message_and_the_end_of_a_session_are_one_line_each(st
     assert logged == sorted(logged) and {time.utcoffset() for time in logged} == {timedelta(0)}
 
 
-async def test_what_a_client_sends_never_reaches_the_log_raw(start_gate: StartGate) -> None:
+async def test_unprintable_characters_of_a_client_never_reach_the_log(start_gate: StartGate) -> None:
     gate = start_gate(POLICY.format(delay="200ms"))
     hostile = "x\u202e\ufeff\u200f\x9b31m"
     await be_refused(gate, "127.0.0.8", hostile)

@@ -11,7 +11,8 @@ import pytest
 from tests.end_to_end.client import connected, message, send, send_until_not
 from tests.end_to_end.conftest import StartGate
 from tests.end_to_end.gate import Gate
-from tests.peers.postfix import DOMAIN, PATIENCE, Postfix, smtp_source
+from tests.patience import PROGRAM_PATIENCE
+from tests.peers.postfix import DOMAIN, Postfix, smtp_source
 from tests.peers.rbldnsd import TEST_POINTS, Rbldnsd
 
 INBOX = f"inbox@{DOMAIN}"
@@ -75,7 +76,7 @@ class Run:
 
     async def until_accepted(self, count: int) -> None:
         """Wait until ``count`` messages are accepted."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(PROGRAM_PATIENCE):
             while len(self.accepted) < count:
                 self._progress.clear()
                 await self._progress.wait()
@@ -95,7 +96,7 @@ class Run:
 async def test_a_thousand_messages_arrive_once_each(gate: Gate, postfix: Postfix) -> None:
     await become_known(gate)
     source = smtp_source(gate.port, 1000, 10, recipient=INBOX)
-    _, complaints = source.communicate(timeout=PATIENCE)
+    _, complaints = source.communicate(timeout=PROGRAM_PATIENCE)
     assert (source.returncode, complaints) == (0, "")
 
     gate.stop()

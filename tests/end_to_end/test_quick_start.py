@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.client import PATIENCE
 from tests.end_to_end.gate import Gate
+from tests.patience import PATIENCE
 
 DELAY = 3.0
 LONG_DELAY = 240.0

@@ -98,7 +98,7 @@ async def test_it_takes_part_when_it_is_named(tmp_path: Path, installed: dict[st
         assert (await send(gate.port, "b@example.test", message("<y@example.org>"))).startswith(b"250 2.0.0")
 
 
-def test_naming_what_is_not_installed_stops_the_start(tmp_path: Path) -> None:
+def test_naming_a_plugin_that_is_not_installed_stops_the_start(tmp_path: Path) -> None:
     config = configuration(tmp_path, POLICY.format(order=WITH))
     done = run("serve", "--config", str(config), folder=tmp_path)
     assert done.returncode == 78

@@ -24,8 +24,7 @@ import dns.rcode
 import dns.rdatatype
 import dns.rrset
 
-PATIENCE = 60.0
-"""Seconds after which a test that waits for queries has failed."""
+from tests.patience import PATIENCE
 
 Records = Mapping[str, Mapping[str, list[str]]]
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self, cast
 
+from tests.patience import PATIENCE
 from tests.peers.ports import reserved_port
 
 DROP = "drop"
@@ -25,8 +26,6 @@ DROP = "drop"
 HANG = "hang"
 """Sends no answer until the client disconnects."""
 
-PATIENCE = 60.0
-"""Seconds after which a test that waits for a client has failed."""
 
 Script = str | Sequence[str]
 

@@ -28,12 +28,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.patience import PROGRAM_PATIENCE
 from tests.peers.ports import reserved_port
 
 DOMAIN = "example.test"
 UNKNOWN = f"nobody@{DOMAIN}"
-PATIENCE = 120.0
-"""Seconds after which Postfix has failed to do what a test waits for; never a measure of its speed."""
 LISTENER = Path(__file__).parents[2] / "docs" / "examples" / "postfix-master.cf"
 
 _PROGRAMS = ("postfix", "postconf", "postqueue", "smtp-source")
@@ -209,10 +208,10 @@ class Postfix:
             return False
 
     def _wait(self, what: str, condition: Callable[[], bool]) -> None:
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + PROGRAM_PATIENCE
         while not condition():
             if time.monotonic() > end:
-                raise RuntimeError(f"Postfix did not {what} within {PATIENCE:.0f} s; its log:\n{self._log_text()}")
+                raise RuntimeError(f"Postfix did not {what}; its log:\n{self._log_text()}")
             time.sleep(0.02)
 
     def _log_text(self) -> str:

@@ -25,6 +25,7 @@ import dns.exception
 import dns.message
 import dns.query
 
+from tests.patience import PATIENCE
 from tests.peers.ports import loopback, reserved_port
 
 TEST_POINTS = {"ip4trie": "127.0.0.2 :127.0.0.2:test point\n", "ip6trie": "::ffff:7f00:2 :127.0.0.2:test point\n"}
@@ -38,9 +39,6 @@ BLOCKED = {
     "ip6trie": "::/0 :127.255.255.254:public resolver\n",
 }
 """A list that refuses our resolver: its answer is an error code, not a listing."""
-
-PATIENCE = 60.0
-"""Seconds after which rbldnsd has failed to start or to end."""
 
 
 def missing() -> str | None:

@@ -9,7 +9,8 @@ import smtplib
 
 import pytest
 
-from tests.peers.postfix import DOMAIN, PATIENCE, UNKNOWN, Postfix, smtp_source
+from tests.patience import PATIENCE, PROGRAM_PATIENCE
+from tests.peers.postfix import DOMAIN, UNKNOWN, Postfix, smtp_source
 
 INBOX = f"inbox@{DOMAIN}"
 FOREIGN = (
@@ -28,7 +29,7 @@ def send(peer: Postfix, message_id: str) -> None:
 
 def test_every_message_of_smtp_source_has_its_own_message_id(postfix: Postfix) -> None:
     source = smtp_source(postfix.port, 60, 5)
-    _, complaints = source.communicate(timeout=PATIENCE)
+    _, complaints = source.communicate(timeout=PROGRAM_PATIENCE)
     assert (source.returncode, complaints) == (0, "")
 
     postfix.deliver()
@@ -38,7 +39,7 @@ def test_every_message_of_smtp_source_has_its_own_message_id(postfix: Postfix) -
 
 def test_smtp_source_fails_when_a_recipient_is_refused(postfix: Postfix) -> None:
     source = smtp_source(postfix.port, 1, recipient="a@elsewhere.example")
-    _, complaints = source.communicate(timeout=PATIENCE)
+    _, complaints = source.communicate(timeout=PROGRAM_PATIENCE)
 
     assert source.returncode == 1
     assert "Relay access denied" in complaints

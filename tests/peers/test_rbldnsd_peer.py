@@ -11,7 +11,8 @@ import dns.query
 import dns.rcode
 import pytest
 
-from tests.peers.rbldnsd import BLOCKED, EVERYTHING, PATIENCE, TEST_POINTS, Rbldnsd
+from tests.patience import PATIENCE
+from tests.peers.rbldnsd import BLOCKED, EVERYTHING, TEST_POINTS, Rbldnsd
 
 LISTED = {"ip4trie": "127.0.0.9 :127.0.0.4:listed, see $\n", "ip6trie": "::1 :127.0.0.3:listed too\n"}
 ZONES = {"bl.test": LISTED, "healthy.test": TEST_POINTS, "all.test": EVERYTHING, "blocked.test": BLOCKED}

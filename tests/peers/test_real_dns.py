@@ -18,6 +18,7 @@ from gatepost.services.clock import SystemClock
 from gatepost.services.dns.client import DNS
 from gatepost.services.dns.resolver import reversed_address
 from gatepost.services.virtual_clock import VirtualClock
+from tests.patience import PATIENCE
 from tests.peers.ports import loopback, reserved_port
 
 ZONES = {
@@ -51,10 +52,6 @@ $TTL 300
 {reversed_address("2001:db8::1")}.ip6.arpa. PTR mx.example.test.
 """,
 }
-
-
-PATIENCE = 60.0
-"""Seconds after which NSD has failed to start or to end."""
 
 
 class NSD:

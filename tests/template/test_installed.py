@@ -16,11 +16,10 @@ import pytest
 
 from tests.end_to_end.client import Client, connected, message
 from tests.end_to_end.gate import Gate, configuration, run
+from tests.patience import PROGRAM_PATIENCE
 from tests.template.baking import PHASES, bake
 from tests.template.nameserver import Nameserver
 
-PATIENCE = 300.0
-"""Seconds after which a check has failed; mypy takes some of them, and many on a busy machine."""
 OFFLINE = ("--no-index", "--no-deps", "--no-build-isolation", "--disable-pip-version-check")
 POLICY = """
 [plugins]
@@ -62,7 +61,7 @@ class Installed:
             capture_output=True,
             text=True,
             check=False,
-            timeout=PATIENCE,
+            timeout=PROGRAM_PATIENCE,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout

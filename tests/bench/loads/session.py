@@ -83,7 +83,7 @@ class Session(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Fail, unless the dialogue has ended."""
-        self._end(SessionError(f"the server closed the connection ({exc or 'in good order'}) {_after(self._step)}"))
+        self._end(SessionError(f"the server closed the connection ({exc or 'without an error'}) {_after(self._step)}"))
 
 
 def _check(step: Step, replies: Sequence[bytes]) -> None:
