@@ -26,7 +26,7 @@ order = ["access", "earlytalker", "recipients", "forward"]
 [plugins.access]
 allow = [{{ network = "127.0.0.7" }}]
 [plugins.earlytalker]
-delay = "60s"
+delay = "240s"
 [plugins.recipients]
 domains = ["example.test"]
 [plugins.forward]
