@@ -426,7 +426,7 @@ async def test_who_waits_for_a_place_when_it_is_closed_gets_a_temporary_error(
     assert not await clock.jump()
 
 
-@pytest.mark.parametrize("where", ["read", "is_truncated", "is_answered"])
+@pytest.mark.parametrize("where", ["read_answer", "is_truncated", "is_answered"])
 async def test_a_fault_of_our_own_is_told_to_who_asked_and_nothing_is_left_of_it(
     dns: DNS, server: DNSServer, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:

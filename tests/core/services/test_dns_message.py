@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatepost.errors import DNSError, DNSTemporaryError
-from gatepost.services.dns.message import MAX_ALIASES, MAX_RECORDS, Answer, Question, is_truncated, read
+from gatepost.services.dns.message import MAX_ALIASES, MAX_RECORDS, Answer, Question, is_truncated, read_answer
 
 MX = Question.parse("mx.example", "A")
 SOA = "example. {ttl} IN SOA ns.example. hostmaster.example. 1 2 3 4 {minimum}"
@@ -29,7 +29,7 @@ SOA = "example. {ttl} IN SOA ns.example. hostmaster.example. 1 2 3 4 {minimum}"
 
 def response(*answer: str, authority: tuple[str, ...] = (), question: Question = MX) -> dns.message.Message:
     """Return a response to query 7 with the records given as "owner TTL IN KIND data"."""
-    message = dns.message.make_response(dns.message.from_wire(question.asked(7)))
+    message = dns.message.make_response(dns.message.from_wire(question.query(7)))
     message.answer = [dns.rrset.from_text(*_fields(line)) for line in answer]
     message.authority = [dns.rrset.from_text(*_fields(line)) for line in authority]
     return message
@@ -41,11 +41,11 @@ def _fields(line: str) -> tuple[str, int, str, str, str]:
 
 
 def answer(*lines: str, **more: tuple[str, ...]) -> Answer:
-    return read(MX, response(*lines, **more).to_wire(max_size=65_535))
+    return read_answer(MX, response(*lines, **more).to_wire(max_size=65_535))
 
 
 def test_a_query_is_one_that_others_can_read() -> None:
-    query = dns.message.from_wire(MX.asked(513))
+    query = dns.message.from_wire(MX.query(513))
 
     assert query.id == 513 and query.flags == dns.flags.RD
     assert str(query.question[0]) == "mx.example. IN A"
@@ -61,8 +61,8 @@ def test_the_shortest_ttl_on_the_way_counts() -> None:
 def test_the_case_of_names_does_not_count() -> None:
     octets = response("mx.example. 300 IN CNAME a.example.", "b.example. 300 IN A 192.0.2.1").to_wire()
 
-    assert read(MX, octets).texts == ()
-    assert read(MX, octets.replace(b"\x01b", b"\x01A")).texts == ("192.0.2.1",)
+    assert read_answer(MX, octets).texts == ()
+    assert read_answer(MX, octets.replace(b"\x01b", b"\x01A")).texts == ("192.0.2.1",)
     assert Question.parse("M\\088.Example", "a") == MX
 
 
@@ -107,7 +107,7 @@ def test_a_negative_answer_holds_for_the_lesser_of_the_soa_s_ttl_and_minimum(
     message = response(authority=(SOA.format(ttl=ttl, minimum=minimum),))
     message.set_rcode(rcode)
 
-    assert read(MX, message.to_wire()) == Answer((), kept)
+    assert read_answer(MX, message.to_wire()) == Answer((), kept)
 
 
 def test_an_alias_to_nothing_holds_no_longer_than_the_alias() -> None:
@@ -120,14 +120,14 @@ def test_a_ttl_over_31_bits_is_none() -> None:
     octets = bytearray(response("mx.example. 1 IN A 192.0.2.1").to_wire())
     octets[octets.rindex(b"\x00\x00\x00\x01\x00\x04")] = 0x80
 
-    assert read(MX, bytes(octets)) == Answer(("192.0.2.1",), 0)
+    assert read_answer(MX, bytes(octets)) == Answer(("192.0.2.1",), 0)
 
 
 def test_a_minimum_over_31_bits_is_none() -> None:
     octets = response(authority=(SOA.format(ttl=300, minimum=1),)).to_wire()
     octets = octets[: octets.rindex(b"\0\0\0\1")]
 
-    assert read(MX, octets + b"\x80\0\0\1") == Answer((), 0)
+    assert read_answer(MX, octets + b"\x80\0\0\1") == Answer((), 0)
 
 
 def test_a_name_server_and_nothing_else_is_a_referral_and_no_answer() -> None:
@@ -142,7 +142,7 @@ def test_nxdomain_is_nothing_whatever_else_is_in_the_answer() -> None:
     message = response("mx.example. 300 IN A 192.0.2.1", authority=("example. 300 IN NS ns.example.",))
     message.set_rcode(dns.rcode.NXDOMAIN)
 
-    assert read(MX, message.to_wire()) == Answer((), 0)
+    assert read_answer(MX, message.to_wire()) == Answer((), 0)
 
 
 def test_an_endless_chain_of_aliases_ends() -> None:
@@ -156,7 +156,7 @@ def test_an_answer_with_absurdly_many_records_is_not_read() -> None:
     assert len(answer(*lines[1:]).texts) == MAX_RECORDS
     for sections in ({"answer": lines}, {"answer": lines[:400], "authority": lines[400:]}):
         with pytest.raises(DNSTemporaryError, match=f"more than {MAX_RECORDS} records"):
-            read(
+            read_answer(
                 MX,
                 response(*sections["answer"], authority=tuple(sections.get("authority", ()))).to_wire(max_size=65_535),
             )
@@ -168,18 +168,18 @@ def test_every_other_rcode_means_that_nobody_knows(rcode: str) -> None:
     message.set_rcode(dns.rcode.from_text(rcode))
 
     with pytest.raises(DNSTemporaryError, match=rcode):
-        read(MX, message.to_wire())
+        read_answer(MX, message.to_wire())
 
 
 def test_only_a_response_to_this_query_is_an_answer() -> None:
     good = response("mx.example. 300 IN A 192.0.2.1").to_wire()
     status = response()
     status.set_opcode(dns.opcode.STATUS)
-    others = [Question.parse(*asked).asked(7) for asked in (("mx.example", "AAAA"), ("mx2.example", "A"))]
+    others = [Question.parse(*asked).query(7) for asked in (("mx.example", "AAAA"), ("mx2.example", "A"))]
 
     assert MX.is_answered(7, good) and not is_truncated(good)
     assert not MX.is_answered(8, good)
-    assert not MX.is_answered(7, MX.asked(7))
+    assert not MX.is_answered(7, MX.query(7))
     assert not MX.is_answered(7, status.to_wire())
     assert not MX.is_answered(7, good[:5] + b"\x02" + good[6:])
     assert not any(MX.is_answered(7, dns.message.make_response(dns.message.from_wire(o)).to_wire()) for o in others)
@@ -202,7 +202,7 @@ def test_a_damaged_response_gives_printable_text_or_a_temporary_error(
         octets[at % len(octets) if at % len(octets) > 12 + len(question.octets) else -1] = octet
 
     try:
-        texts = read(question, bytes(octets[: max(end % 200, 12 + len(question.octets))])).texts
+        texts = read_answer(question, bytes(octets[: max(end % 200, 12 + len(question.octets))])).texts
     except DNSTemporaryError:
         return
     assert all(text.isascii() and text.isprintable() for text in texts)
@@ -237,7 +237,7 @@ def responses(draw: st.DrawFn) -> tuple[Question, dns.message.Message]:
     names = draw(st.lists(NAMES, min_size=2, max_size=8, unique=True))
     other, *chain = names
     question = Question.parse(chain[0].to_text(), kind)
-    message = dns.message.make_response(dns.message.from_wire(question.asked(7)))
+    message = dns.message.make_response(dns.message.from_wire(question.query(7)))
     for alias, target in itertools.pairwise(chain):
         message.answer.append(dns.rrset.from_text(_cased(draw, alias), draw(TTLS), "IN", "CNAME", target.to_text()))
     for owner in draw(st.sets(st.sampled_from([chain[-1], other]))):
@@ -282,7 +282,7 @@ def test_a_response_says_what_dnspython_reads_in_it(case: tuple[Question, dns.me
     octets = message.to_wire(max_size=65_535)
 
     assert question.is_answered(7, octets)
-    assert read(question, octets) == expected(octets)
+    assert read_answer(question, octets) == expected(octets)
 
 
 # What nobody should send
@@ -327,7 +327,7 @@ A, CNAME, SOA_KIND, ADDRESS = 1, 5, 6, bytes(4)
 def test_octets_that_cannot_be_read_are_a_temporary_error(octets: bytes) -> None:
     assert MX.is_answered(7, octets)
     with pytest.raises(DNSTemporaryError, match="cannot be read"):
-        read(MX, octets)
+        read_answer(MX, octets)
 
 
 @pytest.mark.parametrize(
@@ -348,13 +348,15 @@ def test_data_that_is_not_of_its_kind_is_a_temporary_error(kind: str, rdata: byt
     question = Question.parse("mx.example", kind)
 
     with pytest.raises(DNSTemporaryError, match="cannot be read"):
-        read(question, raw((OURS, question.kind, rdata), question=question))
+        read_answer(question, raw((OURS, question.kind, rdata), question=question))
 
 
 def test_a_record_of_another_class_is_not_ours() -> None:
     octets = raw((OURS, A, ADDRESS), (OURS, A, b"\1\2\3\4"))
 
-    assert read(MX, octets.replace(b"\0\1\0\1\0\0\1\x2c\0\4\0", b"\0\1\0\3\0\0\1\x2c\0\4\0")).texts == ("1.2.3.4",)
+    assert read_answer(MX, octets.replace(b"\0\1\0\1\0\0\1\x2c\0\4\0", b"\0\1\0\3\0\0\1\x2c\0\4\0")).texts == (
+        "1.2.3.4",
+    )
 
 
 @pytest.mark.parametrize(("length", "reads"), [(61, True), (62, False)])
@@ -364,10 +366,10 @@ def test_a_name_of_255_octets_is_read_and_no_longer_one(length: int, reads: bool
     octets = raw((OURS, question.kind, name), question=question)
 
     if reads:
-        assert len(read(question, octets).texts[0]) == 253
+        assert len(read_answer(question, octets).texts[0]) == 253
     else:
         with pytest.raises(DNSTemporaryError, match="too long"):
-            read(question, octets)
+            read_answer(question, octets)
 
 
 def test_pointers_to_pointers_end_soon() -> None:
@@ -376,8 +378,8 @@ def test_pointers_to_pointers_end_soon() -> None:
     pointers = b"\0\0" + b"".join(struct.pack("!H", 0xC000 | start + at) for at in range(0, 16_000, 2))
     octets = raw((OURS, 65_280, pointers), *((struct.pack("!H", 0xC000 | start + 16_000), A, ADDRESS),) * 499)
 
-    with pytest.raises(DNSTemporaryError, match="without an end"):
-        read(MX, octets)
+    with pytest.raises(DNSTemporaryError, match="too many parts"):
+        read_answer(MX, octets)
 
 
 KINDS = st.sampled_from(
@@ -403,7 +405,7 @@ def test_whatever_follows_the_question_gives_printable_text_or_a_temporary_error
     octets = raw(*ours, question=question, authorities=min(authorities, len(records)))
 
     try:
-        texts = read(question, octets[: max(len(octets) - cut, 12 + len(question.octets))]).texts
+        texts = read_answer(question, octets[: max(len(octets) - cut, 12 + len(question.octets))]).texts
     except DNSTemporaryError:
         return
     assert all(text.isascii() and text.isprintable() for text in texts)
@@ -416,6 +418,6 @@ def test_any_octets_behind_the_question_give_an_answer_or_a_temporary_error(
     octets = struct.pack("!6H", 7, 0x8180, 1, answers, others, 0) + MX.octets + tail
 
     try:
-        assert all(text.count(".") == 3 for text in read(MX, octets).texts)
+        assert all(text.count(".") == 3 for text in read_answer(MX, octets).texts)
     except DNSTemporaryError:
         return

@@ -1,18 +1,33 @@
-"""DNS: a stub resolver with a cache. What plugins see of it stands in ``resolver``.
+"""DNS: a stub resolver with a cache. Its interface to plugins is ``resolver.Resolver``.
 
-It asks recursive servers (the system's unless others are configured) and believes what they say, so they should be
-near and trusted; it does not resolve by itself, validates no DNSSEC, and applies no search domains. What an answer
-means to a policy it does not know: "there is nothing" is an empty tuple, "nobody knows" is DNSTemporaryError, and
-these two are never mixed up.
+It asks recursive servers (the system's unless others are configured) and trusts their answers, so they should be near
+and trustworthy. It does not recurse, does not validate DNSSEC, and applies no search domains. It does not know what an
+answer means to a policy: "no such records" is an empty tuple, "could not be found out" is DNSTemporaryError, and the
+two are never confused.
 
-* RFC 1034 §5.3.1: a stub resolver. RFC 1035 §4.2, §7: UDP first, TCP when truncated, servers in turn, then again.
-* RFC 2308: NXDOMAIN and NODATA are answers and are kept as long as the SOA says, at most a quarter of an hour;
-  without an SOA they are not kept (§5). Failures are not kept at all, though §7 would allow it: a client that comes
-  back shall find a list that has recovered.
-* RFC 5452 §9.2: an unpredictable id for each query, and an unpredictable port, as each has a socket of its own, which
-  is connected: nobody but the server asked is heard.
+How a lookup works
+------------------
 
-Messages are read and written in ``dns_message``.
+* Cache. ``DNS.query`` looks into the cache first. Only answers are cached, positive and negative, each until its TTL
+  ends (RFC 2308: a negative answer for as long as the SOA says, but at most 15 minutes; without an SOA not at all,
+  §5). Failures are never cached, though RFC 2308 §7 would allow it: a client that comes back should find a list that
+  has recovered. When the cache is full, the oldest answer goes first.
+* In flight. At most one query for a name and type is in flight. Callers that ask for the same wait for the same
+  answer. A query outlives its callers: if they are cancelled, the answer is cached for the next one.
+* Deadlines. Each caller has a deadline of its own, and so has the query: the first caller's deadline or ``timeout``,
+  whichever is later, so that a hurried caller does not spoil the answer for others. A caller whose deadline comes first
+  sets a timer for itself; all others just wait for the query, which always ends by its own deadline.
+* Attempts. A query tries the servers in turn, ``ROUNDS`` times each (RFC 1035 §4.2, §7): UDP first, TCP when the
+  response is truncated. Each attempt gets an equal share of the time left. A server that answers with a failure is not
+  tried again for this query. A server that answers after others have failed becomes the first one for all queries.
+* Slots. Each attempt has a connected UDP socket of its own, so the kernel drops datagrams from any other address, and
+  each query has an unpredictable port and id (RFC 5452 §9.2). Sockets are file descriptors, so a query needs one of
+  ``MAX_SOCKETS`` slots; without a free one it waits in a queue, and its deadline runs.
+
+A query is not a task but an object that events move on: a datagram, an error, a timer. A task would cost a turn of the
+event loop for each of these.
+
+RFC 1034 §5.3.1 describes stub resolvers. ``message`` reads and writes the messages.
 """
 
 from __future__ import annotations
@@ -22,24 +37,24 @@ import ipaddress
 import os
 import socket
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
 from gatepost.errors import DNSError, DNSTemporaryError
 from gatepost.services.clock import Clock, Timer
-from gatepost.services.dns.message import Answer, Question, is_truncated, read
+from gatepost.services.dns.message import Answer, Question, is_truncated, read_answer
 from gatepost.services.dns.resolver import Resolver
 
 Outcome = Answer | Exception
-"""What becomes of a question: what is said, or why nobody knows."""
+"""How a query ends: with an answer, or with the reason why there is none."""
 
 ROUNDS: Final = 2
-"""How often each server is asked before we give up; the time is shared evenly."""
+"""How often each server is tried before a query fails."""
 
 MAX_SOCKETS: Final = 1000
-"""Questions on the wire at once. Further ones wait for a place, within their own time."""
+"""The number of slots: queries that may have a socket at the same time."""
 
 MAX_DATAGRAM: Final = 65_535
 
@@ -72,13 +87,11 @@ class Server:
 
 
 class DNS(Resolver):
-    """The resolver of a running gate.
+    """The resolver of a running server.
 
-    ``servers`` are read by ``Server.parse``; an empty list means those of /etc/resolv.conf. ``timeout`` is how many
-    seconds a question may take in all. The last ``cache_size`` answers are kept, the oldest of them goes first.
-    Raises DNSError for a server that cannot be read.
-
-    A server that answers where an earlier one failed is asked first from then on.
+    ``servers`` are read by ``Server.parse``; an empty list means the servers of /etc/resolv.conf. ``timeout`` is the
+    time in seconds that a query may take in all. ``cache_size`` is the number of answers to cache. Raises DNSError for
+    a server that cannot be read.
     """
 
     def __init__(
@@ -89,140 +102,138 @@ class DNS(Resolver):
         self._clock = clock
         self._cache_size = cache_size
         self._cache: OrderedDict[tuple[str, str], tuple[float, tuple[str, ...]]] = OrderedDict()
-        self._flights: dict[tuple[str, str], _Flight] = {}
-        self._places = MAX_SOCKETS
-        self._queue: deque[_Flight] = deque()
+        self._in_flight: dict[tuple[str, str], _Query] = {}
+        self._free_slots = MAX_SOCKETS
+        self._queue: deque[_Query] = deque()  # queries in flight that wait for a slot
         self._closed = False
 
     async def query(self, name: str, kind: str, *, timeout: float | None = None) -> tuple[str, ...]:
-        """As ``Resolver.query`` says. Who asks what is being asked already waits for that answer, in its own time."""
-        asked = _asked(name, kind)
-        kept = self._kept(asked)
-        if kept is not None:
-            return kept
+        """Return the records of ``kind`` at ``name``, from the cache, a query in flight or a new one."""
+        key = _key(name, kind)
+        cached = self._cached(key)
+        if cached is not None:
+            return cached
         limit = self._timeout if timeout is None else timeout
         now = self._clock.monotonic()
         waiter: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        flight = self._flights.get(asked)
-        if flight is None:
-            flight = self._depart(asked, now + max(limit, self._timeout), waiter)
+        query = self._in_flight.get(key)
+        if query is None:
+            query = self._start(key, now + max(limit, self._timeout), waiter)
         else:
-            flight.waiters.append(waiter)
-        if now + limit < flight.deadline:
+            query.waiters.append(waiter)
+        if now + limit < query.deadline:
             outcome = await _in_time(self._clock, limit, waiter, f"{name!r} {kind}: no answer within {limit:g} s")
         else:
-            outcome = await waiter  # the flight's own time is ours
+            outcome = await waiter
         if isinstance(outcome, Exception):
             raise outcome
         return outcome.texts
 
     def known(self, name: str, kind: str) -> tuple[str, ...] | None:
-        """As ``Resolver.known`` says: what the cache holds."""
-        return self._kept(_asked(name, kind))
+        """Return the cached records of ``kind`` at ``name``, or None when none are cached."""
+        return self._cached(_key(name, kind))
 
     async def close(self) -> None:
-        """Drop what is being asked and what is kept. Who still waits, or asks from now on, gets DNSTemporaryError."""
+        """Abandon all queries and clear the cache. Callers get DNSTemporaryError, now and from then on."""
         self._closed = True
-        flights = tuple(self._flights.values())
-        streams = [flight.stream for flight in flights if flight.stream is not None]
-        for flight in flights:
-            flight.land(DNSTemporaryError("DNS is closed"))
+        queries = tuple(self._in_flight.values())
+        streams = [query.stream for query in queries if query.stream is not None]
+        for query in queries:
+            query.finish(DNSTemporaryError("DNS is closed"))
         await asyncio.gather(*streams, return_exceptions=True)
         self._cache.clear()
 
-    def _depart(self, asked: tuple[str, str], deadline: float, waiter: asyncio.Future[Outcome]) -> _Flight:
+    def _cached(self, key: tuple[str, str]) -> tuple[str, ...] | None:
+        cached = self._cache.get(key)
+        if cached is None or self._clock.monotonic() >= cached[0]:
+            return None
+        return cached[1]
+
+    def _start(self, key: tuple[str, str], deadline: float, waiter: asyncio.Future[Outcome]) -> _Query:
+        """Start a query, or put it into the queue when all slots are taken."""
         if self._closed:
             raise DNSTemporaryError("DNS is closed")
-        flight = _Flight(asked, deadline, self._servers, self._clock, self._landed)
-        flight.waiters.append(waiter)
-        self._flights[asked] = flight
-        if self._places:
-            self._places -= 1
-            flight.has_place = True
-            flight.ask()
+        query = _Query(key, deadline, self._servers, self._clock, self._finished)
+        query.waiters.append(waiter)  # before the first attempt, as that may already end the query
+        self._in_flight[key] = query
+        if self._free_slots:
+            self._free_slots -= 1
+            query.has_slot = True
+            query.attempt()
         else:
-            flight.wait()
-            self._queue.append(flight)
-        return flight
+            query.wait_for_slot()
+            self._queue.append(query)
+        return query
 
-    def _landed(self, flight: _Flight, outcome: Outcome) -> None:
-        del self._flights[flight.asked]
+    def _finished(self, query: _Query, outcome: Outcome) -> None:
+        """Cache the answer, prefer the server that gave it, and pass the slot on."""
+        del self._in_flight[query.key]
         if isinstance(outcome, Answer):
-            self._keep(flight.asked, outcome)
-            if flight.server is not self._servers[0]:
-                self._prefer(flight.server)
-        if flight.has_place:
-            self._leave_place()
-
-    def _leave_place(self) -> None:
-        """Give the place to the next who waits for one: in another turn of the loop, for there may be thousands."""
-        while self._queue:
-            flight = self._queue.popleft()
-            if not flight.has_landed:
-                flight.has_place = True
-                asyncio.get_running_loop().call_soon(flight.ask)
-                return
-        self._places += 1
-
-    def _kept(self, asked: tuple[str, str]) -> tuple[str, ...] | None:
-        kept = self._cache.get(asked)
-        if kept is None or self._clock.monotonic() >= kept[0]:
-            return None
-        return kept[1]
-
-    def _keep(self, asked: tuple[str, str], answer: Answer) -> None:
-        if not answer.ttl:
+            if outcome.ttl:
+                self._cache[query.key] = (self._clock.monotonic() + outcome.ttl, outcome.texts)
+                self._cache.move_to_end(query.key)
+                if len(self._cache) > self._cache_size:
+                    self._cache.popitem(last=False)
+            if query.server is not self._servers[0]:
+                self._servers = [query.server, *(other for other in self._servers if other is not query.server)]
+        if not query.has_slot:
             return
-        self._cache[asked] = (self._clock.monotonic() + answer.ttl, answer.texts)
-        self._cache.move_to_end(asked)
-        if len(self._cache) > self._cache_size:
-            self._cache.popitem(last=False)
+        while self._queue:
+            following = self._queue.popleft()
+            if not following.is_finished:
+                following.has_slot = True
+                # Not from here: if each of thousands of waiting queries failed at once, the calls would nest.
+                asyncio.get_running_loop().call_soon(following.attempt)
+                return
+        self._free_slots += 1
 
-    def _prefer(self, server: Server) -> None:
-        self._servers = [server, *(other for other in self._servers if other is not server)]
 
+def _key(name: str, kind: str) -> tuple[str, str]:
+    """Return the key of a query: DNS ignores the case of ASCII letters only.
 
-def _asked(name: str, kind: str) -> tuple[str, str]:
-    """Under which a question is known. A letter outside ASCII may fold into ASCII, and would meet another's answer."""
+    ``lower`` turns some letters outside ASCII into ASCII ones (U+212A into "k"), so such a name, which is invalid
+    anyway, would be given another name's answer.
+    """
     return (name.lower() if name.isascii() else name, kind)
 
 
 async def _in_time(clock: Clock, seconds: float, waiter: asyncio.Future[Outcome], late: str) -> Outcome:
-    """Wait for a flight that may take longer than its asker has time."""
+    """Wait for a query whose deadline is later than the caller's; after ``seconds`` the outcome is an error.
 
-    def leave() -> None:
+    Apart from ``query``, so that callers without a timer do not pay for the closure.
+    """
+
+    def give_up() -> None:
         if not waiter.done():
             waiter.set_result(DNSTemporaryError(late))
 
-    timer = clock.call_later(seconds, leave)
+    timer = clock.call_later(seconds, give_up)
     try:
         return await waiter
     finally:
         timer.cancel()
 
 
-class _Flight:
-    """A question on its way, and who waits for its answer. It goes on when they have left: others may ask again.
+class _Query:
+    """A query in flight, and the callers that wait for its answer (see "How a lookup works").
 
-    It asks the servers in turn; one that answers with a failure is not asked twice. What happens moves it on: an
-    answer, an error, or that a server's time is over. A task would take a turn of the loop for each of these.
-    ``landed`` is called once, at ``deadline`` at the latest.
+    ``finished`` is called exactly once, at ``deadline`` at the latest.
     """
 
     __slots__ = (
+        "_attempts",
         "_clock",
         "_failed",
-        "_landed",
-        "_number",
+        "_finished",
+        "_id",
         "_question",
         "_socket",
         "_timer",
         "_troubles",
-        "_turns",
-        "asked",
         "deadline",
-        "has_landed",
-        "has_place",
+        "has_slot",
+        "is_finished",
+        "key",
         "server",
         "stream",
         "waiters",
@@ -230,155 +241,147 @@ class _Flight:
 
     def __init__(
         self,
-        asked: tuple[str, str],
+        key: tuple[str, str],
         deadline: float,
         servers: list[Server],
         clock: Clock,
-        landed: Callable[[_Flight, Outcome], None],
+        finished: Callable[[_Query, Outcome], None],
     ) -> None:
-        self.asked = asked
+        self.key = key
         self.deadline = deadline
         self.waiters: list[asyncio.Future[Outcome]] = []
-        self.has_place = False
-        self.has_landed = False
+        self.has_slot = False
+        self.is_finished = False
         self.server = servers[0]
         self.stream: asyncio.Task[bytes] | None = None
-        self._question = Question.parse(*asked)
-        self._number = 0
-        self._turns = _turns(servers)
+        self._question = Question.parse(*key)
+        self._id = 0
+        attempts = servers * ROUNDS
+        self._attempts = zip(range(len(attempts), 0, -1), attempts, strict=True)
         self._troubles: dict[Server, str] = {}
         self._failed: set[Server] = set()
         self._clock = clock
-        self._landed = landed
+        self._finished = finished
         self._timer: Timer | None = None
         self._socket: socket.socket | None = None
 
-    def wait(self) -> None:
-        """Wait for a place, until there is no time left."""
+    def wait_for_slot(self) -> None:
+        """Wait for a slot until the deadline."""
         self._timer = self._clock.call_later(self.deadline - self._clock.monotonic(), self._give_up)
 
-    def ask(self) -> None:
-        """Ask the server whose turn it is, or land without an answer."""
-        if self.has_landed:
+    def attempt(self) -> None:
+        """Send the query to the next server, or give up when no server or no time is left."""
+        if self.is_finished:
             return
         if self._timer is not None:
-            self._hang_up()
-        for turns, server in self._turns:
-            share = (self.deadline - self._clock.monotonic()) / turns
+            self._release()
+        for attempts_left, server in self._attempts:
+            share = (self.deadline - self._clock.monotonic()) / attempts_left
             if share <= 0 or server in self._failed:
                 continue
             self.server = server
             try:
-                self._timer = self._clock.call_later(share, self._late)
+                self._timer = self._clock.call_later(share, self._time_out)
                 self._send()
             except Exception as error:
                 self._fail(error)
             return
         self._give_up()
 
-    def land(self, outcome: Outcome) -> None:
-        """Give the outcome to all who wait for it."""
-        self.has_landed = True
-        self._hang_up()
+    def finish(self, outcome: Outcome) -> None:
+        """Give the outcome to all callers that wait."""
+        self.is_finished = True
+        self._release()
         for waiter in self.waiters:
             if not waiter.done():
                 waiter.set_result(outcome)
-        self._landed(self, outcome)
-
-    def _give_up(self) -> None:
-        reasons = ", ".join(f"{server}: {reason}" for server, reason in self._troubles.items())
-        self.land(DNSTemporaryError(f"{self._question}: {reasons or 'no time was left to ask'}"))
+        self._finished(self, outcome)
 
     def _send(self) -> None:
-        """Ask over UDP, by a socket of our own: asyncio's transport would take another turn of the loop to begin."""
+        # A plain socket, because asyncio's datagram transport takes another turn of the loop to start.
         host = self.server.host
-        self._number = int.from_bytes(os.urandom(2), "big")
-        asking = self._socket = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
-        asking.setblocking(False)
-        asking.connect((host, self.server.port))
-        asking.send(self._question.asked(self._number))
-        asyncio.get_running_loop().add_reader(asking.fileno(), self._hear, asking)
+        self._id = int.from_bytes(os.urandom(2), "big")
+        opened = self._socket = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
+        opened.setblocking(False)
+        opened.connect((host, self.server.port))
+        opened.send(self._question.query(self._id))
+        asyncio.get_running_loop().add_reader(opened.fileno(), self._receive, opened)
 
-    def _hear(self, asking: socket.socket) -> None:
-        """Take the answer, or the error, and leave anything else that arrives unheard (RFC 5452 §9.1)."""
+    def _receive(self, readable: socket.socket) -> None:
+        """Read the response, or the error, and ignore any datagram that does not match (RFC 5452 §9.1)."""
         try:
-            octets = asking.recv(MAX_DATAGRAM)
-            if not self._question.is_answered(self._number, octets):
+            octets = readable.recv(MAX_DATAGRAM)
+            if not self._question.is_answered(self._id, octets):
                 return
             if is_truncated(octets):
-                self._ask_again()
+                # Ask the same server over TCP, in what is left of its time.
+                self._close_socket()
+                exchange = _exchange_over_tcp(self.server, self._question, self._id)
+                self.stream = asyncio.get_running_loop().create_task(exchange)
+                self.stream.add_done_callback(self._receive_stream)
                 return
-            answer = read(self._question, octets)
-        except BlockingIOError:  # the system threw away a datagram that was damaged
+            answer = read_answer(self._question, octets)
+        except BlockingIOError:  # the kernel dropped a datagram with a bad checksum after it had reported it
             return
         except Exception as error:
             self._fail(error)
         else:
-            self.land(answer)
+            self.finish(answer)
 
-    def _ask_again(self) -> None:
-        """Ask the same server over TCP, in what is left of its time."""
-        self._close_socket()
-        asking = _by_stream(self.server, self._question, self._number)
-        self.stream = asyncio.get_running_loop().create_task(asking)
-        self.stream.add_done_callback(self._streamed)
-
-    def _streamed(self, stream: asyncio.Task[bytes]) -> None:
-        if stream is not self.stream:  # we hung up
+    def _receive_stream(self, stream: asyncio.Task[bytes]) -> None:
+        if stream is not self.stream:  # cancelled by _release
             return
         try:
-            answer = read(self._question, stream.result())
+            answer = read_answer(self._question, stream.result())
         except Exception as error:
             self._fail(error)
         else:
-            self.land(answer)
+            self.finish(answer)
 
-    def _late(self) -> None:
+    def _time_out(self) -> None:
         self._fail(TimeoutError())
 
     def _fail(self, error: Exception) -> None:
-        """Go on to the next server; a fault of our own is the outcome, and no reason to ask another."""
+        """Go on to the next server. A bug of ours ends the query: another server would not help."""
         if not isinstance(error, (DNSTemporaryError, OSError, EOFError)):
-            self.land(error)
+            self.finish(error)
             return
         self._troubles[self.server] = str(error) or "does not answer"
         if isinstance(error, DNSTemporaryError):
             self._failed.add(self.server)
-        self.ask()
+        self.attempt()
 
-    def _hang_up(self) -> None:
+    def _give_up(self) -> None:
+        reasons = ", ".join(f"{server}: {reason}" for server, reason in self._troubles.items())
+        self.finish(DNSTemporaryError(f"{self._question}: {reasons or 'no time was left to ask'}"))
+
+    def _release(self) -> None:
+        """Release the timer, the socket and the TCP task of the current attempt."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._socket is not None:
-            self._close_socket()
+        self._close_socket()
         if self.stream is not None:
             self.stream.cancel()
             self.stream = None
 
     def _close_socket(self) -> None:
-        assert self._socket is not None
-        asyncio.get_running_loop().remove_reader(self._socket.fileno())
-        self._socket.close()
-        self._socket = None
+        if self._socket is not None:
+            asyncio.get_running_loop().remove_reader(self._socket.fileno())
+            self._socket.close()
+            self._socket = None
 
 
-def _turns(servers: list[Server]) -> Iterator[tuple[int, Server]]:
-    """Give each server with the number of turns that are left, its own included."""
-    turns = servers * ROUNDS
-    return zip(range(len(turns), 0, -1), turns, strict=True)
-
-
-async def _by_stream(server: Server, question: Question, number: int) -> bytes:
-    """Ask over TCP, each message behind two octets of length (RFC 1035 §4.2.2)."""
+async def _exchange_over_tcp(server: Server, question: Question, query_id: int) -> bytes:
+    """Return the response over TCP, where two octets of length precede each message (RFC 1035 §4.2.2)."""
     reader, writer = await asyncio.open_connection(server.host, server.port)
     try:
-        query = question.asked(number)
+        query = question.query(query_id)
         writer.write(len(query).to_bytes(2, "big") + query)
         octets = await reader.readexactly(int.from_bytes(await reader.readexactly(2), "big"))
     finally:
         writer.close()
-    if not question.is_answered(number, octets):
+    if not question.is_answered(query_id, octets):
         raise DNSTemporaryError("answers another question")
     if is_truncated(octets):
         raise DNSTemporaryError("truncates its answer over TCP too")
@@ -386,7 +389,7 @@ async def _by_stream(server: Server, question: Question, number: int) -> bytes:
 
 
 def system_servers() -> tuple[Server, ...]:
-    """Return the servers of /etc/resolv.conf, or the one on this machine if it names none (resolv.conf(5))."""
+    """Return the servers of /etc/resolv.conf, or 127.0.0.1 if it names none (resolv.conf(5))."""
     try:
         lines = [line.split() for line in RESOLV_CONF.read_text("utf-8", "replace").splitlines()]
     except OSError:

@@ -1,16 +1,15 @@
-"""One question of DNS and the answer to it, as octets and as values.
+"""DNS messages: the query for a question, and the answer in a response.
 
-dnspython's ``Message`` would do all of this in one call, at 145 µs a question. Nearly all that a mail gate asks are
-usual names, and nearly all that it is told are addresses, names and "nothing": these are written and read here. What
-is left to dnspython is what is rare: names with other octets than host names have, and record data of other kinds.
-Pure: this module knows no sockets, no servers, no clock and no cache.
+dnspython's ``Message`` does all of this in one call, which takes 145 µs a query. A mail server mostly asks for ordinary
+host names and mostly gets addresses, host names and "no such name", so these are written and read here. The rest is
+left to dnspython: names with octets that host names do not have, and record data of other types. This module does no
+I/O and knows no servers, clock or cache.
 
-* RFC 1035 §4.1: the message, §4.1.4: compressed names; §5.1: how record data is written as text. RFC 6891 §6.1.2: the
-  OPT record.
-* RFC 1034 §3.6.2: aliases are followed inside the answer, as the resolver gave them.
-* RFC 2308 §2.1, §2.2: NXDOMAIN, NODATA, and a referral, which is neither; §5: how long a negative answer may be kept.
-* RFC 2181 §5.2, §8: the shortest TTL counts, and one over 31 bits is none.
-* RFC 5452 §9.1: what a datagram must hold to be the answer; §9.2: unpredictable numbers are the caller's part.
+* RFC 1035 §4.1: messages; §4.1.4: compressed names; §5.1: record data as text. RFC 6891 §6.1.2: the OPT record.
+* RFC 1034 §3.6.2: aliases are followed within the answer, as the resolver put them there.
+* RFC 2308 §2.1, §2.2: NXDOMAIN and NODATA, and referrals, which are neither; §5: the TTL of a negative answer.
+* RFC 2181 §5.2, §8: the shortest TTL of a set counts; a TTL above 31 bits counts as 0.
+* RFC 5452 §9.1: how a response must match its query. Unpredictable ids (§9.2) are up to the caller.
 """
 
 from __future__ import annotations
@@ -34,21 +33,21 @@ from dns.rdatatype import RdataType
 from gatepost.errors import DNSError, DNSTemporaryError
 
 MAX_TTL: Final = 86_400
-"""Seconds that an answer is kept at most."""
+"""The longest time in seconds for which an answer may be cached."""
 
 MAX_NEGATIVE_TTL: Final = 900
-"""Seconds that a negative answer is kept at most: a new listing or host name is seen within a quarter of an hour."""
+"""The same for a negative answer, so that a new listing or host name is seen within 15 minutes."""
 
 MAX_RECORDS: Final = 500
-"""A client owns its reverse zone. An answer with more records than this would stall the loop, and is not read."""
+"""An answer with more records is not read: clients control their reverse zone, and could stall the event loop."""
 
 MAX_ALIASES: Final = 16
-"""Aliases followed in one answer."""
+"""The most aliases that are followed in one answer."""
 
 Labels = tuple[bytes, ...]
-"""A name without the root: (b"mx", b"example"), in lower case, for the case of names does not count."""
+"""A name without the root label, in lower case because case is ignored: (b"mx", b"example")."""
 
-# Plain numbers: to look up a member of an enum, or to compare with it, takes longer than all the rest of a comparison.
+# Plain numbers, because looking up an enum member or comparing with one takes longer than everything around it.
 _NOERROR, _NXDOMAIN, _IN = int(dns.rcode.NOERROR), int(dns.rcode.NXDOMAIN), int(dns.rdataclass.IN)
 _A, _AAAA, _CNAME, _MX = int(RdataType.A), int(RdataType.AAAA), int(RdataType.CNAME), int(RdataType.MX)
 _NS, _PTR, _SOA, _TXT = int(RdataType.NS), int(RdataType.PTR), int(RdataType.SOA), int(RdataType.TXT)
@@ -56,25 +55,25 @@ _NS, _PTR, _SOA, _TXT = int(RdataType.NS), int(RdataType.PTR), int(RdataType.SOA
 _HEADER: Final = struct.Struct("!6H")
 _KIND_AND_CLASS: Final = struct.Struct("!HH")
 _RECORD: Final = struct.Struct("!HHIH")
-_PAYLOAD: Final = 1232  # what passes every path in one piece
+_PAYLOAD: Final = 1232  # fits one packet on practically every path (DNS flag day 2020)
 _OPT: Final = struct.pack("!BHHIH", 0, RdataType.OPT, _PAYLOAD, 0, 0)
 
 _RESPONSE, _TRUNCATED, _RECURSION_DESIRED = 0x8000, 0x0200, 0x0100
 _OPCODE, _RCODE = 0x7800, 0x000F
 
-_LABEL, _POINTER = 0x40, 0xC0  # a label is shorter than the one, a pointer begins with the other
-_TO_QUESTION: Final = struct.pack("!H", _POINTER << 8 | _HEADER.size)
-_MAX_NAME: Final = 254  # octets, without the root's
-_MAX_STEPS: Final = 255  # a name has at most 127 labels; a pointer before each is more than any server writes
+_LABEL, _POINTER = 0x40, 0xC0  # a length octet below _LABEL begins a label, one from _POINTER up a pointer
+_TO_QUESTION: Final = struct.pack("!H", _POINTER << 8 | _HEADER.size)  # a pointer to the name in the question section
+_MAX_NAME: Final = 254  # octets, the root label not counted
+_MAX_STEPS: Final = 255  # a name has at most 127 labels; no server writes more than one pointer before each
 _NO_TTL: Final = 1 << 31
-_MIN_SOA: Final = 22  # octets: two names and five numbers, of which the last is the minimum
+_MIN_SOA: Final = 22  # octets: two root names and five numbers, the last of which is the minimum TTL
 
-_USUAL: Final = re.compile(r"(?:[A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}")
+_HOST_NAME: Final = re.compile(r"(?:[A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}")
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What DNS says: ``texts``, empty for NXDOMAIN and NODATA, and for how many seconds it holds (0: only now)."""
+    """The records as ``texts``, empty for NXDOMAIN and NODATA, and the ``ttl`` in seconds (0: must not be cached)."""
 
     texts: tuple[str, ...]
     ttl: int
@@ -82,7 +81,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A name and a kind of record; ``octets`` is the entry of the question section."""
+    """A name and a record type; ``octets`` is its entry in the question section of a message."""
 
     name: Labels
     kind: int
@@ -90,44 +89,44 @@ class Question:
 
     @classmethod
     def parse(cls, name: str, kind: str) -> Self:
-        """Return the question for ``name``, which is absolute with or without its last dot.
+        """Return the question for ``name``, which is absolute with or without a trailing dot.
 
-        Raises DNSError for a name that is none (RFC 1035 §2.3.4; names beyond ASCII are to be given as A-labels) and
-        for a kind that nobody can ask for.
+        Raises DNSError for an invalid name (RFC 1035 §2.3.4; names outside ASCII must be given as A-labels) and for a
+        type that does not exist or cannot be queried.
         """
         try:
             labels = _labels_of(name)
             number = _kind(kind)
         except (dns.exception.DNSException, ValueError, struct.error) as error:  # the last: dnspython before 2.9
-            raise DNSError(f"{name!r} {kind}: not a question that DNS knows: {error}") from error
+            raise DNSError(f"{name!r} {kind}: cannot be queried: {error}") from error
         octets = b"".join([b"%c%b" % (len(label), label) for label in labels])
         return cls(labels, number, octets + b"\0" + _KIND_AND_CLASS.pack(number, _IN))
 
-    def asked(self, number: int) -> bytes:
-        """Return the whole query with the id ``number``, recursion desired."""
-        return _HEADER.pack(number, _RECURSION_DESIRED, 1, 0, 0, 1) + self.octets + _OPT
+    def query(self, query_id: int) -> bytes:
+        """Return the message of a query with the id ``query_id``, recursion desired."""
+        return _HEADER.pack(query_id, _RECURSION_DESIRED, 1, 0, 0, 1) + self.octets + _OPT
 
-    def is_answered(self, number: int, octets: bytes) -> bool:
-        """Whether ``octets`` is a response to this very query: id, opcode, and the question octet for octet."""
+    def is_answered(self, query_id: int, octets: bytes) -> bool:
+        """Tell whether ``octets`` is a response to this query: same id, same opcode, and the same question."""
         if not octets.startswith(self.octets, _HEADER.size):
             return False
         echo, flags, questions, _, _, _ = _HEADER.unpack_from(octets)
-        return bool(echo == number and flags & (_RESPONSE | _OPCODE) == _RESPONSE and questions == 1)
+        return bool(echo == query_id and flags & (_RESPONSE | _OPCODE) == _RESPONSE and questions == 1)
 
     def __str__(self) -> str:
         return f"{_host(self.name)} {dns.rdatatype.to_text(RdataType.make(self.kind))}"
 
 
 def is_truncated(octets: bytes) -> bool:
-    """Whether the response must be asked for again over TCP (RFC 1035 §4.2.1)."""
+    """Tell whether the query must be repeated over TCP (RFC 1035 §4.2.1)."""
     return bool(octets[2] << 8 & _TRUNCATED)
 
 
-def read(question: Question, octets: bytes) -> Answer:
-    """Return what the response ``octets``, for which ``is_answered`` holds, says.
+def read_answer(question: Question, octets: bytes) -> Answer:
+    """Return the answer in the response ``octets``, which must have passed ``is_answered``.
 
-    Raises DNSTemporaryError when it leaves us not knowing: SERVFAIL, REFUSED and their like, a referral, more than
-    ``MAX_RECORDS`` records, or octets that are no message.
+    Raises DNSTemporaryError when it is no answer: SERVFAIL, REFUSED and the like, a referral, more than
+    ``MAX_RECORDS`` records, or a malformed message.
     """
     _, flags, _, answers, authorities, _ = _HEADER.unpack_from(octets)
     rcode = flags & _RCODE
@@ -146,7 +145,7 @@ def read(question: Question, octets: bytes) -> Answer:
 
 
 class _Record(NamedTuple):
-    """A record and where it stands: its name begins at ``owner``, its data is ``octets[start:end]``."""
+    """A record and its position: its name begins at ``owner``, its data is ``octets[start:end]``."""
 
     owner: int
     kind: int
@@ -156,15 +155,15 @@ class _Record(NamedTuple):
 
 
 def _records(octets: bytes, at: int, count: int) -> tuple[list[_Record], int]:
-    """Return the records of a section that begins at ``at``, and where it ends. Other classes than IN are left out."""
+    """Return the IN records of the section that begins at ``at``, and the position behind the section."""
     records = []
     for _ in range(count):
-        fixed = _behind(octets, at)
+        fixed = _end_of_name(octets, at)
         kind, rdataclass, ttl, length = _RECORD.unpack_from(octets, fixed)
         start = fixed + _RECORD.size
         end = start + length
         if end > len(octets):
-            raise ValueError("a record reaches beyond the end")
+            raise ValueError("a record that extends past the end")
         if rdataclass == _IN:
             records.append(_Record(at, kind, ttl if ttl < _NO_TTL else 0, start, end))
         at = end
@@ -172,12 +171,12 @@ def _records(octets: bytes, at: int, count: int) -> tuple[list[_Record], int]:
 
 
 def _follow(question: Question, octets: bytes, records: list[_Record]) -> tuple[list[_Record], int]:
-    """Return the records that answer, at the end of the aliases, and the shortest TTL on the way there."""
+    """Follow the aliases; return the records at the end of the chain and the shortest TTL along it."""
     if not records:
         return records, MAX_TTL
     owned: dict[Labels, list[_Record]] = defaultdict(list)
     for record in records:
-        to_question = octets.startswith(_TO_QUESTION, record.owner)  # what nearly every server writes there
+        to_question = octets.startswith(_TO_QUESTION, record.owner)  # nearly all servers write the owner so
         owned[question.name if to_question else _labels_at(octets, record.owner)].append(record)
     owner, ttl = question.name, MAX_TTL
     for _ in range(MAX_ALIASES):
@@ -192,6 +191,7 @@ def _follow(question: Question, octets: bytes, records: list[_Record]) -> tuple[
 
 
 def _negative_ttl(rcode: int, octets: bytes, authority: list[_Record]) -> int:
+    """Return the TTL of a negative answer, 0 without an SOA (RFC 2308 §5). Raises DNSTemporaryError for a referral."""
     for record in authority:
         if record.kind == _SOA:
             if record.end - record.start < _MIN_SOA:
@@ -206,19 +206,19 @@ def _negative_ttl(rcode: int, octets: bytes, authority: list[_Record]) -> int:
 # Names
 
 
-def _behind(octets: bytes, at: int) -> int:
-    """Return where what follows the name at ``at`` begins."""
+def _end_of_name(octets: bytes, at: int) -> int:
+    """Return the position behind the name at ``at``, without following its pointer."""
     while length := octets[at]:
         if length >= _POINTER:
             return at + 2
         if length >= _LABEL:
-            raise ValueError("a label of a kind that nobody uses")
+            raise ValueError("a label of an unknown type")
         at += 1 + length
     return at + 1
 
 
 def _labels_at(octets: bytes, at: int) -> Labels:
-    """Return the name at ``at``. A pointer may only lead back, and no name is read for ever."""
+    """Return the name at ``at``. Pointers may only lead backwards, and the steps are limited, so this always ends."""
     labels: list[bytes] = []
     for _ in range(_MAX_STEPS):
         length = octets[at]
@@ -226,55 +226,60 @@ def _labels_at(octets: bytes, at: int) -> Labels:
             break
         if length < _LABEL:
             at += 1 + length
-            labels.append(octets[at - length : at].lower())  # one that is cut short has nothing behind it: IndexError
+            labels.append(octets[at - length : at].lower())  # if the message ends here, the next step is IndexError
             continue
         target = (length - _POINTER) << 8 | octets[at + 1]
         if not 0 <= target < at:
-            raise ValueError("a name that leads nowhere")
+            raise ValueError("a pointer that does not lead backwards")
         at = target
     else:
-        raise ValueError("a name without an end")
+        raise ValueError("a name of too many parts")
     if len(labels) + sum(map(len, labels)) > _MAX_NAME:
         raise ValueError("a name that is too long")
     return tuple(labels)
 
 
 def _target(octets: bytes, start: int, end: int) -> Labels:
-    """Return the name that is the whole of the record data, or the rest of it."""
-    if _behind(octets, start) != end:
-        raise ValueError("a name that is not as long as its record says")
+    """Return the name that begins at ``start`` and must fill the record data up to ``end``."""
+    if _end_of_name(octets, start) != end:
+        raise ValueError("a name that does not fill its record")
     return _labels_at(octets, start)
 
 
 def _labels_of(name: str) -> Labels:
+    """Return the labels of ``name`` as text. Raises ValueError or a dnspython exception when it is invalid."""
     plain = name.removesuffix(".")
-    if len(plain) < _MAX_NAME and _USUAL.fullmatch(plain):
+    if len(plain) < _MAX_NAME and _HOST_NAME.fullmatch(plain):
         return tuple(plain.lower().encode("ascii").split(b"."))
     if not name or not name.isascii():
-        raise ValueError("a name is A-labels with dots between them")
-    # dnspython takes the zone file's sign for "the origin" as the root.
+        raise ValueError("expected A-labels separated by dots")
+    # In a zone file "@" stands for the origin, and dnspython would read it as the root. A label may well be "@".
     return tuple([label.lower() for label in dns.name.from_text("\\@" if name == "@" else name).labels[:-1]])
 
 
 def _host(name: Labels) -> str:
+    """Return the name as text, with octets that host names do not have escaped (RFC 1035 §5.1)."""
     text = b".".join(name).decode("latin-1")
-    if text.count(".") < len(name) and _USUAL.fullmatch(text):  # no dot is part of a label
+    if text.count(".") < len(name) and _HOST_NAME.fullmatch(
+        text
+    ):  # otherwise a label holds a dot, which must be escaped
         return text
     return dns.name.Name([*name, b""]).to_text(omit_final_dot=True)
 
 
-# Kinds of records
+# Record types
 
 
 @lru_cache(maxsize=256)
 def _kind(text: str) -> int:
     kind = dns.rdatatype.from_text(text)
     if dns.rdatatype.is_metatype(kind):
-        raise ValueError("not a kind of record")
+        raise ValueError("not the type of a record")
     return int(kind)
 
 
 def _text(octets: bytes, record: _Record) -> str:
+    """Return the record data as text, in the form that ``Resolver.query`` describes."""
     _, kind, _, start, end = record
     if kind == _A:
         return inet_ntop(AF_INET, octets[start:end])
@@ -289,5 +294,9 @@ def _text(octets: bytes, record: _Record) -> str:
 
 
 def _printable(octets: bytes) -> str:
-    """Return text that is fit for a log or a reply: whatever is not printable ASCII as \\DDD (RFC 1035 §5.1)."""
+    """Return ``octets`` with everything but printable ASCII escaped as \\DDD (RFC 1035 §5.1).
+
+    Unlike ``decisions.printable`` it keeps all octets legible, because plugins read and compare TXT records. The text
+    is safe in a log or a reply all the same.
+    """
     return "".join(chr(octet) if 32 <= octet < 127 else f"\\{octet:03d}" for octet in octets)

@@ -1,7 +1,7 @@
-"""DNS, as plugins ask it. The resolver of a running gate stands in ``dns``, the one of tests in the kit.
+"""DNS as plugins see it. ``client`` has the resolver of a running server, ``gatepost.testing`` that of tests.
 
-What an answer means to a policy it does not know: "there is nothing" is an empty tuple, "nobody knows" is
-DNSTemporaryError, and these two are never mixed up. RFC 5782 §2.1, §2.4: how DNS lists are asked for an address.
+It does not know what an answer means to a policy: "no such records" is an empty tuple, "could not be found out" is
+DNSTemporaryError, and the two are never confused. RFC 5782 §2.1, §2.4: the name under which a DNS list keeps an address.
 RFC 8601 §3: forward-confirmed reverse DNS.
 """
 
@@ -17,38 +17,38 @@ from gatepost.ip import IPAddress, ip_of, reverse_labels, reverse_pointer
 T = TypeVar("T")
 
 MAX_NAMES = 5
-"""Names of an address that are looked at; whoever owns the reverse zone may list thousands."""
+"""The most names of an address that are verified, because the owner of a reverse zone may list thousands."""
 
 
 class Resolver(Protocol):
-    """What a plugin gets when its constructor asks for ``dns``. A fake needs ``query`` only, if it subclasses this."""
+    """The service that a plugin gets as ``dns``. A fake that subclasses this only needs ``query``."""
 
     async def query(self, name: str, kind: str, *, timeout: float | None = None) -> tuple[str, ...]:
         """Return the records of ``kind`` at ``name``; empty when there are none (NXDOMAIN, NODATA).
 
-        ``kind`` is "A", "AAAA", "PTR", "TXT", "MX", "NS" and so on; ``timeout`` is in seconds, over all retries and
-        servers, and is the service's own when None. Addresses come as text, names in lower case without the last dot,
-        MX as "10 mx.example.org" ("0 ." where mail is unwelcome, RFC 7505), TXT with its strings joined and all that
-        is not printable ASCII as \\DDD, everything else as RFC 1035 §5.1 writes it.
+        ``kind`` is "A", "AAAA", "PTR", "TXT", "MX", "NS" and so on. ``timeout`` is in seconds and covers all servers
+        and retries; None means the timeout in ``[dns]``. Addresses are returned as text, names in lower case without
+        the trailing dot, MX as "10 mx.example.org" ("0 ." for a domain that accepts no mail, RFC 7505), TXT with its
+        strings joined and everything but printable ASCII as \\DDD, all others in the form of RFC 1035 §5.1.
 
-        Raises DNSTemporaryError when nobody knows (SERVFAIL, REFUSED, no answer in time), DNSError when ``name`` or
-        ``kind`` can never be asked for.
+        Raises DNSTemporaryError when the records could not be found out (SERVFAIL, REFUSED, no answer in time),
+        DNSError when ``name`` or ``kind`` is invalid.
         """
         ...
 
     def known(self, name: str, kind: str) -> tuple[str, ...] | None:
-        """Return what ``query`` would give at once and without asking anybody, or None when it would have to ask."""
+        """Return the records if they are known without a query, otherwise None."""
         return None
 
     async def reverse(self, address: str) -> tuple[str, ...]:
-        """Return the names that the PTR records of an IPv4 or IPv6 ``address`` give. Raises as ``query`` does."""
+        """Return the names in the PTR records of an IPv4 or IPv6 ``address``. Raises as ``query`` does."""
         return await self.query(reverse_pointer(_client(address)), "PTR")
 
     async def verified_name(self, address: str) -> str | None:
-        """Return the first name of ``address`` whose own A or AAAA records hold it; None when there is none.
+        """Return the first name of ``address`` whose A or AAAA records contain it, or None.
 
-        The first five names are looked at. Raises DNSTemporaryError when one of them could not be looked up and no
-        other was confirmed (RFC 8601 §2.7.3, "temperror"), DNSError when ``address`` is none.
+        At most five names are tried. Raises DNSTemporaryError when one of them could not be looked up and no other
+        was confirmed (RFC 8601 §2.7.3, "temperror"), DNSError when ``address`` is not an IP address.
         """
         client = _client(address)
         kind = "AAAA" if ":" in client else "A"
@@ -60,17 +60,17 @@ class Resolver(Protocol):
             except DNSTemporaryError as error:
                 unknown = error
             except DNSError:
-                continue  # a PTR record may hold any octets, also what is no name
+                continue  # a PTR record may hold any octets, so this one is no name that can be looked up
         if unknown is not None:
             raise unknown
         return None
 
 
 def reversed_address(address: str) -> str:
-    """Return what stands before the zone of a DNS list: 127.0.0.2 is "2.0.0.127", IPv6 its 32 nibbles with dots.
+    """Return the labels for ``address`` in a DNS list: "2.0.0.127" for 127.0.0.2, 32 nibbles for an IPv6 address.
 
-    An IPv4 address inside IPv6 (``::ffff:127.0.0.2``) stays IPv6, as the test entries of lists are (RFC 5782 §2.1,
-    §2.4, §5). Raises DNSError when ``address`` is none.
+    An IPv4-mapped IPv6 address (``::ffff:127.0.0.2``) stays IPv6, because the test entries of lists are such
+    addresses (RFC 5782 §2.1, §2.4, §5). Raises DNSError when ``address`` is not an IP address.
     """
     return _of(reverse_labels, address)
 
@@ -80,7 +80,7 @@ def _parse(address: str) -> IPAddress:
 
 
 def _of(function: Callable[[str], T], address: str) -> T:
-    """What ``function`` makes of an address without its zone. Raises DNSError when it is none."""
+    """Return ``function(address)`` without an IPv6 zone. Raises DNSError when it is not an IP address."""
     try:
         return function(address.partition("%")[0] if "%" in address else address)
     except ValueError as error:
@@ -88,6 +88,6 @@ def _of(function: Callable[[str], T], address: str) -> T:
 
 
 def _client(address: str) -> str:
-    """The address to look up; a client that came over a socket for both families is an IPv4 client."""
+    """Return the address to look up. An IPv4-mapped one is that of an IPv4 client on a dual-stack socket."""
     parsed = _parse(address)
     return address.partition("%")[0] if isinstance(parsed, IPv4Address) else str(parsed.ipv4_mapped or parsed)
