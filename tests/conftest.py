@@ -12,11 +12,16 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.peers import postfix as postfix_peer
 from tests.peers import rbldnsd as rbldnsd_peer
 from tests.peers.postfix import Postfix
 from tests.peers.rbldnsd import Rbldnsd
+
+# How long an example takes says nothing about the code when other processes keep the machine busy.
+settings.register_profile("gatepost", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("gatepost")
 
 
 def _require(reason: str | None) -> None:

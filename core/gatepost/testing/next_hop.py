@@ -1,8 +1,8 @@
-"""A mail server behind the gate that exists in a test only: it records what it is given and answers as it is told.
+"""A next hop for tests: it records the messages it is given and answers as the test says.
 
-All of the ``next_hop`` service that a plugin uses is the real one (pool, fail-over, LMTP, what counts as a refusal of
-us); only the connection beneath ends here, at a ``Peer``, instead of in a socket. STARTTLS is offered or not, and
-never done. RFC 5321, RFC 2033 (LMTP).
+Everything of the ``next_hop`` service that a plugin uses is real (pool, fail-over, LMTP, which answers count as a
+refusal of us). Only the connection ends at a ``Peer`` instead of a socket. STARTTLS can be offered but is never
+performed. RFC 5321, RFC 2033 (LMTP).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from gatepost.errors import NextHopRefusedError, NextHopUnreachableError
 from gatepost.services.clock import Clock
-from gatepost.services.next_hop import Answer, Dialogue, NextHop, NextHops, Target, Tls
+from gatepost.services.next_hop import Answer, NextHop, NextHops, SmtpConnection, Target, Tls
 
 _DEFAULTS = {"connect": "220 ready", "data": "354 go ahead", "quit": "221 2.0.0 bye"}
 _DROP, _HANG = 0, -1
@@ -22,23 +22,23 @@ _DROP, _HANG = 0, -1
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """A message that the next hop was given whole, whatever it answered to the final dot."""
+    """A complete message that the next hop received, whatever it answered to the final dot."""
 
     sender: str
-    """The reverse-path without brackets; "" is the null one."""
+    """The reverse-path without brackets; "" is the null reverse-path."""
     recipients: tuple[str, ...]
-    """The recipients that it had accepted, without brackets."""
+    """The recipients that the next hop had accepted, without brackets."""
     content: bytes
-    """As it was meant: CRLF line ends, dot-stuffing undone."""
+    """The content with CRLF line ends and without dot-stuffing."""
     parameters: str = ""
-    """What stood behind the path in MAIL, such as "SIZE=500 BODY=8BITMIME"."""
+    """The parameters of MAIL, such as "SIZE=500 BODY=8BITMIME"."""
     target: str = ""
-    """The next hop as the plugin wrote it, such as "smtp://mail.example.org:25"."""
+    """The target of the next hop, such as "smtp://mail.example.org:25"."""
 
 
 @dataclass(slots=True)
 class Connection:
-    """One connection to the next hop: the command lines that it heard."""
+    """One connection to the next hop, with the command lines that arrived over it."""
 
     target: str
     commands: list[str] = field(default_factory=list)
@@ -58,17 +58,17 @@ class _Scripted:
 
 
 class Peer:
-    """One mail server. It accepts everything until told otherwise.
+    """One mail server, which accepts everything unless the test says otherwise.
 
-    ``extensions`` are the keywords of its answer to EHLO. Commands are called "connect" (its greeting), "ehlo", "mail",
-    "rcpt", "data", "." (the end of the message), "rset" and "xforward"; ``about`` is the address in the command, with
-    LMTP also the recipient for whom "." is answered, or "" for all.
+    ``extensions`` are the keywords in its answer to EHLO. Commands are named "connect" (the greeting), "ehlo", "mail",
+    "rcpt", "data", "." (the end of the message), "rset" and "xforward". ``about`` is the address in the command (in
+    LMTP also the recipient that "." is answered for), or "" for all.
     """
 
     def __init__(self) -> None:
         self.extensions: list[str] = ["PIPELINING", "8BITMIME", "ENHANCEDSTATUSCODES"]
         self.messages: list[Delivered] = []
-        """The messages it was given, in that order."""
+        """The messages it has received, in order."""
         self.connections: list[Connection] = []
         self._script: dict[tuple[str, str], list[_Scripted]] = {}
         self._wires: list[_ScriptedWire] = []
@@ -76,33 +76,33 @@ class Peer:
     def answer(self, command: str, about: str, code: int, text: str = "", *, times: int | None = None) -> None:
         """Answer ``code`` and ``text`` to a command: ``answer("rcpt", "no@example.org", 550, "5.1.1 no such user")``.
 
-        An enhanced status stands at the beginning of the text. ``times``: only so often, and after that as was told
-        before; without it for good.
+        The text may begin with an enhanced status code. With ``times`` the answer is given that many times, then the
+        one set before applies again; without it the answer is permanent.
         """
         script = self._script.setdefault((command.lower(), about), [])
         if times is None:
             script[:] = [each for each in script if each.times is not None]
             script.append(_Scripted(code, text, None))
         else:
-            # Those that count stand before the one for good, in the order in which they were told.
+            # Counted answers precede the permanent one, in the order in which they were set.
             place = next((number for number, each in enumerate(script) if each.times is None), len(script))
             script.insert(place, _Scripted(code, text, times))
 
     def drop(self, command: str, about: str = "", *, times: int | None = None) -> None:
-        """Break the connection instead of answering. At "connect": nobody is there."""
+        """Break the connection instead of answering. At "connect" the server is unreachable."""
         self.answer(command, about, _DROP, times=times)
 
     def hang(self, command: str, about: str = "", *, times: int | None = None) -> None:
-        """Never answer, so that whoever waits runs into its time limit."""
+        """Never answer, so that the client runs into its timeout."""
         self.answer(command, about, _HANG, times=times)
 
     def drop_connections(self) -> None:
-        """Break all connections, as a server that is killed or that has waited long enough."""
+        """Break all connections, as a server does that is killed or closes idle connections."""
         for wire in self._wires:
             wire.end()
 
     def scripted(self, command: str, about: str = "") -> tuple[int, str]:
-        """The code and text for a command, one of those told so often used up."""
+        """Return the code and text for a command. A counted answer is used up by this."""
         for key in ((command, about), (command, "")):
             for script in self._script.get(key, ()):
                 if script.times is None:
@@ -114,15 +114,15 @@ class Peer:
         return int(code), text
 
     def connected(self, wire: _ScriptedWire, connection: Connection) -> None:
-        """Keep a connection."""
+        """Register a new connection."""
         self._wires.append(wire)
         self.connections.append(connection)
 
 
 class ScriptedNextHops(NextHops, Peer):
-    """The ``next_hop`` service of a test's policy. It is itself the mail server behind every target.
+    """The ``next_hop`` service of a policy under test. It is itself the mail server at every target.
 
-    Where a test needs several that differ, ``at("smtp://two.example:25")`` is the one at that target alone.
+    If a test needs several different ones, ``at("smtp://two.example:25")`` is the mail server at that target only.
     """
 
     def __init__(self, clock: Clock, local_hostname: str) -> None:
@@ -131,7 +131,7 @@ class ScriptedNextHops(NextHops, Peer):
         self._peers: dict[str, Peer] = {}
 
     def at(self, target: str) -> Peer:
-        """The mail server at ``target``, written as an option would have it. Raises ``ValueError`` as that would."""
+        """Return the mail server at ``target``, written as in options. Raises ``ValueError`` if it is invalid."""
         return self._peers.setdefault(str(Target.parse(target)), Peer())
 
     def open(
@@ -144,8 +144,8 @@ class ScriptedNextHops(NextHops, Peer):
         command_timeout: float = 60.0,
         data_timeout: float = 600.0,
     ) -> NextHop:
-        """A client of ``targets``, as the real service makes it."""
-        made = _ScriptedNextHop(
+        """Return a client of ``targets``, like the real service."""
+        opened = _ScriptedNextHop(
             targets,
             clock=self._clock,
             local_hostname=self._local_hostname,
@@ -155,21 +155,21 @@ class ScriptedNextHops(NextHops, Peer):
             command_timeout=command_timeout,
             data_timeout=data_timeout,
         )
-        made.service = self
-        self._made.append(made)
-        return made
+        opened.service = self
+        self._opened.append(opened)
+        return opened
 
     def peer(self, target: Target) -> Peer:
-        """Who is at ``target``."""
+        """Return the mail server at ``target``."""
         return self._peers.get(str(target), self)
 
 
 class _ScriptedNextHop(NextHop):
-    """The real client, which connects to a ``Peer``."""
+    """The real client, but it connects to a ``Peer``."""
 
     service: ScriptedNextHops
 
-    async def _connect(self, target: Target) -> Dialogue:
+    async def _connect(self, target: Target) -> SmtpConnection:
         peer = self.service.peer(target)
         wire = _ScriptedWire(peer, target, self._clock, self._command_timeout)
         verb = "EHLO" if target.protocol == "smtp" else "LHLO"
@@ -188,13 +188,13 @@ class _ScriptedNextHop(NextHop):
         if self._tls_required and not target.path and "STARTTLS" not in peer.extensions:
             raise NextHopRefusedError(f"{target}: TLS is required and it does not offer STARTTLS")
         keywords = {name.upper(): value for name, _, value in (line.partition(" ") for line in peer.extensions)}
-        return Dialogue(target, cast(Any, wire), keywords, self._command_timeout)
+        return SmtpConnection(target, cast(Any, wire), keywords, self._command_timeout)
 
 
 class _ScriptedWire:
-    """In place of the transport of a ``Dialogue``: what is written goes to the peer, whose answers are replies.
+    """A substitute for the wire of an ``SmtpConnection``: octets written go to the peer, and its answers come back.
 
-    It is its own transport, since a dialogue asks that for its end only.
+    It is its own transport, because a connection uses the transport only to close it.
     """
 
     def __init__(self, peer: Peer, target: Target, clock: Clock, patience: float) -> None:
@@ -214,25 +214,27 @@ class _ScriptedWire:
 
     @property
     def has_unread(self) -> bool:
-        """Whether there is an answer that nobody has read."""
+        """Whether there is an answer that is not read yet."""
         return bool(self._answers)
 
     async def write(self, octets: bytes) -> None:
-        """Hear a command line, or a block of the message."""
+        """Receive a command line or a block of the message."""
         if self.has_ended:
             raise ConnectionResetError("it closed the connection")
-        if self._content is None:
+        content = self._content
+        if content is None:
             line = octets.decode().removesuffix("\r\n")
             answer = self.heard(line, line.partition(" ")[0].lower())
             if answer[0] != _DROP:
                 self._answers.append(answer)
             return
-        self._content += octets
-        if self._content.endswith(b"\r\n.\r\n") or self._content == b".\r\n":
-            self._take_message()
+        content += octets
+        if content.endswith(b"\r\n.\r\n") or content == b".\r\n":
+            self._content = None
+            self._take_message(content)
 
     async def reply(self) -> Answer:
-        """The next answer. ConnectionError: there will be none; TimeoutError: nor in time."""
+        """Return the next answer. Raises ConnectionError when none will come, TimeoutError when the peer hangs."""
         if not self._answers:
             raise ConnectionResetError("it closed the connection")
         code, text = self._answers.pop(0)
@@ -242,7 +244,7 @@ class _ScriptedWire:
         return Answer.of(code, [text])
 
     def heard(self, line: str, command: str) -> tuple[int, str]:
-        """Take note of a command and find the answer to it."""
+        """Record a command and return its answer."""
         self._connection.commands.append(line)
         path = line.partition("<")[2].rpartition(">")[0]
         code, text = self._peer.scripted(command, path)
@@ -258,11 +260,10 @@ class _ScriptedWire:
             self.end()
         return code, text
 
-    def _take_message(self) -> None:
-        assert self._content is not None
-        stuffed = b"\r\n" + bytes(self._content).removesuffix(b".\r\n")
+    def _take_message(self, received: bytearray) -> None:
+        stuffed = b"\r\n" + bytes(received).removesuffix(b".\r\n")
         content = stuffed.replace(b"\r\n..", b"\r\n.")[2:]
-        recipients, self._recipients, self._content = tuple(self._recipients), [], None
+        recipients, self._recipients = tuple(self._recipients), []
         self._peer.messages.append(
             Delivered(self._sender, recipients, content, self._parameters, self._connection.target)
         )
@@ -273,21 +274,21 @@ class _ScriptedWire:
                 return
             self._answers.append(answer)
 
-    # The transport.
+    # The methods of a transport.
 
     def is_closing(self) -> bool:
-        """Whether the connection is over."""
+        """Whether the connection is closed."""
         return self.has_ended
 
     def abort(self) -> None:
-        """Break it."""
+        """Close the connection at once."""
         self.end()
 
     def close(self) -> None:
-        """End it."""
+        """Close the connection."""
         self.end()
 
     def end(self) -> None:
-        """The connection is over."""
+        """Mark the connection as closed."""
         self.has_ended = self._connection.is_over = True
         self.closed.set()

@@ -9,7 +9,7 @@ import pytest
 from gatepost import NextHop, NextHopRefusedError, NextHops, NextHopUnreachableError, Target
 from gatepost.testing import ScriptedNextHops, TestClock
 from gatepost.testing.clock import wait_for
-from tests.core.services.delivering import CONTENT, FINE, addressed, deliver
+from tests.core.services.next_hop.delivering import CONTENT, FINE, addressed, deliver
 
 SMTP, LMTP = "smtp://mail.example:25", "lmtp:///run/lmtp"
 

@@ -266,7 +266,7 @@ ATTEMPTS = st.tuples(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(ATTEMPTS, max_size=25), st.integers(0, 3))
 async def test_whatever_happened_before_each_message_gets_what_the_rules_say(
     attempts: list[tuple[int, str, str, str]], auto_allow_after: int

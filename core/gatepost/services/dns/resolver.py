@@ -1,8 +1,8 @@
 """DNS as plugins see it. ``client`` has the resolver of a running server, ``gatepost.testing`` that of tests.
 
 It does not know what an answer means to a policy: "no such records" is an empty tuple, "could not be found out" is
-DNSTemporaryError, and the two are never confused. RFC 5782 §2.1, §2.4: the name under which a DNS list keeps an address.
-RFC 8601 §3: forward-confirmed reverse DNS.
+DNSTemporaryError, and the two are never confused. RFC 5782 §2.1, §2.4: the name of an address in a DNS list. RFC 8601
+§3: forward-confirmed reverse DNS.
 """
 
 from __future__ import annotations

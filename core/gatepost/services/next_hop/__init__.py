@@ -1,16 +1,16 @@
 """The next hop: a client of the mail server behind the gate, over SMTP or LMTP."""
 
 from gatepost.services.next_hop.client import Delivery, NextHop, Tls
-from gatepost.services.next_hop.connection import Dialogue
+from gatepost.services.next_hop.connection import SmtpConnection
 from gatepost.services.next_hop.service import NextHops
 from gatepost.services.next_hop.syntax import Answer, Target
 
 __all__ = [
     "Answer",
     "Delivery",
-    "Dialogue",
     "NextHop",
     "NextHops",
+    "SmtpConnection",
     "Target",
     "Tls",
 ]

@@ -1,11 +1,12 @@
-"""One connection to a next hop: bring it up, say a command, hear the answer, stream the message.
+"""One connection to a next hop: open it, send commands, read the answers, stream the message.
 
-aiosmtplib connects, reads the greeting, says EHLO and does TLS. It has no LMTP, drops a second reply that comes with
-the first (after the dot LMTP sends one per recipient), and copies the whole message. So once the connection is up its
-transport is taken over, in ``_take_over`` and nowhere else, by ``_Wire``: replies in, octets out, back-pressure.
+aiosmtplib connects, reads the greeting, sends EHLO and negotiates TLS. It does not know LMTP, drops a second reply that
+arrives with the first (LMTP sends one per recipient after the final dot), and copies the whole message. So once the
+connection is open, ``_Wire`` takes over its transport, in ``_take_over`` and nowhere else: it reads replies and writes
+octets with back-pressure.
 
-This module does not know the pool, fail-over or what an answer means to our client: ``next_hop`` does the first two,
-the plugin that delivers the third. RFC 5321 §3.1 (greeting), §3.8 (421), §4.1.1.10 (QUIT); RFC 2033 §4.1 (LHLO);
+This module does not know about the pool and fail-over (see ``client``), nor what an answer means to our client (see
+the plugin that delivers). RFC 5321 §3.1 (greeting), §3.8 (421), §4.1.1.10 (QUIT); RFC 2033 §4.1 (LHLO);
 RFC 3207 (STARTTLS).
 """
 
@@ -22,15 +23,15 @@ import aiosmtplib
 from gatepost.errors import NextHopError, NextHopRefusedError, NextHopUnreachableError
 from gatepost.services.next_hop.syntax import CONTROL, Answer, Target, take_reply
 
-#: No reply of an honest server is longer; what is cannot fill our memory.
+#: The most octets of unread replies. No honest server sends as many; without a limit a hostile one fills our memory.
 MAX_REPLY = 65_536
 
-#: How long a dialogue that ends may take to say goodbye, in seconds.
+#: How long we wait for the answer to QUIT, in seconds.
 QUIT_TIMEOUT = 5.0
 
 
 class _Wire(asyncio.Protocol):
-    """The transport of a dialogue that is up: takes replies one by one, writes with back-pressure."""
+    """The transport of an open connection: reads replies one by one and writes with back-pressure."""
 
     __slots__ = ("_drained", "_news", "_received", "closed", "has_ended", "transport")
 
@@ -45,11 +46,11 @@ class _Wire(asyncio.Protocol):
 
     @property
     def has_unread(self) -> bool:
-        """Whether something came that nobody has read."""
+        """Whether octets have arrived that are not read yet."""
         return bool(self._received)
 
     async def reply(self) -> Answer:
-        """Wait for one reply. ConnectionError: there will be none; ValueError: it is no reply."""
+        """Wait for a reply. Raises ConnectionError when none will come, ValueError when it is malformed."""
         while (answer := take_reply(self._received)) is None:
             if self.has_ended:
                 raise ConnectionResetError("it closed the connection")
@@ -58,7 +59,7 @@ class _Wire(asyncio.Protocol):
         return answer
 
     async def write(self, octets: bytes) -> None:
-        """Write, and wait while the peer takes nothing. ConnectionError: it is gone, and left no word."""
+        """Write, and wait while the peer does not read. Raises ConnectionError when it left without a last reply."""
         if not self.has_ended:
             self.transport.write(octets)
             await self._drained.wait()
@@ -91,10 +92,11 @@ class _Wire(asyncio.Protocol):
         self._drained.set()
 
 
-class Dialogue:
-    """A connection past its greeting, TLS and EHLO (or LHLO).
+class SmtpConnection:
+    """An SMTP or LMTP connection after greeting, TLS and EHLO (or LHLO).
 
-    Each method that raises has closed the connection before: after an error nobody knows what the next reply answers.
+    A method that raises has closed the connection, because after an error we could no longer tell which command the
+    next reply belongs to.
     """
 
     __slots__ = ("_command_timeout", "_wire", "keywords", "target")
@@ -115,10 +117,10 @@ class Dialogue:
         tls_required: bool,
         connect_timeout: float,
         command_timeout: float,
-    ) -> Dialogue:
-        """Connect, wait for the greeting, say EHLO or LHLO, and start TLS when there is a context and it is offered.
+    ) -> SmtpConnection:
+        """Connect, wait for the greeting, send EHLO or LHLO, and start TLS if we have a context and it is offered.
 
-        Raises NextHopUnreachableError and NextHopRefusedError. A Unix socket needs no TLS and gets none.
+        Raises NextHopUnreachableError and NextHopRefusedError. TLS is never used on a Unix socket.
         """
         client = aiosmtplib.SMTP(
             hostname=target.host or None,
@@ -142,31 +144,34 @@ class Dialogue:
 
     @property
     def is_open(self) -> bool:
-        """Whether a command can be said: nobody has closed the connection."""
+        """Whether a command can be sent: neither side has closed the connection."""
         return not (self._wire.has_ended or self._wire.transport.is_closing())
 
     @property
     def has_spoken(self) -> bool:
-        """Whether the next hop said something that nobody asked for."""
+        """Whether the next hop has sent something that is not read yet."""
         return self._wire.has_unread
 
     async def command(self, line: str) -> Answer:
-        """Say a command and return the answer to it. ValueError: it holds a control character."""
+        """Send a command and return its answer. Raises ValueError when the line contains a control character."""
         if CONTROL.search(line):
             raise ValueError(f"a command may not hold control characters: {line!r}")
         if self.has_spoken:
-            await self._hear_out()
+            # Unsolicited, usually 421, which ``answer`` raises. From here on answers would not match commands.
+            unsolicited = await self.answer(self._command_timeout)
+            self.close()
+            raise NextHopUnreachableError(f"{self.target}: it spoke out of turn: {unsolicited}")
         await self.push(f"{line}\r\n".encode())
         return await self.answer(self._command_timeout)
 
     async def push(self, octets: bytes) -> None:
-        """Write, with back-pressure. Returns early when the next hop speaks and leaves: see ``has_spoken``."""
+        """Write, with back-pressure. Returns early when the next hop replies and closes (see ``has_spoken``)."""
         with self._breaking():
             async with asyncio.timeout(self._command_timeout):
                 await self._wire.write(octets)
 
     async def answer(self, seconds: float) -> Answer:
-        """Wait at most so long for an answer. 421, 530 and 535 are about us, so they are raised."""
+        """Wait for an answer, at most ``seconds``. 421, 530 and 535 are about us, not the mail, so they are raised."""
         with self._breaking():
             async with asyncio.timeout(seconds):
                 answer = await self._wire.reply()
@@ -176,7 +181,7 @@ class Dialogue:
         return answer
 
     async def quit(self) -> None:
-        """Say goodbye (RFC 5321 §4.1.1.10), then close. Never raises."""
+        """Send QUIT (RFC 5321 §4.1.1.10), then close. Never raises."""
         try:
             async with asyncio.timeout(QUIT_TIMEOUT):
                 await self.command("QUIT")
@@ -188,18 +193,12 @@ class Dialogue:
             self.close()
 
     def close(self) -> None:
-        """Drop the connection, and what is not yet written with it."""
+        """Abort the connection; octets that are not written yet are lost."""
         self._wire.transport.abort()
-
-    async def _hear_out(self) -> None:
-        """Raise what the next hop said unasked: mostly 421. Answers and questions would no longer pair."""
-        unasked = await self.answer(self._command_timeout)
-        self.close()
-        raise NextHopUnreachableError(f"{self.target}: it spoke out of turn: {unasked}")
 
     @contextmanager
     def _breaking(self) -> Iterator[None]:
-        """Close when anything goes wrong, cancelling too, and say that the next hop cannot be reached."""
+        """Close on any exception, cancellation included; raise errors of the connection as NextHopUnreachableError."""
         try:
             yield
         except TimeoutError:
@@ -214,6 +213,7 @@ class Dialogue:
 
 
 async def _say_hello(client: aiosmtplib.SMTP, target: Target) -> None:
+    """Send EHLO, or LHLO, whose answer aiosmtplib then reads as that to EHLO."""
     if target.protocol == "smtp":
         await client.ehlo()
         return
@@ -226,13 +226,13 @@ async def _say_hello(client: aiosmtplib.SMTP, target: Target) -> None:
 async def _start_tls(client: aiosmtplib.SMTP, target: Target, context: ssl.SSLContext, required: bool) -> None:
     if client.supports_extension("starttls"):
         await client.starttls(tls_context=context)
-        await _say_hello(client, target)
+        await _say_hello(client, target)  # RFC 3207 §4.2: what was learned before TLS must be discarded
     elif required:
         raise NextHopRefusedError(f"{target}: TLS is required and it does not offer STARTTLS")
 
 
 def _take_over(client: aiosmtplib.SMTP) -> tuple[_Wire, dict[str, str]]:
-    """Take transport and EHLO keywords away from aiosmtplib: the one place that reaches behind its methods."""
+    """Take transport and EHLO keywords from aiosmtplib. The only place that uses its internals."""
     if client.transport is None:
         raise ConnectionResetError("it closed the connection")
     wire = _Wire(cast(asyncio.Transport, client.transport))
@@ -241,7 +241,7 @@ def _take_over(client: aiosmtplib.SMTP) -> tuple[_Wire, dict[str, str]]:
 
 
 def _refusal(target: Target, answer: Answer) -> NextHopError:
-    # RFC 5321 §3.8: 421 says that the service goes away, which is as good as nobody being there.
+    # RFC 5321 §3.8: with 421 the service closes the connection, so it is as good as unreachable.
     kind = NextHopUnreachableError if answer.code == 421 else NextHopRefusedError
     return kind(f"{target}: {answer}")
 

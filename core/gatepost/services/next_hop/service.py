@@ -1,6 +1,6 @@
-"""The ``next_hop`` service: what a delivery plugin asks for in its constructor to make clients of mail servers.
+"""The ``next_hop`` service, from which delivery plugins get clients of mail servers.
 
-It gives each client the gate's clock and name, and closes them all when the server stops.
+It gives each client the server's clock and host name, and closes all of them when the server stops.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from gatepost.services.next_hop.client import NextHop, Target, Tls
 
 
 class NextHops:
-    """Makes ``NextHop`` clients. ``local_hostname`` is the name we give in EHLO and LHLO."""
+    """Opens ``NextHop`` clients. ``local_hostname`` is our name in EHLO and LHLO."""
 
     def __init__(self, clock: Clock, local_hostname: str) -> None:
         self._clock = clock
         self._local_hostname = local_hostname
-        self._made: list[NextHop] = []
+        self._opened: list[NextHop] = []
 
     def open(
         self,
@@ -29,8 +29,8 @@ class NextHops:
         command_timeout: float = 60.0,
         data_timeout: float = 600.0,
     ) -> NextHop:
-        """A client of ``targets``, tried in order. Times are in seconds; ``pool`` is idle connections kept for each."""
-        made = NextHop(
+        """Return a client of ``targets``, tried in order. ``NextHop`` describes the parameters."""
+        opened = NextHop(
             targets,
             clock=self._clock,
             local_hostname=self._local_hostname,
@@ -40,10 +40,10 @@ class NextHops:
             command_timeout=command_timeout,
             data_timeout=data_timeout,
         )
-        self._made.append(made)
-        return made
+        self._opened.append(opened)
+        return opened
 
     async def close(self) -> None:
-        """Say QUIT on all idle connections."""
-        for next_hop in self._made:
+        """Send QUIT on all idle connections."""
+        for next_hop in self._opened:
             await next_hop.close()

@@ -1,6 +1,6 @@
-"""What is said between us and a next hop, as text: its target, its answers, dot-stuffing, XFORWARD.
+"""The syntax of the conversation with a next hop: targets, answers, dot-stuffing, XFORWARD.
 
-Nothing here has I/O or a clock; ``next_hop_session`` brings it on the wire. RFC 5321 §4.2 (replies) and §4.5.2
+There is no I/O and no clock here; ``connection`` has both. RFC 5321 §4.2 (replies) and §4.5.2
 (dot-stuffing); RFC 2034 (enhanced status codes); RFC 3461 §4 (xtext); Postfix's XFORWARD_README.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
 
-#: RFC 5321 §4.5.3.1.4: a command line has at most 512 octets, CRLF included.
+#: Octets of a command line without its CRLF (RFC 5321 §4.5.3.1.4: 512 with it).
 MAX_COMMAND = 510
 
 Protocol = Literal["smtp", "lmtp"]
@@ -30,7 +30,7 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a next hop listens: ``host`` and ``port``, or the ``path`` of a Unix socket (then host is empty)."""
+    """The address of a next hop: ``host`` and ``port``, or the ``path`` of a Unix socket (then host is empty)."""
 
     protocol: Protocol
     host: str = ""
@@ -41,7 +41,7 @@ class Target:
     def parse(cls, text: str) -> Target:
         """Read ``smtp://host:port``, ``lmtp://host:port`` or ``lmtp:///path/to/socket``; ports default to 25 and 24.
 
-        Raises ValueError with a sentence that says what is wrong and what is allowed.
+        Raises ValueError with a sentence that tells what is wrong and what is allowed.
         """
         try:
             return cls._of(text)
@@ -75,9 +75,10 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a next hop said: ``code``, its enhanced ``status`` or None, and the ``text`` of all lines in one.
+    """The answer of a next hop: ``code``, enhanced ``status`` or None, and the ``text`` of all lines joined.
 
-    The text is ASCII without control characters, so that it can be logged and passed on as it is.
+    The text is ASCII without control characters, so it can be logged and passed on as it is. Characters outside ASCII
+    are escaped, not replaced as ``decisions.printable`` does: an administrator may have to read them.
     """
 
     code: int
@@ -86,7 +87,7 @@ class Answer:
 
     @classmethod
     def of(cls, code: int, lines: Sequence[str]) -> Answer:
-        """Make an answer of the texts of its lines. A status of another class than the code's is left in the text."""
+        """Make an answer from the text of its lines. A status that contradicts the code stays part of the text."""
         status, texts = None, []
         for line in lines:
             found = ENHANCED_STATUS.match(line)
@@ -99,17 +100,17 @@ class Answer:
 
     @property
     def is_positive(self) -> bool:
-        """2xx: done."""
+        """Whether the command was carried out (2xx)."""
         return 200 <= self.code < 300
 
     @property
     def is_temporary(self) -> bool:
-        """4xx: not now."""
+        """Whether it is a temporary refusal (4xx)."""
         return 400 <= self.code < 500
 
     @property
     def is_permanent(self) -> bool:
-        """5xx: never."""
+        """Whether it is a permanent refusal (5xx)."""
         return 500 <= self.code < 600
 
     def __str__(self) -> str:
@@ -117,7 +118,7 @@ class Answer:
 
 
 def take_reply(received: bytearray) -> Answer | None:
-    """Cut the first whole reply off what was received; None while it is not whole. ValueError: that is no reply."""
+    """Remove the first reply from ``received`` and return it, or None if incomplete. Raises ValueError if malformed."""
     lines: list[str] = []
     start = 0
     while (end := received.find(b"\n", start)) >= 0:
@@ -134,28 +135,28 @@ def take_reply(received: bytearray) -> Answer | None:
 
 
 class DotStuffing:
-    """Dot-stuffing over block borders (RFC 5321 §4.5.2). The content must have canonical line ends."""
+    """Dot-stuffing across block boundaries (RFC 5321 §4.5.2). The content must have CRLF line ends."""
 
     __slots__ = ("_tail",)
 
     def __init__(self) -> None:
-        # Content begins at the beginning of a line, so it is as if a line had just ended.
+        # Content begins at the start of a line, as if a line had just ended.
         self._tail = b"\r\n"
 
     def feed(self, block: bytes) -> bytes:
-        """Return the block as it goes on the wire."""
+        """Return the block dot-stuffed."""
         joined = self._tail + block
         kept = len(self._tail)
         self._tail = joined[-2:]
         return joined.replace(b"\r\n.", b"\r\n..")[kept:]
 
     def end(self) -> bytes:
-        """Return what ends the message: the final dot, after a line end if the content had none."""
+        """Return the final dot, after a line end if the content did not end with one."""
         return b".\r\n" if self._tail == b"\r\n" else b"\r\n.\r\n"
 
 
 def xforward_lines(attributes: Mapping[str, str]) -> Iterator[str]:
-    """Cut the attributes into commands that each fit a line."""
+    """Return the attributes as XFORWARD commands, each short enough for a command line."""
     line = "XFORWARD"
     for name, value in attributes.items():
         if name == "ADDR" and ":" in value and not value.upper().startswith("IPV6:"):
@@ -170,7 +171,7 @@ def xforward_lines(attributes: Mapping[str, str]) -> Iterator[str]:
 
 
 def _xtext(text: str) -> str:
-    """RFC 3461 §4: printable ASCII but "+" and "=" stands for itself, any other octet is "+" and two hex digits."""
+    """Return ``text`` as xtext: "+", "=" and all but printable ASCII as "+" and two hex digits (RFC 3461 §4)."""
     return "".join(
         chr(octet) if 33 <= octet <= 126 and octet not in b"+=" else f"+{octet:02X}" for octet in text.encode()
     )

@@ -7,7 +7,7 @@ import pytest
 from gatepost.errors import NextHopRefusedError, NextHopUnreachableError
 from gatepost.services.next_hop.client import Answer, NextHop
 from gatepost.services.virtual_clock import VirtualClock
-from tests.core.services.delivering import CONTENT, FINE, OpenNextHop, addressed, deliver
+from tests.core.services.next_hop.delivering import CONTENT, FINE, OpenNextHop, addressed, deliver
 from tests.peers.mail_server import DROP, MailServer
 
 
@@ -144,7 +144,7 @@ class TestPool:
             delivery = await next_hop.begin()
             await delivery.release()
             await delivery.release()
-            assert len({id((await next_hop.begin())._dialogue) for _ in range(2)}) == 2
+            assert len({id((await next_hop.begin())._connection) for _ in range(2)}) == 2
 
     def test_a_next_hop_needs_a_target(self, clock: VirtualClock) -> None:
         with pytest.raises(ValueError, match="at least one target"):

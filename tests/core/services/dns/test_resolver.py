@@ -1,9 +1,8 @@
-"""Addresses: of DNS servers, of clients, and the names that lead back to a client."""
+"""Reversed addresses, and the names that lead back to a client."""
 
 from __future__ import annotations
 
 import ipaddress
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,54 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatepost.errors import DNSError, DNSTemporaryError
-from gatepost.services.dns import client as module
-from gatepost.services.dns.client import DNS, Server, system_servers
 from gatepost.services.dns.resolver import Resolver, reversed_address
-from gatepost.services.virtual_clock import VirtualClock
-
-
-@pytest.mark.parametrize(
-    ("text", "server"),
-    [
-        ("192.0.2.1", Server("192.0.2.1", 53)),
-        ("127.0.0.1:5300", Server("127.0.0.1", 5300)),
-        ("2001:db8::1", Server("2001:db8::1", 53)),
-        ("::", Server("::", 53)),
-        ("[::1]", Server("::1", 53)),
-        ("[::1]:5300", Server("::1", 5300)),
-        ("fe80::1%eth0", Server("fe80::1%eth0", 53)),
-    ],
-)
-def test_a_server_is_an_address_with_or_without_a_port(text: str, server: Server) -> None:
-    assert Server.parse(text) == server
-    assert Server.parse(str(server)) == server
-
-
-@pytest.mark.parametrize("text", ["", "localhost", "192.0.2.1:", "192.0.2.1:0", "192.0.2.1:65536", "::1]x:5", "1:x"])
-def test_what_is_no_server_is_refused_at_once(text: str) -> None:
-    with pytest.raises(DNSError):
-        DNS([text], clock=VirtualClock())
-
-
-@pytest.mark.parametrize(
-    ("text", "servers"),
-    [
-        (
-            "# ours\nsearch example\nnameserver 192.0.2.1\nnameserver 2001:db8::1\n",
-            ("192.0.2.1:53", "[2001:db8::1]:53"),
-        ),
-        ("options ndots:2\n", ("127.0.0.1:53",)),
-        (None, ("127.0.0.1:53",)),
-    ],
-)
-def test_without_servers_those_of_the_system_are_asked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None, servers: tuple[str, ...]
-) -> None:
-    monkeypatch.setattr(module, "RESOLV_CONF", tmp_path / "resolv.conf")
-    if text is not None:
-        (tmp_path / "resolv.conf").write_text(text)
-
-    assert tuple(map(str, system_servers())) == servers
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 from gatepost.services.next_hop.client import NextHop, Target
 from gatepost.services.virtual_clock import VirtualClock
-from tests.core.services.delivering import OpenNextHop
+from tests.core.services.next_hop.delivering import OpenNextHop
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import uvloop
 from gatepost.errors import NextHopError, NextHopRefusedError, NextHopUnreachableError
 from gatepost.services.clock import SystemClock
 from gatepost.services.next_hop.client import NextHop, Target, Tls
-from gatepost.services.next_hop.connection import MAX_REPLY, Dialogue
+from gatepost.services.next_hop.connection import MAX_REPLY, SmtpConnection
 from tests.peers.mail_server import DROP, HANG, MailServer
 
 
@@ -103,7 +103,7 @@ class TestOutOfTurn:
     @pytest.mark.parametrize("unasked", ["250 2.0.0 to nobody", "421 4.4.2 idle for too long", "nonsense"])
     async def test_what_nobody_asked_for_answers_nothing(self, unasked: str) -> None:
         async with MailServer() as server:
-            dialogue = await Dialogue.open(
+            dialogue = await SmtpConnection.open(
                 Target.parse(server.url),
                 local_hostname="gate.example",
                 tls_context=None,
