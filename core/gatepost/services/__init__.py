@@ -1,1 +1,1 @@
-"""What the core offers to plugins: a clock, DNS, a store and the next hop. Plugins open nothing by themselves."""
+"""The services that the core offers to plugins, so that they open no files and sockets: clock, DNS, store, next hop."""

@@ -1,10 +1,10 @@
-"""The clock: the only place from which gatepost takes the time, sleeps, and sets timers.
+"""The clock: the only source of time, sleep and timers in gatepost.
 
-``SystemClock`` keeps all timers of the process in one timing wheel: a bucket for each tenth of a second and one
-``loop.call_later`` for the next bucket that is not empty. A waiting client so costs a slot in a set, not a timer in
-the loop's heap. ``VirtualClock`` moves only when told to, so a test of a 30 s delay takes no time.
+``SystemClock`` keeps all timers of the process in one timing wheel: a bucket for each tenth of a second, and one
+``loop.call_later`` for the next bucket that is not empty. So a waiting client costs an entry in a dict, not a timer in
+the event loop's heap. The wheel rounds up: a timer never fires early, and at most one tick late.
 
-The wheel rounds up: a timer never fires early, and at most one tick late.
+``virtual_clock`` has a clock that only moves when told to, so that a test of a 30 s delay takes no time.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from typing import Final, Protocol
 from mypy_extensions import mypyc_attr
 
 TICK: Final = 0.1
+"""Seconds of a bucket of the timing wheel."""
 
 
 class Timer:
-    """A callback that is due at some time. ``cancel()`` may be called at any time, also twice."""
+    """A callback that is due at some time. ``cancel()`` may be called at any time, even twice."""
 
     __slots__ = ("_bucket", "_callback")
 
@@ -31,12 +32,12 @@ class Timer:
         bucket[self] = None
 
     def cancel(self) -> None:
-        """Forget the callback; does nothing once it has run."""
+        """Drop the callback. Does nothing if it has run."""
         self._bucket.pop(self, None)
         self._callback = None
 
     def fire(self) -> None:
-        """Run the callback, once, unless it was cancelled."""
+        """Run the callback, unless it has run or was cancelled."""
         callback = self._callback
         self.cancel()
         if callback is not None:
@@ -44,29 +45,29 @@ class Timer:
 
 
 class Clock(Protocol):
-    """What a plugin gets when its constructor asks for ``clock``."""
+    """The service that a plugin gets as ``clock``."""
 
     def now(self) -> float:
-        """Seconds since the epoch. For stamps that outlive the process."""
+        """Return the seconds since the epoch, for timestamps that outlive the process."""
 
     def monotonic(self) -> float:
-        """Seconds on a clock that never jumps. For measuring and for deadlines."""
+        """Return the seconds on a clock that never jumps, for measurements and deadlines."""
 
     def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
-        """Call ``callback()`` in ``seconds`` from now, on the loop."""
+        """Call ``callback()`` on the event loop in ``seconds``."""
 
     async def sleep(self, seconds: float) -> None:
-        """Wait ``seconds``."""
+        """Wait for ``seconds``."""
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class _Sleeping:
-    """``sleep`` over ``call_later``, alike for both clocks."""
+    """``sleep`` by means of ``call_later``, the same for both clocks."""
 
     __slots__ = ()
 
     async def sleep(self: Clock, seconds: float) -> None:
-        """Wait ``seconds``."""
+        """Wait for ``seconds``."""
         woken = asyncio.Event()
         timer = self.call_later(seconds, woken.set)
         try:
@@ -77,7 +78,7 @@ class _Sleeping:
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class SystemClock(_Sleeping):
-    """The machine's clock, with one timing wheel for the loop that runs when the first timer is set."""
+    """The clock of the machine, with a timing wheel on the event loop that runs when the first timer is set."""
 
     __slots__ = ("_buckets", "_handle", "_loop", "_next_tick", "_ticks")
 
@@ -86,13 +87,13 @@ class SystemClock(_Sleeping):
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._buckets: dict[int, dict[Timer, None]] = {}  # sets would take twice as much for each client that waits
-        self._ticks: list[int] = []  # a heap of the buckets' keys: the next one is found without a look at all
+        self._buckets: dict[int, dict[Timer, None]] = {}  # a set takes twice the memory per timer
+        self._ticks: list[int] = []  # a heap of the keys of _buckets, to find the next one
         self._handle: asyncio.TimerHandle | None = None
         self._next_tick = 0
 
     def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
-        """Call ``callback()`` in ``seconds`` from now, at most one tick late."""
+        """Call ``callback()`` on the event loop in ``seconds``, at most one tick late."""
         tick = int((time.monotonic() + seconds) / TICK) + 1
         bucket = self._buckets.get(tick)
         if bucket is None:
@@ -103,6 +104,7 @@ class SystemClock(_Sleeping):
         return Timer(callback, bucket)
 
     def _wake_at(self, tick: int) -> None:
+        """Make the loop turn the wheel at ``tick``, instead of at a later one."""
         if self._handle is not None:
             self._handle.cancel()
         if self._loop is None:
@@ -111,7 +113,7 @@ class SystemClock(_Sleeping):
         self._handle = self._loop.call_later(max(0.0, tick * TICK - time.monotonic()), self._turn)
 
     def _turn(self) -> None:
-        """Run every bucket that is due, then wait for the next one."""
+        """Fire all timers that are due, then wait for the next bucket."""
         assert self._loop is not None
         self._handle = None
         present = int(time.monotonic() / TICK)

@@ -1,4 +1,4 @@
-"""The host: what a plugin sees of the process that it runs in, its log and the server."""
+"""The interfaces of the process in which plugins run: its log and its server."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Any, Protocol
 
 
 class Log(Protocol):
-    """What a plugin gets when its constructor asks for ``log``: structured lines that bear its name."""
+    """The service that a plugin gets as ``log``: structured lines under its name."""
 
     def info(self, event: str, **facts: object) -> None:
-        """What an administrator may want to know."""
+        """Log an event that administrators may want to know of."""
 
     def warning(self, event: str, **facts: object) -> None:
-        """What an administrator should look at."""
+        """Log an event that administrators should look into."""
 
     def error(self, event: str, **facts: object) -> None:
-        """What does not work."""
+        """Log an event that keeps something from working."""
 
 
 class NullLog:
@@ -35,9 +35,9 @@ class NullLog:
 
 
 class Server(Protocol):
-    """What the ``startup`` and ``shutdown`` hooks see of the process."""
+    """The server as the ``startup`` and ``shutdown`` hooks see it."""
 
     hostname: str
 
     def every(self, seconds: float, job: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run ``job()`` every ``seconds`` until the server stops. An error is logged and does not end the series."""
+        """Run ``job()`` every ``seconds`` until the server stops. An error is logged and does not stop it."""

@@ -1,6 +1,6 @@
-"""Clocks that spare a wait: one that stands still until it is moved on, and one that skips what is slept.
+"""Clocks for tests, ``gatepost try`` and replay: one moves only when told to, and one skips the time of sleeps.
 
-For tests, ``gatepost try`` and replay. See ``clock`` for the one that a server uses.
+See ``clock`` for the clock of a running server.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from gatepost.services.clock import SystemClock, Timer, _Sleeping
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class VirtualClock(_Sleeping):
-    """A clock that stands still until ``advance``: for tests, ``gatepost try`` and replay.
+    """A clock that stands still until ``advance`` or ``jump``.
 
-    ``start`` is what ``now()`` says first, in seconds since the epoch.
+    ``start`` is the first value of ``now()``, in seconds since the epoch.
     """
 
     __slots__ = ("_due", "_elapsed", "_number", "_pending", "_start")
@@ -33,21 +33,21 @@ class VirtualClock(_Sleeping):
         self._number = count()
 
     def now(self) -> float:
-        """Virtual seconds since the epoch."""
+        """Return the virtual seconds since the epoch."""
         return self._start + self._elapsed
 
     def monotonic(self) -> float:
-        """Virtual seconds since this clock was made."""
+        """Return the virtual seconds since this clock was created."""
         return self._elapsed
 
     def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
-        """Call ``callback()`` once the clock has been advanced by ``seconds``."""
+        """Call ``callback()`` when the clock has moved on by ``seconds``."""
         timer = Timer(callback, self._pending)
         heapq.heappush(self._due, (self._elapsed + seconds, next(self._number), timer))
         return timer
 
     async def advance(self, seconds: float) -> None:
-        """Move on by ``seconds``, running what falls due on the way and letting tasks settle after each."""
+        """Move on by ``seconds``; fire the timers on the way and let tasks settle after each."""
         end = self._elapsed + seconds
         await settle()
         while self._due and self._due[0][0] <= end:
@@ -56,7 +56,7 @@ class VirtualClock(_Sleeping):
         self._elapsed = end
 
     async def jump(self) -> bool:
-        """Move to the next timer and run it; False when there is none to wait for."""
+        """Move on to the next timer and fire it; return False when there is no timer."""
         await settle()
         while self._due and self._due[0][2] not in self._pending:
             heapq.heappop(self._due)
@@ -68,35 +68,35 @@ class VirtualClock(_Sleeping):
 
     def _run_next(self) -> None:
         due, _, timer = heapq.heappop(self._due)
-        self._elapsed = max(self._elapsed, due)
+        self._elapsed = max(self._elapsed, due)  # a timer set with negative seconds must not turn time back
         timer.fire()
 
 
 async def settle(rounds: int = 20) -> None:
-    """Let tasks that are ready run until they wait for something else."""
+    """Let the tasks that are ready run until they wait."""
     for _ in range(rounds):
         await asyncio.sleep(0)
 
 
 class HastyClock(SystemClock):
-    """The machine's clock, except that who sleeps is at once that much later. Time limits run as usual."""
+    """The clock of the machine, which ``sleep`` moves on instead of waiting. Timers take their usual time."""
 
     __slots__ = ("skipped",)
 
     def __init__(self) -> None:
         super().__init__()
         self.skipped = 0.0
-        """Seconds that nobody had to wait."""
+        """Seconds of sleep that were skipped."""
 
     def now(self) -> float:
-        """Seconds since the epoch, with those that were skipped."""
+        """Return the seconds since the epoch, including skipped ones."""
         return time.time() + self.skipped
 
     def monotonic(self) -> float:
-        """Seconds on a clock that never jumps back, with those that were skipped."""
+        """Return the seconds on a clock that never jumps back, including skipped ones."""
         return time.monotonic() + self.skipped
 
     async def sleep(self, seconds: float) -> None:
-        """Be ``seconds`` later, after the others have had a turn."""
+        """Let other tasks run, then move the clock on by ``seconds``."""
         await asyncio.sleep(0)
         self.skipped += seconds

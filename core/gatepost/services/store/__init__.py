@@ -1,4 +1,4 @@
-"""The store: small values with a time to live, in memory or in a file."""
+"""The store of small values with a time to live, in memory or in a file."""
 
 from gatepost.services.store.memory import MemoryBackend
 from gatepost.services.store.open import open_store

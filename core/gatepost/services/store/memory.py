@@ -1,69 +1,82 @@
-"""The store in this process's memory: for trials and tests."""
+"""The store in the memory of this process, for trials and tests."""
 
 from __future__ import annotations
 
 import heapq
+from typing import Final
 
 from mypy_extensions import mypyc_attr
 
 from gatepost.services.clock import Clock
 from gatepost.services.store.store import MAX_ENTRIES, Change, Entry, Key, NamespacedStore, Store
 
+BUCKET: Final = 600.0
+"""Seconds of a bucket: all its entries expire within this time, so they can be removed in any order."""
+
+SWEEP: Final = 2
+"""How many entries a write removes at most. With more than one, the store shrinks faster than it grows."""
+
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class MemoryBackend:
-    """The store in this process's memory, for trials and tests: what it knows ends with the process.
+    """The store in the memory of this process; its entries are lost when the process ends.
 
-    Entries are sorted into slots by when they expire, so each write can sweep two dead ones or make room in constant
-    time, and no timer is needed. Memory that ends with the process can expire by the clock that never jumps.
+    Entries are grouped into buckets by the time at which they expire. So each write can remove two expired entries, or
+    make room, in constant time, and no timer is needed. As entries do not outlive the process, they expire by the
+    monotonic clock, which never jumps.
     """
 
-    __slots__ = ("_entries", "_expiring", "_max_entries", "_slots", "moment")
-
-    SLOT = 600.0
-    SWEEP = 2
+    __slots__ = ("_buckets", "_entries", "_expiring", "_max_entries", "moment")
 
     def __init__(self, clock: Clock, max_entries: int = MAX_ENTRIES) -> None:
         self.moment = clock.monotonic
         self._max_entries = max_entries
         self._entries: dict[Key, Entry] = {}
         self._expiring: dict[int, set[Key]] = {}
-        self._slots: list[int] = []
+        self._buckets: list[int] = []
 
     async def open(self) -> None:
-        """Nothing to make ready."""
+        """Do nothing: memory needs no preparation."""
 
     async def close(self) -> None:
-        """Nothing to let go."""
+        """Do nothing: there is nothing to write."""
 
     def namespace(self, name: str) -> Store:
-        """The store of the plugin instance ``name``."""
+        """Return the store of the plugin instance ``name``."""
         return NamespacedStore(self, name)
 
     def find(self, key: Key) -> bytes | None:
-        """The value of ``key``, as JSON, if its entry lives."""
+        """Return the value of ``key`` as JSON, or None when it has none or it has expired."""
         entry = self._living(key)
         return None if entry is None else entry.value
 
     def keep(self, key: Key, entry: Entry) -> None:
-        """Put ``entry`` under ``key``, then sweep a little."""
+        """Set the entry of ``key``, then remove up to ``SWEEP`` entries that have expired or are too many."""
         self.drop(key)
-        slot = int(entry.expires / self.SLOT)
-        if slot not in self._expiring:
-            self._expiring[slot] = set()
-            heapq.heappush(self._slots, slot)
-        self._expiring[slot].add(key)
+        bucket = int(entry.expires / BUCKET)
+        if bucket not in self._expiring:
+            self._expiring[bucket] = set()
+            heapq.heappush(self._buckets, bucket)
+        self._expiring[bucket].add(key)
         self._entries[key] = entry
-        self._sweep()
+        for _ in range(SWEEP):
+            # The entry just added makes sure that there is a bucket that is not empty.
+            while not self._expiring[self._buckets[0]]:
+                del self._expiring[heapq.heappop(self._buckets)]
+            first = self._buckets[0]
+            expired = (first + 1) * BUCKET <= self.moment()
+            if not expired and len(self._entries) <= self._max_entries:
+                return
+            del self._entries[self._expiring[first].pop()]
 
     def drop(self, key: Key) -> None:
-        """Forget ``key``."""
+        """Remove the entry of ``key``."""
         entry = self._entries.pop(key, None)
         if entry is not None:
-            self._expiring[int(entry.expires / self.SLOT)].discard(key)
+            self._expiring[int(entry.expires / BUCKET)].discard(key)
 
     async def change(self, key: Key, change: Change, *, durable: bool = False) -> Entry | None:
-        """Keep what ``change`` makes of the living entry. Nothing here outlives the process, durable or not."""
+        """Set the entry of ``key`` to what ``change`` returns. Nothing outlives the process, whether durable or not."""
         entry = change(self._living(key))
         if entry is not None:
             self.keep(key, entry)
@@ -72,17 +85,3 @@ class MemoryBackend:
     def _living(self, key: Key) -> Entry | None:
         entry = self._entries.get(key)
         return entry if entry is not None and self.moment() < entry.expires else None
-
-    def _sweep(self) -> None:
-        for _ in range(self.SWEEP):
-            slot = self._first_slot()
-            dead = (slot + 1) * self.SLOT <= self.moment()
-            if not dead and len(self._entries) <= self._max_entries:
-                return
-            del self._entries[self._expiring[slot].pop()]
-
-    def _first_slot(self) -> int:
-        """The slot that expires first of those that hold something; only called when one does."""
-        while not self._expiring[self._slots[0]]:
-            del self._expiring[heapq.heappop(self._slots)]
-        return self._slots[0]

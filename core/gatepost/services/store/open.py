@@ -1,4 +1,4 @@
-"""The back end that a URL names."""
+"""From a URL to a back end."""
 
 from __future__ import annotations
 
@@ -11,24 +11,19 @@ from gatepost.services.store.store import MAX_ENTRIES, Backend
 
 
 def open_store(url: str, clock: Clock, recorder: Recorder = NULL_RECORDER, max_entries: int = MAX_ENTRIES) -> Backend:
-    """The back end that ``url`` names, not yet opened.
+    """Return the back end for ``url``, not opened yet.
 
-    ``sqlite:///absolute/path``, ``sqlite:path/from/here`` or ``memory:``. ``recorder`` is told when
-    the store cannot be written; ``max_entries`` bounds all namespaces together. Raises ``StoreError`` when the URL is
-    none of these.
+    ``url`` is ``sqlite:///absolute/path``, ``sqlite:path/from/here`` or ``memory:``. ``recorder`` is told when the
+    store cannot be written. ``max_entries`` limits all namespaces together. Raises ``StoreError`` for any other URL.
     """
     scheme, _, rest = url.partition(":")
     if scheme == "memory" and not rest.strip("/"):
         return MemoryBackend(clock, max_entries)
     if scheme == "sqlite":
-        return SqliteBackend(_path(url, rest), clock, recorder, max_entries)
+        path = rest.removeprefix("//")
+        if not path or (path != rest and not path.startswith("/")):  # sqlite://var/lib has a host named "var"
+            raise StoreError(f"{url!r} names no file; write sqlite:///absolute/path or sqlite:path/from/here")
+        return SqliteBackend(path, clock, recorder, max_entries)
     if scheme in {"redis", "rediss"}:
         raise StoreError(f"{url}: a store in Redis comes later; use sqlite:///path/of/a/file or memory:")
     raise StoreError(f"{url!r} is not the URL of a store; it looks like sqlite:///path/of/a/file or memory:")
-
-
-def _path(url: str, rest: str) -> str:
-    path = rest.removeprefix("//")
-    if not path or (path != rest and not path.startswith("/")):
-        raise StoreError(f"{url!r} names no file; write sqlite:///absolute/path or sqlite:path/from/here")
-    return path

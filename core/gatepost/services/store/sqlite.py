@@ -1,20 +1,20 @@
 """The store in a file: SQLite with a write-ahead log, read on the loop and written by one thread.
 
-A read is one look-up in SQLite on the loop, some microseconds, which is less than the way to a thread and back. The
-read cache is SQLite's own: it stays right when another process writes, which a dict of ours would not. Reads of a tenth
-of a second share a transaction, as taking its lock is half of what a read costs.
+Reads. A read is one lookup in SQLite on the event loop. It takes a few microseconds, less than handing it to a thread
+would. The cache is SQLite's own, which stays correct when another process writes; a dict of ours would not. All reads
+within 100 ms share one transaction, because taking its lock is half the cost of a read.
 
-A write goes into a dict that reads look into first. Every 100 ms the writer thread takes what has come together and
-writes it in one transaction, so a crash may lose 100 ms of what gatepost remembers of its clients. What must be atomic
-among processes, or durable, is a transaction of its own, behind all writes that came before it.
+Writes. A write goes into a dict, ``_unwritten``, where reads look first. Every 100 ms the writer thread writes the
+batch of pending entries in one transaction, so a crash loses at most 100 ms of writes. An operation that must be atomic
+among processes, or durable, is a transaction of its own, which first writes all that is pending.
 
-A write that fails stays in the dict and is tried again with the next; that is logged once. Sweeping, making room and
-checkpoints ride on writes, in small steps: a store that nobody writes to does not grow.
+Failures. A batch that could not be written stays in the dict and is retried; the log says so once. Removing expired
+entries, making room and checkpoints are small steps after each batch: a store without writes does not grow.
 
-Entries expire by the wall clock, because they outlive the process. An entry that expires later than any could that is
-written now was written by a clock that ran ahead; it counts as gone.
+Expiry. Entries expire by the wall clock, because they outlive the process. An entry that expires later than any entry
+written now could was written while the clock was wrong, and counts as expired.
 
-This module knows nothing of what is kept.
+This module does not know the meaning of the entries.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ from gatepost.events import NULL_RECORDER, Recorder
 from gatepost.services.clock import Clock, Timer
 from gatepost.services.store.store import DAY, MAX_ENTRIES, MAX_TTL, Change, Entry, Key, NamespacedStore, Store
 
+# All times are in seconds.
 BATCH_EVERY: Final = 0.1
-BATCH_FROM: Final = 5_000
-SNAPSHOT: Final = 0.1
-"""Seconds for which reads see the file as it was, but for our own writes."""
+BATCH_FROM: Final = 5_000  # pending entries that are written without waiting for the time
+SNAPSHOT: Final = 0.1  # how long reads share a transaction, in which they do not see what other processes write
 RETRY_AFTER: Final = 1.0
 SWEEP_EVERY: Final = 60.0
 SWEEP_ROWS: Final = 1_000
 MAX_UNWRITTEN: Final = 100_000
 LOCK_TIMEOUT: Final = 5.0
 LOCK_RETRY: Final = 0.02
-FARTHEST: Final = MAX_TTL + DAY  # a clock may be set back by a little
+FARTHEST: Final = MAX_TTL + DAY  # the latest expiry from now; a day more, because a clock may be set back a little
 
 READER: Final = """
 PRAGMA cache_size = -8000;
@@ -76,7 +76,7 @@ COUNT: Final = "SELECT count(*) FROM entries"
 
 Batch: TypeAlias = dict[Key, Entry]
 Found: TypeAlias = tuple[bytes, float] | None
-"""An entry, or a row that has what an entry has; None when there is none."""
+"""An ``Entry``, or a row of the table with the same columns, or None."""
 T = TypeVar("T")
 
 
@@ -89,12 +89,12 @@ def _unusable(path: Path, error: Exception) -> StoreError:
         what = error.strerror if isinstance(error, OSError) else error
         hint = "Is its folder there and not full, and do file and folder belong to the account that gatepost runs as?"
         return StoreError(f"the store {path} cannot be used: {what}. {hint}")
-    hint = "Stop gatepost and move it away to start afresh"
-    return StoreError(f"the store {path} is damaged or no store of gatepost: {error}. {hint}")
+    hint = "Stop gatepost and move the file away to start afresh"
+    return StoreError(f"the store {path} is damaged or not a store of gatepost: {error}. {hint}")
 
 
 class _Reader:
-    """The connection for the loop, which waits for nobody's lock. What is read sees the file as of its transaction."""
+    """The connection of the event loop, which never waits for a lock. Reads see the file as of their transaction."""
 
     def __init__(self, connection: sqlite3.Connection, clock: Clock) -> None:
         self._connection = connection
@@ -103,7 +103,7 @@ class _Reader:
         self._timer: Timer | None = None
 
     def read(self, key: Key) -> Found:
-        """The entry of ``key``, dead or alive."""
+        """Return the entry of ``key``, expired or not."""
         if self._timer is None:
             self._timer = self._clock.call_later(SNAPSHOT, self.refresh)
             self._connection.execute("BEGIN")
@@ -115,18 +115,18 @@ class _Reader:
         return found
 
     def refresh(self) -> None:
-        """Let the next read see what has been written meanwhile."""
+        """End the transaction, so that the next read sees what has been written since."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-            with contextlib.suppress(sqlite3.Error):  # the next read says what is wrong
+            with contextlib.suppress(sqlite3.Error):  # the next read reports the problem
                 self._connection.rollback()
 
 
 class _Writer:
-    """What the writer thread holds: the one connection that writes, and the writes that have failed so far.
+    """The state of the writer thread: the only connection that writes, and the entries that it still owes.
 
-    ``reader`` is the connection for the loop, which waits for nobody's lock.
+    ``reader`` is the connection for the event loop, opened here because opening may block.
     """
 
     def __init__(self, path: Path, clock: Clock, max_entries: int) -> None:
@@ -138,19 +138,19 @@ class _Writer:
         self._connection = _connect(path)
         self.reader = _connect(path)
         try:
-            self._prepare()
+            self._enable_wal()
+            self._connection.executescript(SCHEMA)
+            self.reader.executescript(READER)
+            self._rows = self._count()
         except BaseException:
             self.close()
             raise
 
-    def _prepare(self) -> None:
-        self._log_ahead()
-        self._connection.executescript(SCHEMA)
-        self.reader.executescript(READER)
-        self._rows = self._count()
+    def _enable_wal(self) -> None:
+        """Switch the file to a write-ahead log.
 
-    def _log_ahead(self) -> None:
-        """Switch the file to WAL. SQLite does not wait here for a process that does the same, so this does."""
+        SQLite does not apply its lock timeout here, so wait in this function for a process that does the same.
+        """
         deadline = time.monotonic() + LOCK_TIMEOUT
         mode = None
         while mode is None:
@@ -164,32 +164,30 @@ class _Writer:
             raise sqlite3.OperationalError("its file system cannot share memory (WAL)")
 
     def close(self) -> None:
-        """Close both; the writing one goes last and folds the write-ahead log into the file."""
+        """Close both connections. The writer goes last, because it merges the write-ahead log into the file."""
         self.reader.close()
         self._connection.close()
 
     def write(self, batch: Batch, key: Key | None, change: Change | None, durable: bool) -> tuple[Batch, Entry | None]:
-        """Write ``batch``, all that failed before, and what ``change`` makes of ``key``, in one transaction.
+        """Write what is still owed, ``batch``, and the result of ``change`` for ``key``, in one transaction.
 
-        Returns what was written from batches, and what ``change`` made.
+        Returns the entries written from this and earlier batches, and the result of ``change``.
         """
         self._owed.update(batch)
-        # In WAL mode NORMAL survives a crash of the process and FULL one of the machine.
+        # In WAL mode, NORMAL survives a crash of the process, and FULL a crash of the machine.
         self._connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
         with self._connection:
             self._connection.execute("BEGIN IMMEDIATE")
-            self._write_owed()
+            owed = self._owed.items()
+            self._connection.executemany(
+                KEEP, [(*key, entry.value, entry.expires) for key, entry in owed if entry.value]
+            )
+            self._connection.executemany(DROP, [key for key, entry in owed if not entry.value])
             made = None if key is None or change is None else self._change(key, change)
         written, self._owed = self._owed, {}
-        with contextlib.suppress(sqlite3.Error):  # all is written; the next batch sweeps instead
+        with contextlib.suppress(sqlite3.Error):  # the batch is written; the next one will sweep
             self._keep_bounds(len(written) + 1)
         return written, made
-
-    def _write_owed(self) -> None:
-        kept = [(*key, entry.value, entry.expires) for key, entry in self._owed.items() if entry.value]
-        dropped = [key for key, entry in self._owed.items() if not entry.value]
-        self._connection.executemany(KEEP, kept)
-        self._connection.executemany(DROP, dropped)
 
     def _change(self, key: Key, change: Change) -> Entry | None:
         now = self._clock.now()
@@ -200,8 +198,8 @@ class _Writer:
         return entry
 
     def _keep_bounds(self, added: int) -> None:
-        """Sweep once a minute and make room when full, each a step that is bounded by what came in."""
-        self._rows += added  # at most: some were there before, and counting costs a scan
+        """Remove expired entries once a minute, and make room when full. Steps are bounded by the batch."""
+        self._rows += added  # an upper bound: some replaced others, but counting takes a scan
         full = self._rows > self._max_entries
         if full or self._clock.monotonic() >= self._next_sweep:
             self._sweep()
@@ -221,9 +219,9 @@ class _Writer:
 
 
 class SqliteBackend:
-    """The store in the file ``path``, on the loop's side. Several processes may open one file.
+    """The store in the file ``path``, as the event loop sees it. Several processes may open the same file.
 
-    ``max_entries`` is exceeded at most by what came in since the last batch of each process.
+    ``max_entries`` may be exceeded by what each process has written since its last batch.
     """
 
     def __init__(
@@ -235,14 +233,14 @@ class SqliteBackend:
         self._max_entries = max_entries
         self.moment = clock.now
         self._reader: _Reader | None = None
-        self._unwritten: Batch = {}  # what reads must see first: pending, or on its way, or failed
-        self._pending: Batch = {}  # the part of it that the writer has not been given
+        self._unwritten: Batch = {}  # pending, being written, or failed: reads look here first
+        self._pending: Batch = {}  # the part of it that was not passed to the writer yet
         self._timer: Timer | None = None
-        self._under_way = 0
+        self._writing = 0
         self._failing = False
 
     async def open(self) -> None:
-        """Open the file or make it, readable by its owner only."""
+        """Open the file, or create it, readable by its owner only."""
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="gatepost-store")
         try:
             self._writer = await self._in_thread(lambda: _Writer(self._path, self._clock, self._max_entries))
@@ -252,7 +250,7 @@ class SqliteBackend:
         self._reader = _Reader(self._writer.reader, self._clock)
 
     async def close(self) -> None:
-        """Write what waits and close the file."""
+        """Write all entries and close the file."""
         if self._reader is None:
             return
         self._reader.refresh()
@@ -265,11 +263,11 @@ class SqliteBackend:
             self._executor.shutdown()
 
     def namespace(self, name: str) -> Store:
-        """The store of the plugin instance ``name``."""
+        """Return the store of the plugin instance ``name``."""
         return NamespacedStore(self, name)
 
     def find(self, key: Key) -> bytes | None:
-        """The value of ``key``, as JSON, if its entry lives, written or not."""
+        """Return the value of ``key`` as JSON, written or not, or None when it has none or it has expired."""
         reader = self._reader or self._opened()
         try:
             found = self._unwritten.get(key) or reader.read(key)
@@ -282,10 +280,12 @@ class SqliteBackend:
         return value if now < expires <= now + FARTHEST else None
 
     def keep(self, key: Key, entry: Entry) -> None:
-        """Put ``entry`` under ``key`` with the next batch."""
+        """Set the entry of ``key`` with the next batch."""
         self._opened()
         if len(self._unwritten) >= MAX_UNWRITTEN and key not in self._unwritten:
-            raise StoreError(f"the store {self._path} cannot keep up: {MAX_UNWRITTEN} entries wait to be written")
+            raise StoreError(
+                f"the store {self._path} cannot keep up: {MAX_UNWRITTEN} entries are waiting to be written"
+            )
         self._unwritten[key] = self._pending[key] = entry
         if len(self._pending) >= BATCH_FROM:
             self._submit(None, None, durable=False)
@@ -293,11 +293,11 @@ class SqliteBackend:
             self._write_in(BATCH_EVERY)
 
     def drop(self, key: Key) -> None:
-        """Forget ``key`` with the next batch: an entry without a value says so."""
+        """Remove the entry of ``key`` with the next batch. Until then an entry without a value stands for it."""
         self.keep(key, Entry(b"", 0.0))
 
     async def change(self, key: Key, change: Change, *, durable: bool = False) -> Entry | None:
-        """Keep what ``change`` makes of the living entry, in a transaction that has ended when this returns."""
+        """Set the entry of ``key`` to the result of ``change``, in a transaction that has ended when this returns."""
         self._opened()
         return await self._written(key, change, durable=durable)
 
@@ -311,7 +311,7 @@ class SqliteBackend:
 
     async def _written(self, key: Key | None, change: Change | None, *, durable: bool) -> Entry | None:
         try:
-            # Cancelling one client's wait must not take the writes of others out of the queue.
+            # Cancelling one client must not cancel the writes of others, which are in the same transaction.
             _, made = await asyncio.shield(self._submit(key, change, durable=durable))
         except sqlite3.Error as error:
             raise _unusable(self._path, error) from error
@@ -320,24 +320,24 @@ class SqliteBackend:
     def _submit(
         self, key: Key | None, change: Change | None, *, durable: bool
     ) -> asyncio.Future[tuple[Batch, Entry | None]]:
-        """Give the writer all that is pending, and a change behind it."""
+        """Pass all pending entries to the writer, and then a change."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         batch, self._pending = self._pending, {}
         loop = asyncio.get_running_loop()
         done = loop.run_in_executor(self._executor, self._writer.write, batch, key, change, durable)
-        self._under_way += 1
-        done.add_done_callback(self._landed)
+        self._writing += 1
+        done.add_done_callback(self._after_write)
         return done
 
     def _write_in(self, seconds: float) -> None:
-        if self._timer is None and not self._under_way:
+        if self._timer is None and not self._writing:
             self._timer = self._clock.call_later(seconds, lambda: self._submit(None, None, durable=False))
 
-    def _landed(self, done: asyncio.Future[tuple[Batch, Entry | None]]) -> None:
-        """Let go of what is written; what was put again since then stays."""
-        self._under_way -= 1
+    def _after_write(self, done: asyncio.Future[tuple[Batch, Entry | None]]) -> None:
+        """Forget the entries that are written, except those that have been replaced since."""
+        self._writing -= 1
         if self._reader is not None:
             self._reader.refresh()
         error = done.exception()
@@ -350,7 +350,7 @@ class SqliteBackend:
             self._write_in(RETRY_AFTER if self._failing else BATCH_EVERY)
 
     def _report(self, error: BaseException | None) -> None:
-        """Log the first of a row of failures, and its end."""
+        """Log the first of several failures, and the first success after them."""
         if isinstance(error, sqlite3.Error) and not self._failing:
             self._failing = True
             self._recorder.event(

@@ -1,12 +1,12 @@
-"""The store: small values with a time to live, each plugin under its own namespace.
+"""The store: small values with a time to live, in a namespace for each plugin.
 
-``Store`` is what a plugin sees. ``Backend`` is what the server opens, closes and cuts into namespaces; ``open_store``
-makes one from a URL. The back end in a process's memory is here, the one in a file is in ``store_sqlite``.
+``Store`` is the interface for plugins. ``Backend`` is the interface for the server, which opens it, divides it into
+namespaces and closes it. ``open_store`` makes a back end from a URL; ``memory`` and ``sqlite`` are the two that exist.
 
-All public methods are coroutines, so that a plugin reads the same when the store is a server on the network. On these
-two back ends ``get``, ``put`` and ``delete`` never suspend.
+All methods of ``Store`` are coroutines, so that plugins need no change when the store is a server on the network. With
+the two back ends ``get``, ``put`` and ``delete`` never suspend.
 
-This module knows nothing of SMTP and of what the values mean.
+This module does not know SMTP or the meaning of the values.
 """
 
 from __future__ import annotations
@@ -29,65 +29,65 @@ MAX_KEY: Final = 256
 
 
 class Store(Protocol):
-    """What a plugin gets when its constructor asks for ``store``: a memory that no other plugin shares.
+    """The service that a plugin gets as ``store``, shared with no other plugin.
 
-    A key is any text. A value is what JSON can say: a string, a number, a bool, a list or a dict with string keys, at
-    most 64 KiB when written as JSON. A tuple comes back as a list. ``None`` may stand inside, but cannot be a value by
-    itself, because it is how ``get`` says that nothing is there.
+    A key is any text. A value is anything that JSON can represent: a string, a number, a bool, a list or a dict with
+    string keys, at most 64 KiB as JSON. A tuple comes back as a list. ``None`` may occur inside a value, but is not a
+    value itself, because ``get`` returns it when there is none.
 
-    ``ttl`` is the time to live in seconds, at most 366 days; more is cut to that, and with 0 the entry is gone at
-    once. The store is bounded: when it is full, the entries that would expire first go first.
+    ``ttl`` is the time to live in seconds, at most 366 days; longer times are shortened to that, and with 0 the entry
+    expires at once. The store has a limited size: when it is full, the entries that expire first are removed.
 
-    What ``put`` and ``delete`` do is seen by this process at once. A store in a file writes it within 100 ms, so a
-    crash may lose that much, and other processes see it that much later. ``add``, ``incr`` and a durable ``put`` are
-    written before they return, and are atomic among all processes that share the store.
+    ``put`` and ``delete`` take effect at once in this process. A store in a file is written within 100 ms, so a crash
+    may lose the last 100 ms, and other processes see changes that much later. ``add``, ``incr`` and a durable ``put``
+    are written before they return, and are atomic among all processes that share the store.
 
-    Every method raises ``StoreError`` when the store cannot read or write, or cannot keep this value.
+    Every method raises ``StoreError`` when the store cannot be read or written, or cannot hold this value.
     """
 
     async def get(self, key: str) -> Any:
-        """The value of ``key``, or None when there is none or its time is over."""
+        """Return the value of ``key``, or None when there is none or it has expired."""
 
     async def put(self, key: str, value: Value, ttl: float, *, durable: bool = False) -> None:
-        """Keep ``value`` for ``ttl`` seconds, in place of what was there.
+        """Set the value of ``key`` for ``ttl`` seconds.
 
-        With ``durable`` it returns when the value is safe on disk, so that not even a power cut can lose it.
+        With ``durable`` it returns when the value is safe on disk, so that even a power failure cannot lose it.
         """
 
     async def add(self, key: str, value: Value, ttl: float) -> bool:
-        """Keep ``value`` only if nothing is there; says whether it did. Of several that try, one succeeds."""
+        """Set the value of ``key`` if it has none, and return whether it did. Of concurrent calls, one succeeds."""
 
     async def incr(self, key: str, by: int = 1, *, ttl: float) -> int:
-        """Add ``by`` to the whole number under ``key`` (0 when there is none) and return the sum.
+        """Add ``by`` to the integer value of ``key`` (0 when it has none) and return the sum.
 
-        ``ttl`` counts from the first call, and later calls do not renew it: this counts what happens in a window of
-        time. Raises ``StoreError`` when another kind of value is there.
+        ``ttl`` starts with the first call, and later calls do not renew it, so this counts events in a period of time.
+        Raises ``StoreError`` when the value is not an integer.
         """
 
     async def delete(self, key: str) -> None:
-        """Forget ``key``; does nothing when it is not there."""
+        """Remove the value of ``key``, if any."""
 
 
 class Backend(Protocol):
-    """A store as the server sees it. Open it before use, and close it: what waits to be written is written then."""
+    """The store as the server sees it. Open it before use; closing it writes everything that is not written yet."""
 
     async def open(self) -> None:
-        """Make ready. Raises ``StoreError`` with a sentence for the administrator."""
+        """Open it. Raises ``StoreError`` with a sentence for the administrator."""
 
     async def close(self) -> None:
-        """Write what waits, and let go. May be called twice. Raises ``StoreError`` when something was lost."""
+        """Write and close it. May be called twice. Raises ``StoreError`` when something could not be written."""
 
     def namespace(self, name: str) -> Store:
-        """The store of the plugin instance ``name``."""
+        """Return the store of the plugin instance ``name``."""
 
 
-# What the back ends share. Redis has an atomic command for each method and will need none of it.
+# Common to the back ends in memory and in a file. Redis has an atomic command for each method of ``Store``.
 
 Key: TypeAlias = tuple[str, bytes]
 
 
 class Entry(NamedTuple):
-    """A value as it is kept: JSON, and the moment from which it is gone, on the back end's clock. A row of a table."""
+    """A stored value as JSON, and the time at which it expires, on the back end's clock."""
 
     value: bytes
     expires: float
@@ -97,29 +97,30 @@ Change: TypeAlias = Callable[[Entry | None], Entry | None]
 
 
 class Entries(Protocol):
-    """What a back end does, beneath ``NamespacedStore``."""
+    """The operations of a back end that ``NamespacedStore`` builds on."""
 
     def moment(self) -> float:
-        """The present, on the clock by which entries expire."""
+        """Return the time on the clock by which entries expire."""
 
     def find(self, key: Key) -> bytes | None:
-        """The value of ``key``, as JSON, if its entry lives."""
+        """Return the value of ``key`` as JSON, or None when it has none or it has expired."""
 
     def keep(self, key: Key, entry: Entry) -> None:
-        """Put ``entry`` under ``key``."""
+        """Set the entry of ``key``."""
 
     def drop(self, key: Key) -> None:
-        """Forget ``key``."""
+        """Remove the entry of ``key``."""
 
     async def change(self, key: Key, change: Change, *, durable: bool = False) -> Entry | None:
-        """Keep what ``change`` makes of the living entry, or leave it alone if it makes None; return what it made.
+        """Call ``change`` with the entry of ``key`` or None, and set the entry to its result, unless that is None.
 
-        Atomic, and written when it returns. ``change`` may run in another thread.
+        Returns the result of ``change``. The operation is atomic, and written when this returns. ``change`` may run in
+        another thread.
         """
 
 
 class NamespacedStore:
-    """``Store`` over the entries of a back end."""
+    """A ``Store`` in the entries of a back end."""
 
     __slots__ = ("_entries", "_find", "_name")
 
@@ -144,14 +145,14 @@ class NamespacedStore:
     async def add(self, key: str, value: Value, ttl: float) -> bool:
         entry = self._entry(value, ttl)
         if self._entries.find(self._key(key)) is not None:
-            return False  # spares the common case a way through the writer
-        kept = await self._entries.change(self._key(key), lambda found: entry if found is None else None)
-        return kept is not None
+            return False  # the common case, without a transaction
+        added = await self._entries.change(self._key(key), lambda found: entry if found is None else None)
+        return added is not None
 
     async def incr(self, key: str, by: int = 1, *, ttl: float) -> int:
         first = self._entry(by, ttl)
         kept = await self._entries.change(self._key(key), lambda found: _increased(found, by) if found else first)
-        assert kept is not None
+        assert kept is not None  # the change never returns None
         return int(kept.value)
 
     async def delete(self, key: str) -> None:
@@ -159,7 +160,7 @@ class NamespacedStore:
 
     def _key(self, key: str) -> Key:
         octets = key.encode("utf-8", "surrogatepass")
-        if len(octets) > MAX_KEY:  # a client chooses how long its sender is; no text begins with this octet
+        if len(octets) > MAX_KEY:  # clients may choose keys; no UTF-8 text begins with 0xff
             octets = b"\xff" + blake2b(octets, digest_size=32).digest()
         return self._name, octets
 
@@ -169,27 +170,29 @@ class NamespacedStore:
 
 def _increased(found: Entry, by: int) -> Entry:
     number = decode(found.value)
-    if type(number) is not int:  # a bool is an int to isinstance
-        raise StoreError(f"incr needs a whole number, and this key holds a {type(number).__name__}")
+    if type(number) is not int:  # isinstance would accept a bool
+        raise StoreError(f"incr needs a whole number, but the value of this key is a {type(number).__name__}")
     return Entry(encode(number + by), found.expires)
 
 
 def encode(value: Value) -> bytes:
-    """``value`` as JSON. Raises ``StoreError`` when it cannot be said in JSON, is None, or is too large."""
+    """Return ``value`` as JSON. Raises ``StoreError`` when JSON cannot represent it, or it is None or too large."""
     try:
         octets = orjson.dumps(value, option=orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME)
     except TypeError as error:
         raise StoreError(f"the store cannot keep this value: {error}") from None
     if octets == b"null":
-        raise StoreError("the store cannot keep None or NaN: None says that nothing is there. Keep True instead")
+        raise StoreError(
+            "the store cannot keep None or NaN, because None means that there is no value. Keep True instead"
+        )
     if len(octets) > MAX_VALUE:
-        raise StoreError(f"a value of {len(octets)} octets is too large: the store keeps at most {MAX_VALUE}")
+        raise StoreError(f"a value of {len(octets)} octets is too large; the limit is {MAX_VALUE}")
     return octets
 
 
 def decode(octets: bytes) -> Any:
-    """The value that ``encode`` wrote."""
+    """Return the value that ``encode`` has written. Raises ``StoreError`` for any other octets."""
     try:
         return orjson.loads(octets)
     except ValueError as error:
-        raise StoreError(f"the store holds a value that it cannot read: {error}") from None
+        raise StoreError(f"the store cannot read a value: {error}") from None

@@ -321,8 +321,8 @@ class TestMistakes:
     async def test_a_file_that_is_no_database(self, path: Path, clock: VirtualClock) -> None:
         path.write_bytes(b"Received: from somewhere\n" * 1000)  # noqa: ASYNC240 – nobody else runs
         said = await self.refused(path, clock)
-        assert said == f"the store {path} is damaged or no store of gatepost: file is not a database. " + (
-            "Stop gatepost and move it away to start afresh"
+        assert said == f"the store {path} is damaged or not a store of gatepost: file is not a database. " + (
+            "Stop gatepost and move the file away to start afresh"
         )
 
     async def test_a_file_that_is_damaged_while_in_use(self, in_file: Backend, path: Path) -> None:
