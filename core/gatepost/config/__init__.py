@@ -19,8 +19,8 @@ from gatepost.config.origins import Entry, entries
 from gatepost.config.schema import Known, configuration_schema
 from gatepost.config.source import Layers, Place, Source
 from gatepost.config.toml_lines import KeyPath, key_lines
-from gatepost.config.values import SocketAddress
 from gatepost.config.wording import complaints
+from gatepost.ip import SocketAddress
 
 __all__ = [
     "STATE_DIR",

@@ -26,12 +26,12 @@ from gatepost.config.values import (
     PluginName,
     PositiveDuration,
     PositiveSize,
-    SocketAddress,
     StoreUrl,
     own_host_name,
 )
 from gatepost.config.wording import did_you_mean
 from gatepost.errors import Mistake
+from gatepost.ip import SocketAddress
 from gatepost.options import CORE_KEYS, Duration, Size, Table, dotted_key
 
 MIB = 2**20

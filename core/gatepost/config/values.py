@@ -10,7 +10,7 @@ import re
 import socket
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 from pydantic import (
     AfterValidator,
@@ -22,6 +22,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
+from gatepost.ip import SocketAddress
 from gatepost.options import Duration, Size, as_toml, expected
 
 PositiveDuration = Annotated[Duration, Field(gt=0)]
@@ -54,16 +55,6 @@ def own_host_name() -> str:
     """The fully qualified name of this machine as the system knows it; "localhost" when that is no host name."""
     name = socket.getfqdn().rstrip(".").lower()
     return name if len(name) <= 253 and _HOST_NAME.fullmatch(name) else "localhost"
-
-
-class SocketAddress(NamedTuple):
-    """Where to listen or to ask: an IP address (or "localhost") and a port."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 _ADDRESS = re.compile(r"(?:\[(?P<v6>[^]]*)]|(?P<host>[^:]*))(?::(?P<port>.*))?", re.DOTALL)

@@ -33,16 +33,15 @@ RFC 1034 §5.3.1 describes stub resolvers. ``message`` reads and writes the mess
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import os
 import socket
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
 from gatepost.errors import DNSError, DNSTemporaryError
+from gatepost.ip import SocketAddress, ip_of
 from gatepost.services.clock import Clock, Timer
 from gatepost.services.dns.message import Answer, Question, is_truncated, read_answer
 from gatepost.services.dns.resolver import Resolver
@@ -56,40 +55,17 @@ ROUNDS: Final = 2
 MAX_SOCKETS: Final = 1000
 """The number of slots: queries that may have a socket at the same time."""
 
+PORT: Final = 53
+
 MAX_DATAGRAM: Final = 65_535
 
 RESOLV_CONF: Final = Path("/etc/resolv.conf")
 
 
-@dataclass(frozen=True, slots=True)
-class Server:
-    """A recursive server: ``host`` is an IP address."""
-
-    host: str
-    port: int = 53
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Read ``192.0.2.1``, ``192.0.2.1:5300``, ``2001:db8::1`` or ``[2001:db8::1]:5300``. Raises DNSError."""
-        host, colon, port = text.rpartition(":")
-        if not colon or (":" in host and not host.endswith("]")):
-            host, port = text, "53"
-        try:
-            server = cls(str(ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))), int(port))
-        except ValueError as error:
-            raise DNSError(f"{text!r} is not the address of a DNS server: {error}") from error
-        if not 0 < server.port < 65536:
-            raise DNSError(f"{text!r}: there is no port {port}")
-        return server
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
 class DNS(Resolver):
     """The resolver of a running server.
 
-    ``servers`` are read by ``Server.parse``; an empty list means the servers of /etc/resolv.conf. ``timeout`` is the
+    ``servers`` are read by ``server_address``; an empty list means the servers of /etc/resolv.conf. ``timeout`` is the
     time in seconds that a query may take in all. ``cache_size`` is the number of answers to cache. Raises DNSError for
     a server that cannot be read.
     """
@@ -97,7 +73,7 @@ class DNS(Resolver):
     def __init__(
         self, servers: Sequence[str], *, clock: Clock, timeout: float = 5.0, cache_size: int = 100_000
     ) -> None:
-        self._servers = [Server.parse(text) for text in servers] or list(system_servers())
+        self._servers = [server_address(text) for text in servers] or list(system_servers())
         self._timeout = timeout
         self._clock = clock
         self._cache_size = cache_size
@@ -243,7 +219,7 @@ class _Query:
         self,
         key: tuple[str, str],
         deadline: float,
-        servers: list[Server],
+        servers: list[SocketAddress],
         clock: Clock,
         finished: Callable[[_Query, Outcome], None],
     ) -> None:
@@ -258,8 +234,8 @@ class _Query:
         self._id = 0
         attempts = servers * ROUNDS
         self._attempts = zip(range(len(attempts), 0, -1), attempts, strict=True)
-        self._troubles: dict[Server, str] = {}
-        self._failed: set[Server] = set()
+        self._troubles: dict[SocketAddress, str] = {}
+        self._failed: set[SocketAddress] = set()
         self._clock = clock
         self._finished = finished
         self._timer: Timer | None = None
@@ -372,7 +348,7 @@ class _Query:
             self._socket = None
 
 
-async def _exchange_over_tcp(server: Server, question: Question, query_id: int) -> bytes:
+async def _exchange_over_tcp(server: SocketAddress, question: Question, query_id: int) -> bytes:
     """Return the response over TCP, where two octets of length precede each message (RFC 1035 §4.2.2)."""
     reader, writer = await asyncio.open_connection(server.host, server.port)
     try:
@@ -388,12 +364,26 @@ async def _exchange_over_tcp(server: Server, question: Question, query_id: int) 
     return octets
 
 
-def system_servers() -> tuple[Server, ...]:
+def server_address(text: str) -> SocketAddress:
+    """Read ``192.0.2.1``, ``192.0.2.1:5300``, ``2001:db8::1`` or ``[2001:db8::1]:5300``. Raises DNSError."""
+    host, colon, port = text.rpartition(":")
+    if not colon or (":" in host and not host.endswith("]")):
+        host, port = text, str(PORT)
+    try:
+        address = SocketAddress(str(ip_of(host.removeprefix("[").removesuffix("]"))), int(port))
+    except ValueError as error:
+        raise DNSError(f"{text!r} is not the address of a DNS server: {error}") from error
+    if not 0 < address.port < 65536:
+        raise DNSError(f"{text!r}: there is no port {port}")
+    return address
+
+
+def system_servers() -> tuple[SocketAddress, ...]:
     """Return the servers of /etc/resolv.conf, or 127.0.0.1 if it names none (resolv.conf(5))."""
     try:
         lines = [line.split() for line in RESOLV_CONF.read_text("utf-8", "replace").splitlines()]
     except OSError:
         lines = []
-    return tuple(Server.parse(line[1]) for line in lines if len(line) > 1 and line[0] == "nameserver") or (
-        Server("127.0.0.1"),
+    return tuple(server_address(line[1]) for line in lines if len(line) > 1 and line[0] == "nameserver") or (
+        SocketAddress("127.0.0.1", PORT),
     )

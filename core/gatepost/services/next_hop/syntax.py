@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
 
+from gatepost.ip import SocketAddress
+
 #: Octets of a command line without its CRLF (RFC 5321 §4.5.3.1.4: 512 with it).
 MAX_COMMAND = 510
 
@@ -30,7 +32,10 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The address of a next hop: ``host`` and ``port``, or the ``path`` of a Unix socket (then host is empty)."""
+    """The address of a next hop: ``host`` and ``port``, or the ``path`` of a Unix socket (then host is empty).
+
+    Unlike ``ip.SocketAddress`` it has a protocol, and ``host`` may be a name.
+    """
 
     protocol: Protocol
     host: str = ""
@@ -69,8 +74,7 @@ class Target:
         return cls(protocol, parts.hostname, parts.port or DEFAULT_PORTS[protocol])
 
     def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.protocol}://{self.path or f'{host}:{self.port}'}"
+        return f"{self.protocol}://{self.path or SocketAddress(self.host, self.port)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,10 @@ import pytest
 import uvloop
 
 from gatepost.errors import DNSError, DNSTemporaryError
+from gatepost.ip import SocketAddress
 from gatepost.services.clock import SystemClock
 from gatepost.services.dns import client as module
-from gatepost.services.dns.client import DNS, Server, system_servers
+from gatepost.services.dns.client import DNS, server_address, system_servers
 from gatepost.services.virtual_clock import VirtualClock
 from tests.core.services.dns.zones import RECORDS
 from tests.peers.dns_server import DNSServer, Fault
@@ -196,18 +197,18 @@ async def test_a_name_is_verified_over_the_wire(dns: DNS, server: DNSServer) -> 
 @pytest.mark.parametrize(
     ("text", "server"),
     [
-        ("192.0.2.1", Server("192.0.2.1", 53)),
-        ("127.0.0.1:5300", Server("127.0.0.1", 5300)),
-        ("2001:db8::1", Server("2001:db8::1", 53)),
-        ("::", Server("::", 53)),
-        ("[::1]", Server("::1", 53)),
-        ("[::1]:5300", Server("::1", 5300)),
-        ("fe80::1%eth0", Server("fe80::1%eth0", 53)),
+        ("192.0.2.1", SocketAddress("192.0.2.1", 53)),
+        ("127.0.0.1:5300", SocketAddress("127.0.0.1", 5300)),
+        ("2001:db8::1", SocketAddress("2001:db8::1", 53)),
+        ("::", SocketAddress("::", 53)),
+        ("[::1]", SocketAddress("::1", 53)),
+        ("[::1]:5300", SocketAddress("::1", 5300)),
+        ("fe80::1%eth0", SocketAddress("fe80::1%eth0", 53)),
     ],
 )
-def test_a_server_is_an_address_with_or_without_a_port(text: str, server: Server) -> None:
-    assert Server.parse(text) == server
-    assert Server.parse(str(server)) == server
+def test_a_server_is_an_address_with_or_without_a_port(text: str, server: SocketAddress) -> None:
+    assert server_address(text) == server
+    assert server_address(str(server)) == server
 
 
 @pytest.mark.parametrize("text", ["", "localhost", "192.0.2.1:", "192.0.2.1:0", "192.0.2.1:65536", "::1]x:5", "1:x"])
