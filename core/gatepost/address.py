@@ -1,13 +1,13 @@
-"""Mailboxes and paths as MAIL and RCPT carry them, and the parameters behind them.
+"""Mailboxes and paths of MAIL and RCPT, and the parameters that follow them.
 
-The grammar is RFC 5321 §4.1.2 and §4.1.3, with UTF-8 as RFC 6531 §3.3 adds it. Each regular expression stands under its
-rule. ``parse_path`` has one expression for the address that nearly every client sends, and reads all others piece by
-piece; both give the same answer.
+The grammar is RFC 5321 §4.1.2 and §4.1.3, with UTF-8 as RFC 6531 §3.3 adds it. Each regular expression follows its
+rule. ``parse_path`` has one expression for the addresses that nearly all clients send, and parses all others step by
+step. Both give the same result.
 
-This module does not know whether SMTPUTF8 was asked for, which parameters exist, nor who may receive mail. A local part
-such as ``victim%evil`` or ``evil!victim`` is a name like any other here; who is ours is a plugin's question.
+This module does not know whether SMTPUTF8 was requested, which parameters exist, or who may receive mail. Here a local
+part such as ``victim%evil`` or ``evil!victim`` is a name like any other; plugins decide which recipients are ours.
 
-The sentence of an ``AddressError`` holds nothing that the client sent, so it may go on the wire and into a log.
+The message of an ``AddressError`` contains nothing that the client sent, so it is safe in a reply and in a log.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from unicodedata import normalize
 
 from gatepost.errors import AddressError
 
-# RFC 5321 §4.5.3.1.1 says 64 octets, and §4.5.3.1 asks for no limit where possible. Return paths made by VERP and SRS
-# pass 64; aiosmtpd dropped the limit for them (its issue 257), mox takes 128, Mailgun's flanker 256.
+# RFC 5321 §4.5.3.1.1 has 64 octets, and §4.5.3.1 recommends to avoid limits. Return paths made by VERP and SRS are
+# longer than 64; aiosmtpd dropped the limit for them (its issue 257), mox accepts 128, Mailgun's flanker 256.
 LOCAL_PART_LIMIT = 256
 
 # RFC 5321 §4.5.3.1.2. A path needs no limit of its own (§4.5.3.1.3 says 256 octets): these two and the length of a
 # command line bound it.
 DOMAIN_LIMIT = 255
 
-# RFC 6531 §3.3 and RFC 6532 §3.1: UTF8-non-ascii. _FORBIDDEN takes out what no line of text should hold.
+# RFC 6531 §3.3 and RFC 6532 §3.1: UTF8-non-ascii. _FORBIDDEN excludes the characters that no line of text may contain.
 _NON_ASCII = r"\x80-\U0010ffff"
 
-# RFC 5321 §4.1.2 keeps C0 and DEL out of every rule, RFC 5198 §2 keeps C1 out of text on the network. U+2028 and U+2029
-# begin a new line in whatever shows the text later. A surrogate cannot be written as UTF-8.
+# RFC 5321 §4.1.2 excludes C0 and DEL from every rule, and RFC 5198 §2 excludes C1 from text on the network. U+2028 and
+# U+2029 begin a new line in programs that show the text later. Surrogates have no UTF-8 form.
 _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
-# RFC 5322 §3.2.3: atext, which RFC 5321 takes over
+# RFC 5322 §3.2.3: atext, which RFC 5321 uses
 _ATEXT = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~\-"
 
 # Dot-string = Atom *("." Atom);  RFC 6531: atext =/ UTF8-non-ascii
@@ -43,21 +43,21 @@ _DOT_STRING = re.compile(rf"[{_ATEXT}{_NON_ASCII}]++(?:\.[{_ATEXT}{_NON_ASCII}]+
 # Quoted-string   = DQUOTE *QcontentSMTP DQUOTE
 # quoted-pairSMTP = %d92 %d32-126
 # qtextSMTP       = %d32-33 / %d35-91 / %d93-126;  RFC 6531: qtextSMTP =/ UTF8-non-ascii
-# The rule lets "" be a local part. Erratum 3135 on the same rule of RFC 5322 says that it names nobody; so do we.
+# The rule allows "" as a local part. Erratum 3135 rejects it for the same rule of RFC 5322, and so do we.
 _QUOTED_STRING = re.compile(rf'"((?:[ !#-\[\]-~{_NON_ASCII}]|\\[ -~])++)"')
 _QUOTED_PAIR = re.compile(r"\\(.)")
 _MUST_BE_ESCAPED = re.compile(r'(["\\])')
 
 # sub-domain = Let-dig [Ldh-str];  at most 63 octets (RFC 1035 §2.3.4)
-# No host name has an underscore, but some senders' do, and Postfix takes them.
+# Host names have no underscores, but the domains of some senders do, and Postfix accepts them.
 _SUB_DOMAIN = r"(?!-)[A-Za-z0-9_\-]{1,63}+(?<!-)"
 
 # Domain = sub-domain *("." sub-domain)
 _DOMAIN = re.compile(rf"{_SUB_DOMAIN}(?:\.{_SUB_DOMAIN})*+")
 
 # address-literal = "[" ( IPv4-address-literal / IPv6-address-literal / General-address-literal ) "]"   (§4.1.3)
-# No tag but IPv6 was ever registered for a General-address-literal. The RFC's IPv6-comp counts its groups wrongly
-# (erratum 4315), so ``ipaddress`` judges what stands inside.
+# IPv6 is the only tag ever registered. The RFC's rule for IPv6-comp is wrong (erratum 4315), so ``ipaddress`` checks
+# the address inside.
 _ADDRESS_LITERAL = re.compile(r"\[(IPv6:)?([0-9A-F:.]+)\]", re.IGNORECASE)
 
 # A-d-l = At-domain *( "," At-domain );  Path = "<" [ A-d-l ":" ] Mailbox ">"
@@ -65,12 +65,12 @@ _SOURCE_ROUTE = re.compile(r'@([^@:,<>"]++(?:,@[^@:,<>"]++)*+):')
 
 # esmtp-param = esmtp-keyword ["=" esmtp-value];  esmtp-keyword = (ALPHA / DIGIT) *(ALPHA / DIGIT / "-")
 # esmtp-value = 1*(%d33-60 / %d62-126);  RFC 6531: esmtp-value =/ UTF8-non-ascii
-# The rule leaves "=" (%d61) out of the value. We let it in, since the first "=" ends the keyword anyway and a client
-# that puts a return path such as SRS0=x=y=z@example.com into AUTH= or ORCPT= as it stands would lose its mail.
+# The rule does not allow "=" (%d61) in a value. We do: the first "=" ends the keyword anyway, and a client that does
+# not encode a return path such as SRS0=x=y=z@example.com in AUTH= or ORCPT= would lose its mail.
 _ESMTP_PARAM = re.compile(rf"([A-Za-z0-9][A-Za-z0-9\-]*+)(?:=([!-~{_NON_ASCII}]++))?+")
 
-# What nearly every client sends: Dot-string "@" Domain, all ASCII, and parameters. Spaces before "<" are forbidden
-# (§3.3), yet sent; qpsmtpd and Postfix take them too.
+# Nearly all clients send Dot-string "@" Domain in ASCII, and parameters. Spaces before "<" are forbidden (§3.3), but
+# some clients send them, and qpsmtpd and Postfix accept them.
 _ORDINARY_PATH = re.compile(rf" *+<([{_ATEXT}]++(?:\.[{_ATEXT}]++)*+)@({_DOMAIN.pattern})>(?: ([ -~]*+))?+")
 
 
@@ -78,27 +78,27 @@ _ORDINARY_PATH = re.compile(rf" *+<([{_ATEXT}]++(?:\.[{_ATEXT}]++)*+)@({_DOMAIN.
 class Address:
     """A mailbox, the bare ``postmaster``, or the null reverse-path (RFC 5321 §4.1.2, §4.1.1.3, §4.5.5).
 
-    ``local`` is the local part, unquoted and unescaped, its case kept; "" for the null path only. ``domain`` is in
-    lower case, with A-labels; an address literal is ``[192.0.2.1]`` or ``[IPv6:2001:db8::1]``; "" for the null path
-    and the bare postmaster. ``u_label`` says that the domain was written with a U-label, and does not count when two
-    are compared. Local parts are compared exactly (§2.4: their case is the receiver's affair), domains without case.
+    ``local`` is the local part, unquoted and unescaped, in its original case; "" for the null path only. ``domain`` is
+    in lower case, with A-labels, or an address literal such as ``[192.0.2.1]`` or ``[IPv6:2001:db8::1]``; "" for the
+    null path and the bare postmaster. ``u_label`` tells whether the domain was written with a U-label; comparisons
+    ignore it. Local parts are compared with case (§2.4: only their own server may ignore it), domains without.
 
-    ``str()`` writes the mailbox as it goes on the wire, without angle brackets and quoted only where it must be;
-    ``Address.parse(f"<{address}>")`` gives every address back. The constructor trusts its caller: use ``parse`` for
-    whatever comes from elsewhere.
+    ``str()`` returns the mailbox as in a command, without angle brackets and quoted only if necessary;
+    ``Address.parse(f"<{address}>")`` returns the same address. The constructor checks nothing: use ``parse`` for text
+    from elsewhere.
     """
 
     local: str
     domain: str
     u_label: bool = field(default=False, compare=False, repr=False)
     text: str = field(default="", compare=False, repr=False)
-    """What ``str()`` gives, where whoever made this knew it already; "": it is still to be found."""
+    """The result of ``str()`` if it was known when this was made, otherwise ""."""
 
     @classmethod
     def parse(cls, text: str) -> Address:
         """Read a mailbox such as ``user@example.com`` or ``postmaster``, in angle brackets or bare; ``<>`` is ``NULL``.
 
-        Raises ``AddressError`` with a sentence that says what is wrong. A source route is wrong here.
+        Raises ``AddressError`` with a sentence that tells what is wrong. Source routes are not allowed here.
         """
         _refuse_control_characters(text)
         if text == "<>":
@@ -111,17 +111,17 @@ class Address:
 
     @property
     def is_null(self) -> bool:
-        """Is this the null reverse-path ``<>`` of bounces and other notifications (RFC 5321 §4.5.5)?"""
+        """Whether this is the null reverse-path ``<>`` of bounces and other notifications (RFC 5321 §4.5.5)."""
         return not self.local
 
     @property
     def is_postmaster(self) -> bool:
-        """Is the local part ``postmaster``, in any case and at any domain or none (RFC 5321 §4.5.1)?"""
+        """Whether the local part is ``postmaster``, in any case, at any domain or without one (RFC 5321 §4.5.1)."""
         return self.local.lower() == "postmaster"
 
     @property
     def smtputf8(self) -> bool:
-        """Could this be written only where SMTPUTF8 is in force: a local part or a domain beyond ASCII (RFC 6531)?"""
+        """Whether a client may only send it with SMTPUTF8: local part or domain are not ASCII (RFC 6531)."""
         return self.u_label or not self.local.isascii()
 
     def __str__(self) -> str:
@@ -138,11 +138,11 @@ NULL = Address("", "")
 
 
 def parse_path(argument: str, *, forward: bool) -> tuple[Address, str]:
-    """Read what follows ``FROM:`` or ``TO:``: a path in angle brackets, then parameters (RFC 5321 §4.1.2).
+    """Parse the text after ``FROM:`` or ``TO:``: a path in angle brackets and parameters (RFC 5321 §4.1.2).
 
-    Returns the address and the text of the parameters. A source route is read and dropped (Appendix C). With
-    ``forward`` the bare ``<postmaster>`` is allowed (§4.1.1.3), without it the null path ``<>`` is (§4.5.5).
-    Raises ``AddressError`` with a sentence that says what is wrong.
+    Returns the address and the text of the parameters. A source route is checked and ignored (Appendix C). The bare
+    ``<postmaster>`` is only allowed with ``forward`` (§4.1.1.3), the null path ``<>`` only without it (§4.5.5). Raises
+    ``AddressError`` with a sentence that tells what is wrong.
     """
     found = _ORDINARY_PATH.fullmatch(argument)
     if found is not None:
@@ -154,10 +154,10 @@ def parse_path(argument: str, *, forward: bool) -> tuple[Address, str]:
 
 
 def parse_parameters(text: str) -> dict[str, str | None]:
-    """Read ESMTP parameters such as ``SIZE=1234 AUTH=<> SMTPUTF8`` (RFC 5321 §4.1.2, esmtp-param).
+    """Parse ESMTP parameters such as ``SIZE=1234 AUTH=<> SMTPUTF8`` (RFC 5321 §4.1.2, esmtp-param).
 
-    Keywords come back in upper case, values as they were sent, None where there is no value. xtext (RFC 3461 §4) is not
-    decoded. Raises ``AddressError`` for bad syntax and for a keyword that stands twice.
+    Returns the keywords in upper case and their values as sent, or None for a keyword without a value. xtext (RFC 3461
+    §4) is not decoded. Raises ``AddressError`` for a syntax error and for a repeated keyword.
     """
     parameters: dict[str, str | None] = {}
     if not text:
@@ -175,7 +175,7 @@ def parse_parameters(text: str) -> dict[str, str | None]:
 
 
 def _parse_unusual_path(argument: str, *, forward: bool) -> tuple[Address, str]:
-    """``parse_path`` by the whole grammar."""
+    """``parse_path`` with the complete grammar."""
     _refuse_control_characters(argument)
     text = argument.lstrip(" ")
     if not text.startswith("<"):
@@ -192,7 +192,7 @@ def _parse_unusual_path(argument: str, *, forward: bool) -> tuple[Address, str]:
 
 
 def _skip_source_route(text: str, start: int) -> int:
-    """Where the mailbox begins: behind the source route, if there is one at ``start``."""
+    """Return the start of the mailbox, which may follow a source route."""
     if not text.startswith("@", start):
         return start
     found = _SOURCE_ROUTE.match(text, start)
@@ -204,7 +204,7 @@ def _skip_source_route(text: str, start: int) -> int:
 
 
 def _read_mailbox(text: str, start: int) -> tuple[Address, int]:
-    """Read a mailbox or ``postmaster`` at ``start``, up to its ``>``; return it and the position behind that."""
+    """Parse a mailbox or ``postmaster`` from ``start`` to the next ``>``; return it and the position after that."""
     local, at = _read_local_part(text, start)
     close = text.find(">", at)
     if close < 0:
@@ -220,7 +220,7 @@ def _read_mailbox(text: str, start: int) -> tuple[Address, int]:
 
 
 def _read_local_part(text: str, start: int) -> tuple[str, int]:
-    """Read Local-part = Dot-string / Quoted-string; return it unquoted, and the position behind it."""
+    """Parse Local-part = Dot-string / Quoted-string; return it unquoted, and the position after it."""
     if text.startswith('"', start):
         found = _QUOTED_STRING.match(text, start)
         if found is None:
@@ -237,7 +237,7 @@ def _read_local_part(text: str, start: int) -> tuple[str, int]:
 
 
 def _read_domain(text: str) -> tuple[str, bool]:
-    """Read a domain or an address literal; return its normal form, and whether it was written with a U-label."""
+    """Parse a domain or an address literal; return its normal form, and whether it was written with a U-label."""
     if text.startswith("["):
         return _read_address_literal(text), False
     return _read_domain_name(text), not text.isascii()
@@ -266,11 +266,11 @@ def _read_domain_name(text: str) -> str:
 
 
 def _a_label(label: str) -> str:
-    """The ASCII form of a label.
+    """Return the ASCII form of a label.
 
     Python's codec is IDNA 2003 (RFC 3490), which maps some letters to others: ``straße`` would become ``strasse``,
-    another domain. RFC 6531 means IDNA 2008, which does not. So a label that does not come back as it was sent, but for
-    case and composition, is refused; its A-label would pass.
+    another domain. RFC 6531 uses IDNA 2008, which does not. So a label is refused unless decoding gives back the
+    original, apart from case and composition. Its A-label would be accepted.
     """
     if label.isascii():
         return label
@@ -285,7 +285,7 @@ def _a_label(label: str) -> str:
 
 
 def _after_path(text: str, end: int) -> str:
-    """The parameters behind a path that ends at ``end``."""
+    """Return the parameters after a path that ends at ``end``."""
     if text[end : end + 1] not in ("", " "):
         raise AddressError("A space must stand between the address and its parameters.")
     return text[end:].strip(" ")

@@ -1,10 +1,10 @@
-"""What a plugin may say.
+"""The decisions of plugins.
 
-``accept``, ``deny``, ``defer`` and ``points`` make a ``Decision``, a frozen value that is checked where it is made: its
-text cannot carry CR, LF, NUL or other control octets to the wire, and its code agrees with its enhanced status. What
-the client gets for it stands in ``replies``.
+``accept``, ``deny``, ``defer`` and ``points`` make a ``Decision``, a frozen value that is checked when it is made: its
+text cannot carry CR, LF, NUL or other control octets to the wire, and its code agrees with its enhanced status code.
+``replies`` turns it into a reply.
 
-It knows nothing of plugins, sessions or sockets. RFC 5321 §4.2 (reply codes), RFC 3463 (enhanced status codes).
+This module does not know plugins, sessions or sockets. RFC 5321 §4.2 (reply codes), RFC 3463 (enhanced status codes).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 TEXT_LIMIT = 4000
-"""Characters of a decision's text; what is longer is cut, so that a plugin cannot flood a client."""
+"""The most characters in the text of a decision. The rest is cut off, so that a plugin cannot flood a client."""
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f]+")
 _NOT_ASCII = re.compile(r"[^\x20-\x7e]")
@@ -22,7 +22,7 @@ _STATUS = re.compile(r"[245]\.\d{1,3}\.\d{1,3}", re.ASCII)
 
 
 class Action(Enum):
-    """The four things a plugin can say. To say nothing is ``None``."""
+    """The four kinds of decision. A plugin that has nothing to say returns ``None``."""
 
     ACCEPT = "accept"
     DENY = "deny"
@@ -30,19 +30,33 @@ class Action(Enum):
     POINTS = "points"
 
 
-_DENY, _DEFER = Action.DENY, Action.DEFER  # asked for several times a message: an enum finds its members slowly
+_DENY, _DEFER = (
+    Action.DENY,
+    Action.DEFER,
+)  # read several times per message, and attribute access on an Enum class is slow
 _CLASSES = {_DENY: 5, _DEFER: 4}
 
 
 def printable(text: str) -> str:
-    """``text`` as it may stand in a reply: control characters become one blank, what is not ASCII a ``?``."""
+    """Return ``text`` fit for a reply: ASCII, each run of control characters as one blank, other characters as ``?``.
+
+    Every medium needs a function of its own, because the harm that a text can do is different:
+
+    * a reply: this one. Clients may read ASCII only, and a line end would begin another reply.
+    * a header field: ``message.printable_utf8``. UTF-8 is allowed there (RFC 6532). Names in a Received field lose all
+      characters that do not occur in host names as well (``conversation.trace_fields``).
+    * a terminal and a log: ``telemetry.escaped`` and ``json_line``. Administrators must see what was sent, so
+      characters are escaped and not replaced. ``gatepost config`` writes TOML, which has escapes of its own.
+    * DNS records: ``services.dns.message``. Plugins compare them, in the form of RFC 1035 §5.1.
+    * an answer of the next hop: ``services.next_hop.syntax.Answer``, for a log and a reply at the same time.
+    """
     if text.isascii() and text.isprintable():
         return text
     return _NOT_ASCII.sub("?", _CONTROLS.sub(" ", text)).strip()
 
 
 def check_code(code: int | None, status: str | None, reply_class: int) -> None:
-    """Raise ``ValueError`` unless code and enhanced status belong to ``reply_class`` (2, 4 or 5; RFC 3463 §3)."""
+    """Raise ``ValueError`` unless code and enhanced status code belong to ``reply_class`` (2, 4 or 5; RFC 3463 §3)."""
     if code is not None and code // 100 != reply_class:
         raise ValueError(f"reply code {code} is not {reply_class}xx")
     if status is not None and not (_STATUS.fullmatch(status) and int(status[0]) == reply_class):
@@ -51,7 +65,7 @@ def check_code(code: int | None, status: str | None, reply_class: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """One answer of a plugin. Made by ``accept``, ``deny``, ``defer`` or ``points``, and never changed."""
+    """The decision of a plugin, made by ``accept``, ``deny``, ``defer`` or ``points``."""
 
     action: Action
     text: str = ""
@@ -60,7 +74,7 @@ class Decision:
     disconnect: bool = False
     number: float = 0
     refuses: bool = field(init=False, repr=False, compare=False)
-    """True for deny and defer."""
+    """Whether this is a deny or a defer."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "text", printable(self.text)[:TEXT_LIMIT])
@@ -70,7 +84,7 @@ class Decision:
 
     @property
     def permanent(self) -> bool:
-        """True for deny."""
+        """Whether this is a deny."""
         return self.action is _DENY
 
     def __str__(self) -> str:
@@ -81,35 +95,37 @@ class Decision:
 
 
 def accept(text: str = "") -> Decision:
-    """Decide this phase in the client's favour; later plugins of the phase are not asked.
+    """Decide this phase in the client's favour; the plugins after this one are not asked in this phase.
 
-    At rcpt, auth and queue it means more and needs a grant: "this recipient is ours", "these credentials are right",
-    "I have taken responsibility for this message". At rcpt the others are still asked.
+    At rcpt, auth and queue it means more, and the plugin needs a grant: "this recipient is ours", "these credentials
+    are valid", "I have taken responsibility for this message". At rcpt the other plugins are still asked.
     """
     return Decision(Action.ACCEPT, text)
 
 
 def deny(text: str, code: int | None = None, status: str | None = None, disconnect: bool = False) -> Decision:
-    """Refuse for good, with the phase's own code unless ``code`` (5xx) and ``status`` (5.x.y) are given.
+    """Refuse permanently, with the phase's own code unless ``code`` (5xx) and ``status`` (5.x.y) are given.
 
-    ``disconnect`` closes after the reply. Raises ``ValueError`` when code or status are of another class.
+    ``disconnect`` closes the connection after the reply. Raises ``ValueError`` when code or status are of another
+    class.
     """
     return Decision(Action.DENY, text, code, status, disconnect)
 
 
 def defer(text: str, code: int | None = None, status: str | None = None, disconnect: bool = False) -> Decision:
-    """Refuse for now, with the phase's own code unless ``code`` (4xx) and ``status`` (4.x.y) are given.
+    """Refuse temporarily, with the phase's own code unless ``code`` (4xx) and ``status`` (4.x.y) are given.
 
-    ``disconnect`` closes after the reply, which is then 421 in every phase. Raises ``ValueError`` as ``deny`` does.
+    ``disconnect`` closes the connection after the reply, which is then 421 in every phase. Raises ``ValueError`` as
+    ``deny`` does.
     """
     return Decision(Action.DEFER, text, code, status, disconnect)
 
 
 def points(number: float, reason: str) -> Decision:
-    """Give evidence instead of a verdict: ``number`` points against the client, negative ones for it.
+    """Give evidence instead of a ruling: ``number`` points against the client, or for it when negative.
 
-    The next plugin is asked. The same reason of the same plugin counts once in its scope. Nought points leave
-    ``reason`` in the record and change nothing.
+    The plugins after this one are asked as well. The same reason of the same plugin counts once in its scope. With zero
+    points, ``reason`` is recorded and nothing else happens.
     """
     if isinstance(number, bool) or not isinstance(number, int | float) or number != number or abs(number) > 1e6:
         raise ValueError(f"points must be a number, not {number!r}")
@@ -117,6 +133,6 @@ def points(number: float, reason: str) -> Decision:
 
 
 NOT_VOUCHED = defer("nobody here answers for this recipient")
-"""No plugin vouched for a recipient: never an open relay, and temporary, since it is our configuration's fault."""
+"""No plugin vouched for a recipient. Refused, never an open relay; temporarily, as our configuration is at fault."""
 NOBODY_TOOK_IT = defer("nobody took the message, try again later")
 """No plugin took responsibility for a recipient of the message."""

@@ -1,18 +1,18 @@
-"""Every exception that gatepost raises on purpose, in one tree.
+"""All exceptions that gatepost raises on purpose, in one tree.
 
     GatepostError
-    ├── AddressError            a path of MAIL or RCPT is not RFC 5321
-    ├── ConfigError             the configuration is wrong; carries every mistake found
+    ├── AddressError            a path in MAIL or RCPT violates RFC 5321
+    ├── ConfigError             the configuration is invalid; carries all mistakes
     ├── PluginError             a plugin broke its contract (wrong return value, accept without the grant …)
-    ├── DNSError                a question that cannot be answered, now or ever
-    │   └── DNSTemporaryError   SERVFAIL, REFUSED, time-out: we do not know
-    ├── StoreError              the store cannot read or write
-    ├── SpoolError              a message cannot be kept: disk full, I/O error, budget spent
-    └── NextHopError            the next hop cannot be used; always temporary for the client
-        ├── NextHopUnreachableError   nobody answers there
-        └── NextHopRefusedError       it answers, and refuses us (not the mail): greeting, EHLO, STARTTLS, AUTH
+    ├── DNSError                a query that is invalid and can never be answered
+    │   └── DNSTemporaryError   SERVFAIL, REFUSED, timeout: no answer this time
+    ├── StoreError              the store cannot be read or written
+    ├── SpoolError              a message cannot be stored: disk full, I/O error, memory budget used up
+    └── NextHopError            the next hop cannot be used; a temporary error for the client
+        ├── NextHopUnreachableError   it does not answer
+        └── NextHopRefusedError       it refuses us, not the mail: in greeting, EHLO, STARTTLS or AUTH
 
-This module knows nothing of the wire: what a client is told is decided in ``replies`` and ``conversation``.
+This module does not know SMTP: ``replies`` and ``conversation`` decide what a client is told.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class AddressError(GatepostError):
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """One thing that is wrong in the configuration.
+    """One mistake in the configuration.
 
-    ``where`` is a file or an environment variable, ``line`` its line (0: unknown), ``key`` the dotted key.
+    ``where`` is a file or an environment variable, ``line`` is its line (0 if unknown), ``key`` the dotted key.
     """
 
     where: str
@@ -47,7 +47,7 @@ class Mistake:
 
 
 class ConfigError(GatepostError):
-    """The configuration cannot be used. ``mistakes`` holds all that was found, not only the first."""
+    """The configuration is invalid. ``mistakes`` has all mistakes, not only the first."""
 
     def __init__(self, mistakes: Sequence[Mistake]) -> None:
         self.mistakes = tuple(mistakes)
@@ -55,31 +55,31 @@ class ConfigError(GatepostError):
 
 
 class PluginError(GatepostError):
-    """A plugin broke its contract. Counts as its ``on_error`` says."""
+    """A plugin broke its contract. Its ``on_error`` decides what happens then."""
 
 
 class DNSError(GatepostError):
-    """A question that DNS cannot answer, such as a name that is no name."""
+    """A query that DNS can never answer, such as one for an invalid name."""
 
 
 class DNSTemporaryError(DNSError):
-    """SERVFAIL, REFUSED or no answer in time: nobody knows. Never "not listed", never a refusal for good."""
+    """SERVFAIL, REFUSED or no answer in time. It never means "not listed", and never permits a permanent refusal."""
 
 
 class StoreError(GatepostError):
-    """The store cannot read or write."""
+    """The store cannot be read or written, or cannot hold a value."""
 
 
 class SpoolError(GatepostError):
-    """A message cannot be kept: disk full, I/O error or the memory budget is spent (RFC 5321 §4.2: 452)."""
+    """A message cannot be stored: disk full, I/O error, or the memory budget is used up (RFC 5321 §4.2: 452)."""
 
 
 class NextHopError(GatepostError):
-    """The next hop cannot be used now. The client is told 451, never a permanent refusal."""
+    """The next hop cannot be used now. The client gets 451, never a permanent refusal."""
 
 
 class NextHopUnreachableError(NextHopError):
-    """Nobody answers at the next hop, or the connection broke."""
+    """The next hop does not answer, or the connection broke."""
 
 
 class NextHopRefusedError(NextHopError):

@@ -1,6 +1,7 @@
-"""Short ids that sort by time: of a session, of a transaction, of a record.
+"""Short ids of sessions, transactions and records: ten characters of Crockford's base 32 that sort by time.
 
-They are ten characters of Crockford's base 32. This module knows nothing of what an id is given to.
+An id is a number of 50 bits: milliseconds since 2020 and 9 random bits, which are the same for all ids of a process. If
+two ids fall into the same millisecond, the second is the first plus one.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import time
 from typing import Final
 
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
+# An id is made of five pairs of characters, looked up here: half as many steps as with single characters.
 _PAIRS: Final = [first + second for first in _ALPHABET for second in _ALPHABET]
 _RANDOM_BITS: Final = 9
 _EPOCH: Final = 1_577_836_800_000  # 2020-01-01 in milliseconds: 41 bits last until 2089
@@ -18,12 +20,12 @@ _SALT: Final = random.SystemRandom().getrandbits(_RANDOM_BITS)
 
 
 def new_id() -> str:
-    """Ten characters of base 32 (Crockford's alphabet) that sort by time and are unique in this process."""
+    """Return an id that sorts after all earlier ones and is unique in this process."""
     return id_of(new_number())
 
 
 def new_number() -> int:
-    """What ``id_of`` makes an id of: half as large, for those of which thousands wait."""
+    """Return the number of a new id. It takes half the memory of the text, for objects that exist by the thousand."""
     global _last
     number = ((time.time_ns() // 1_000_000 - _EPOCH) << _RANDOM_BITS) | _SALT
     _last = number = number if number > _last else _last + 1
@@ -31,7 +33,7 @@ def new_number() -> int:
 
 
 def id_of(number: int) -> str:
-    """The id that ``number`` stands for."""
+    """Return the text of the id with this number."""
     return (
         _PAIRS[number >> 40]
         + _PAIRS[number >> 30 & 1023]

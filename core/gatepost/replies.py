@@ -1,10 +1,10 @@
-"""The replies that a client gets: every reply code that gatepost sends is written here, once.
+"""The replies to clients: every reply code that gatepost sends is written here, once.
 
-``Reply`` is one SMTP reply with its octets, ``refusal`` the one for a plugin's deny or defer.
+``Reply`` is an SMTP reply with its octets. ``refusal`` makes one from a plugin's deny or defer.
 
-It knows nothing of plugins, sessions or sockets.
+This module does not know plugins, sessions or sockets.
 RFC 5321 §4.2 (replies, 512 octets a line: §4.5.3.1.5), RFC 3463 and RFC 2034 (enhanced status codes, repeated in every
-line of a reply; none on 220, 354 and the answer to HELO and EHLO).
+line of a reply, but not in 220, 354 and the reply to HELO and EHLO).
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _SURELY_ONE_LINE: Final = LINE_LIMIT - len("250-5.999.999 \r\n")
 class Reply:
     """One SMTP reply: a code, its lines, and whether the connection is closed after it.
 
-    ``wire`` holds its octets. A text too long for one line becomes several. It is never changed once it is made. Not a
-    dataclass, whose constructor would not be compiled.
+    ``wire`` is the reply as octets. A text that is too long for one line is split. A reply must not be changed. It is
+    not a frozen dataclass, because mypyc would not compile the constructor of one.
     """
 
     __slots__ = ("close", "code", "status", "text", "wire")
@@ -42,6 +42,7 @@ class Reply:
         if isinstance(text, str) and len(text) < _SURELY_ONE_LINE:
             self.wire = f"{code} {prefix}{printable(text)}\r\n".encode("ascii")
             return
+        # A text that may need several lines, such as the reply to EHLO or a long reason of a plugin.
         lines = self.lines(LINE_LIMIT - len("250-\r\n") - len(prefix))
         separators = ["-"] * (len(lines) - 1) + [" "]
         whole = "".join(f"{code}{mark}{prefix}{line}\r\n" for mark, line in zip(separators, lines, strict=True))
@@ -51,18 +52,17 @@ class Reply:
         return f"Reply({self.wire!r}, close={self.close})"
 
     def lines(self, width: int = LINE_LIMIT) -> list[str]:
-        """The text, cut into lines of at most ``width`` characters."""
+        """Return the text as printable lines of at most ``width`` characters."""
         texts = (self.text,) if isinstance(self.text, str) else self.text
-        return [line for text in texts for line in (_fold(printable(text), width))]
-
-
-def _fold(text: str, width: int) -> list[str]:
-    return [text] if len(text) <= width else textwrap.wrap(text, width) or [""]
+        lines: list[str] = []
+        for text in map(printable, texts):
+            lines += [text] if len(text) <= width else textwrap.wrap(text, width) or [""]
+        return lines
 
 
 @dataclass(frozen=True, slots=True)
 class PhaseCodes:
-    """The codes with which a phase says deny and defer when the plugin names none of its own."""
+    """The reply codes of a phase for deny and defer, when the plugin does not choose its own."""
 
     deny: tuple[int, str] = (550, "5.7.1")
     defer: tuple[int, str] = (450, "4.7.1")
@@ -87,19 +87,19 @@ PHASE_CODES: Final[dict[str, PhaseCodes]] = {
 
 
 def refusal(phase: str, decision: Decision, identifier: str) -> Reply:
-    """The reply for a deny or defer of ``phase``; ``identifier`` is the id of its record, shown at the end."""
+    """Return the reply to a deny or defer in ``phase``. ``identifier`` is the id of its record, shown at the end."""
     codes = PHASE_CODES[phase]
     code, status = codes.deny if decision.permanent else codes.defer
     if decision.disconnect and not decision.permanent:
         code, status = 421, "4.7.0"
     else:
         code = decision.code or code
-    status = f"{code // 100}{(decision.status or status)[1:]}"  # starttls says 454 to a deny too
+    status = f"{code // 100}{(decision.status or status)[1:]}"  # the code decides: starttls has 454 for a deny as well
     text = decision.text or ("refused" if decision.permanent else "try again later")
     return Reply(code, f"{text} [{identifier}]", status, decision.disconnect or phase == "connect")
 
 
-# Replies of the core itself, by name. Where a text depends on the case, a function makes it.
+# The replies of the core. Functions make those with a variable text.
 
 OK: Final = Reply(250, "OK", "2.0.0")
 SENDER_OK: Final = Reply(250, "sender OK", "2.1.0")
@@ -148,31 +148,31 @@ STOPPING: Final = Reply(421, "service stopping, try again later", "4.3.2", close
 
 @lru_cache(maxsize=64)
 def greeting(text: str) -> Reply:
-    """The banner (RFC 5321 §4.2: no enhanced status on 220)."""
+    """Return the greeting (RFC 5321 §4.2: 220 has no enhanced status code)."""
     return Reply(220, text)
 
 
 @lru_cache(maxsize=64)
 def hello(hostname: str, keywords: tuple[str, ...] = ()) -> Reply:
-    """The answer to HELO, or with ``keywords`` to EHLO (RFC 5321 §4.1.1.1)."""
+    """Return the reply to HELO, or with ``keywords`` to EHLO (RFC 5321 §4.1.1.1)."""
     return Reply(250, (hostname, *keywords))
 
 
 def syntax_error(text: str) -> Reply:
-    """A path or parameter that cannot be read."""
+    """Return the reply to a path or parameter that cannot be parsed."""
     return Reply(501, text, "5.5.4")
 
 
 def internal_error(identifier: str, *, close: bool = False) -> Reply:
-    """Our own fault: always temporary, and never with the exception's text."""
+    """Return the reply to a fault of ours: always temporary, and never with the text of an exception."""
     return Reply(421 if close else 451, f"local error, try again later [{identifier}]", "4.3.0", close)
 
 
 def identified(reply: Reply, identifier: str) -> Reply:
-    """A refusal of the core's own, with the id of its record at the end."""
+    """Return a refusal of the core with the id of its record at the end."""
     return Reply(reply.code, f"{reply.text} [{identifier}]", reply.status, reply.close)
 
 
 def queued(text: str) -> Reply:
-    """The message is in durable hands."""
+    """Return the reply to a message for which a plugin has taken responsibility."""
     return Reply(250, text, "2.0.0")
