@@ -1,6 +1,6 @@
-"""The public suffix list: under which names anybody can register one (https://publicsuffix.org).
+"""The public suffix list: the names under which anybody can register a domain (https://publicsuffix.org).
 
-It is read once for all plugins, and not again when the configuration is: that takes 30 ms, and half a MiB each time.
+It is read once for all plugins and configurations, because each time takes 30 ms and half a MiB.
 """
 
 from __future__ import annotations
@@ -12,5 +12,5 @@ from publicsuffixlist import PublicSuffixList
 
 @cache
 def public_suffixes() -> PublicSuffixList:
-    """Return the list that is installed."""
+    """Return the list of the installed package."""
     return PublicSuffixList()

@@ -1,8 +1,8 @@
-"""Allow and deny by your own lists: networks, verified names, HELO names, senders, recipients.
+"""Allow and deny clients, senders and recipients by your own lists.
 
-**What it does.** An entry of `deny` refuses with its reason. An entry of `allow` makes a client, a message or a
-recipient trusted: plugins that look for spam (earlytalker, dnsbl, greylist and others) do not ask about it any more.
-Nothing here allows anybody to relay, and nothing vouches for a recipient.
+**What it does.** A `deny` entry refuses with its reason. An `allow` entry makes a client, a message or a recipient
+trusted, and plugins that look for spam (earlytalker, dnsbl, greylist and others) skip it. An entry never permits
+relaying and never vouches for a recipient.
 
 ```toml
 [plugins.access]
@@ -18,34 +18,34 @@ deny = [
 ]
 ```
 
-**Why it works.** You know things that no list on the network knows: who your partners are, who wrote too often.
+**Why it works.** You know what no list on the network knows: who your partners are, and who has written too often.
 
-**How entries match.** All keys of an entry must match. A name is written `mail.example.com` (just this one) or
-`.example.com` (all below it, not itself); an address as `user@example.com`, `example.com` (everybody there) or
-`.example.com` (everybody in the domains below); the null reverse-path as `<>`. Case never counts.
+**How entries match.** All keys of an entry must match. A name is `mail.example.com` (exactly this name) or
+`.example.com` (all names below it, not itself). An address is `user@example.com`, `example.com` (all addresses in this
+domain) or `.example.com` (all addresses in the domains below it), and the null reverse-path is `<>`. Case is ignored.
 
-An entry is judged in the phase in which the last of its keys is known: `network` and `name` at connect, `helo` at HELO,
-`sender` at MAIL, `recipient` at RCPT. In each phase allow comes before deny, and the first entry that matches rules the
-phase: to allow a network but deny one address in it, write the network without that address. Each phase is judged by
-itself: a trusted client is still refused for a sender that is denied.
+An entry is evaluated in the phase in which the last of its keys is known: `network` and `name` at connect, `helo` at
+HELO, `sender` at MAIL, `recipient` at RCPT. In each phase `allow` comes before `deny`, and the first entry that matches
+decides the phase. So to allow a network except one address, list the networks around that address. Phases are
+independent: a trusted client is still refused for a sender that is denied.
 
-**What an allow entry trusts.** With a recipient: mail for that recipient. With a sender: this message; since anybody
-can write any sender, add a name or a network. Else the whole session. A HELO name, which anybody can say too, counts in
-an allow entry only when the client's verified name is equal or belongs to the same organisation.
+**What an allow entry trusts.** With a recipient: mail to that recipient. With a sender: this message; as anybody can
+forge a sender, add a name or a network. Otherwise the whole session. A HELO name can be forged too, so in an `allow`
+entry it only counts if the client's verified name is the same or belongs to the same organisation.
 
-**What it costs.** About half a microsecond for each entry of the phase, and nothing in a phase that has none, unless a
-file may come to have some. An entry with a name has the reverse DNS of each client looked up, once a session, before
-its greeting. When DNS does not know at the moment, the entry does not match: a temporary fault neither refuses nor
-trusts anybody.
+**What it costs.** About half a microsecond for each entry of a phase, and nothing for phases without entries, unless
+there are files, which may get some at any time. With a `name` in an entry, the reverse DNS of each client is looked up
+once a session, before the greeting. While DNS fails, such an entry does not match, so a temporary error neither refuses
+nor trusts anybody.
 
-**When not to use it.** For hundreds of thousands of addresses: a DNS list of your own is made for that. Put it first in
-the order: trust only helps before the others are asked.
+**When not to use it.** For hundreds of thousands of addresses; run a DNS list of your own instead. Put it first in the
+order, because trust only affects the plugins after it.
 
-**Entries with an end.** On the day after `until` (UTC) an entry does nothing any more, and the log says so once. A file
-that cannot be read or understood any more changes nothing: the last good content stays, and the log says why.
+**Entries that expire.** From the day after `until` (UTC) an entry has no effect, and the log says so once. If a file
+can no longer be read or parsed, its last valid content stays in force, and the log gives the reason.
 
-**On the wire.** 550 5.7.1 with the reason; at connect the connection is closed too. If access itself fails, the client
-is asked to come back (421 or 451, 4.3.0): to pass would let in whom you have refused.
+**On the wire.** 550 5.7.1 with the reason; at connect the connection is closed as well. If access itself fails, the
+client is asked to try again later (421 or 451, 4.3.0): to pass would let in clients that you refuse.
 """
 
 from __future__ import annotations
@@ -60,7 +60,6 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from gatepost import (
     Address,
-    AddressError,
     Answer,
     Clock,
     DNSTemporaryError,
@@ -73,75 +72,39 @@ from gatepost import (
     deny,
     hookimpl,
 )
+from gatepost_builtin.patterns import DomainPattern, MailboxPattern, matches_address, matches_domain
 from gatepost_builtin.public_suffixes import public_suffixes
 
 PHASE_OF = {"network": "connect", "name": "connect", "helo": "helo", "sender": "mail", "recipient": "rcpt"}
-"""The phase in which each key of an entry is known, in the order of a session."""
-
+"""The phase in which each key of an entry becomes known, in the order of a session."""
 
 ByPhase: TypeAlias = "dict[tuple[str, str], list[Entry]]"
-"""Entries by list ("allow", "deny") and by the phase in which they are judged."""
-
-
-def _domain_pattern(text: str) -> str:
-    dot, name = ("." if text.startswith(".") else ""), text.removeprefix(".").removesuffix(".")
-    try:
-        return dot + Address.parse(f"x@{name}").domain.lower()
-    except AddressError:
-        raise ValueError("expected a domain such as example.com, or .example.com for all below it") from None
-
-
-def _address_pattern(text: str) -> str:
-    if "@" not in text and text != "<>":
-        return _domain_pattern(text)
-    try:
-        return _comparable(Address.parse(text))
-    except AddressError as error:
-        raise ValueError(f"expected an address, a domain or <>: {error}") from None
-
-
-def _comparable(address: Address) -> str:
-    return "<>" if address.is_null else str(address).casefold()
-
-
-def _fits_domain(pattern: str, domain: str) -> bool:
-    return domain.endswith(pattern) if pattern.startswith(".") else domain == pattern
-
-
-def _fits_address(pattern: str, address: Address) -> bool:
-    domain = address.domain.lower()
-    if "@" in pattern or pattern == "<>":
-        return pattern.endswith(domain) and _comparable(address) == pattern
-    return _fits_domain(pattern, domain)
-
-
-Domain = Annotated[str, AfterValidator(_domain_pattern)]
-Mailboxes = Annotated[str, AfterValidator(_address_pattern)]
+"""Entries by list ("allow", "deny") and by the phase in which they are evaluated."""
 
 
 class Entry(Options):
-    """One entry: at least one of the first five keys, all of which must match."""
+    """An entry: at least one of the first five keys, all of which must match."""
 
     network: Network | None = None
-    """The client's address or network."""
+    """The address or network of the client."""
 
-    name: Domain | None = None
-    """The client's verified name, or `.example.com` for all below it."""
+    name: DomainPattern | None = None
+    """The verified name of the client, or `.example.com` for all names below it."""
 
-    helo: Domain | None = None
-    """The name that it gives with HELO or EHLO, or `.example.com` for all below it."""
+    helo: DomainPattern | None = None
+    """The name that the client sends with HELO or EHLO, or `.example.com` for all names below it."""
 
-    sender: Mailboxes | None = None
+    sender: MailboxPattern | None = None
     """An address, a domain, `.example.com` for the domains below it, or `<>`."""
 
-    recipient: Mailboxes | None = None
+    recipient: MailboxPattern | None = None
     """An address, a domain, or `.example.com` for the domains below it."""
 
     reason: str = ""
-    """For the refusal, or for the record of why something is trusted."""
+    """The text of the refusal, or the reason for the trust in the record."""
 
     until: Annotated[date, Field(strict=True)] | None = None
-    """The last day on which the entry counts (UTC), such as 2027-01-31."""
+    """The last day on which the entry has an effect (UTC), such as 2027-01-31."""
 
     @model_validator(mode="after")
     def _names_something(self) -> Entry:
@@ -151,21 +114,21 @@ class Entry(Options):
 
     @property
     def keys(self) -> list[str]:
-        """The keys that it compares, in the order of a session."""
+        """The keys that are compared, in the order of a session."""
         return [key for key in PHASE_OF if getattr(self, key) is not None]
 
     @property
     def why(self) -> str:
-        """The reason, or else what it compares."""
+        """The reason, or the keys that are compared if there is none."""
         return self.reason or ", ".join(f"{key} {getattr(self, key)}" for key in self.keys)
 
     def fits(self, session: Session, envelope: Envelope | None, recipient: Address | None) -> bool:
-        """True when all that is known without DNS matches."""
+        """Return whether all keys match that are known without DNS."""
         return (
             (self.network is None or session.ip in self.network)
-            and (self.helo is None or _fits_domain(self.helo, _helo(session)))
-            and (self.sender is None or (envelope is not None and _fits_address(self.sender, envelope.sender)))
-            and (self.recipient is None or (recipient is not None and _fits_address(self.recipient, recipient)))
+            and (self.helo is None or matches_domain(self.helo, _helo(session)))
+            and (self.sender is None or (envelope is not None and matches_address(self.sender, envelope.sender)))
+            and (self.recipient is None or (recipient is not None and matches_address(self.recipient, recipient)))
         )
 
 
@@ -174,13 +137,13 @@ def _helo(session: Session) -> str:
 
 
 class Lists(Options):
-    """What a file holds, and the plugin's own table besides its files."""
+    """The two lists, in the options of the plugin and in its files."""
 
     allow: tuple[Entry, ...] = ()
-    """Whom to trust."""
+    """Clients, messages and recipients to trust."""
 
     deny: tuple[Entry, ...] = ()
-    """Whom to refuse."""
+    """Clients, messages and recipients to refuse."""
 
 
 def _by_phase(lists: Lists) -> ByPhase:
@@ -196,7 +159,7 @@ def _entries(places: Sequence[ByPhase], phase: str) -> list[tuple[str, Entry]]:
 
 
 def _read(text: str) -> ByPhase:
-    """The lists of a file. Raises ``ValueError`` with a sentence."""
+    """Return the entries of a file. Raises ``ValueError`` with a sentence."""
     try:
         return _by_phase(Lists.model_validate(tomllib.loads(text)))
     except ValidationError as error:
@@ -213,14 +176,14 @@ def _readable(file: WatchedFile) -> WatchedFile:
 
 
 class AccessOptions(Lists):
-    """The lists, here and in files."""
+    """The lists, in the configuration and in files."""
 
     files: tuple[Annotated[WatchedFile, AfterValidator(_readable)], ...] = ()
-    """TOML files with `allow` and `deny` as here (`[[allow]]` tables read well), reread when they change."""
+    """TOML files with `allow` and `deny` as here (`[[allow]]` tables are easy to read), reread when they change."""
 
 
 class Access:
-    """Judges the entries of each phase, allow before deny."""
+    """Evaluates the entries of each phase, allow before deny."""
 
     Options = AccessOptions
     on_error = "defer"
@@ -237,7 +200,7 @@ class Access:
 
     @property
     def phases(self) -> frozenset[str] | None:
-        """Those that have entries. A file may come to have some of any."""
+        """The phases that have entries; with files all, because a file may get entries for any phase."""
         if self._files:
             return None
         return frozenset(("startup", *[phase for phase, entries in self._own_entries.items() if entries]))
@@ -267,7 +230,10 @@ class Access:
     def _rule(
         self, phase: str, session: Session, envelope: Envelope | None = None, recipient: Address | None = None
     ) -> Awaitable[Answer] | None:
-        """Judge a phase's entries from the first that fits, as far as that is known without DNS. Mostly none does."""
+        """Evaluate the entries of a phase from the first on that fits without DNS. Usually none does.
+
+        So that most clients need no coroutine, ``_judge`` continues only where an entry fits.
+        """
         entries = _entries(self._lists(), phase) if self._files else self._own_entries[phase]
         for place, (_, entry) in enumerate(entries):
             if entry.fits(session, envelope, recipient):
@@ -281,7 +247,7 @@ class Access:
         envelope: Envelope | None,
         recipient: Address | None,
     ) -> Answer:
-        """Let the first entry that matches rule the phase: trust, or refuse."""
+        """Let the first entry that matches decide the phase."""
         for kind, entry in entries:
             if entry.fits(session, envelope, recipient) and await self._holds(entry, kind, session):
                 if kind == "deny":
@@ -297,19 +263,19 @@ class Access:
         return [self._own, *(file.parsed(_read) for file in self._files)]
 
     async def _holds(self, entry: Entry, kind: str, session: Session) -> bool:
-        """True when an entry that fits is in force, and what DNS knows of the client matches it too."""
+        """Return whether an entry that fits is in force, and the verified name of the client matches as well."""
         if not self._in_force(entry):
             return False
         helo_must_agree = kind == "allow" and entry.helo is not None
         if entry.name is None and not helo_must_agree:
             return True
         name = await self._name(session)
-        if name is None or (entry.name is not None and not _fits_domain(entry.name, name)):
+        if name is None or (entry.name is not None and not matches_domain(entry.name, name)):
             return False
         return not helo_must_agree or self._are_one(_helo(session), name)
 
     def _in_force(self, entry: Entry) -> bool:
-        """False after the entry's last day, which is reported once."""
+        """Return False after the last day of an entry, and report that once."""
         if entry.until is None or datetime.fromtimestamp(self.clock.now(), UTC).date() <= entry.until:
             return True
         if entry not in self._reported:
@@ -318,7 +284,7 @@ class Access:
         return False
 
     async def _name(self, session: Session) -> str | None:
-        """The client's verified name; None when it has none and when DNS does not know now."""
+        """Return the verified name of the client; None when it has none or DNS fails."""
         notes = session.notes(self)
         if "name" not in notes:
             try:
@@ -330,6 +296,6 @@ class Access:
         return name
 
     def _are_one(self, helo: str, name: str) -> bool:
-        """Equal, or names of one organisation."""
+        """Return whether two names are equal or belong to one organisation."""
         organisation = self._suffixes.privatesuffix(name)
         return helo == name or (organisation is not None and organisation == self._suffixes.privatesuffix(helo))

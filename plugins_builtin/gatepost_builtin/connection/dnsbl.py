@@ -1,34 +1,34 @@
-"""Ask DNS lists (RFC 5782) about the client, and refuse it at RCPT when they say enough against it.
+"""Query DNS lists (RFC 5782) for the client, and refuse it at RCPT if they list it.
 
-**What it does.** At connect all `zones` are asked at once, in the background: the greeting does not wait. At RCPT the
-points of the zones that list the client are added up. With `deny_at` or `defer_at` the plugin rules their sum
-itself. Without them it hands the sum to `[score]`, and where there is no `[score]` it denies at 1. Negative points
-speak for a client, for lists of good senders. The ruling is the same for every recipient, postmaster too.
+**What it does.** At connect all `zones` are queried concurrently in the background; the greeting does not wait. At RCPT
+the points of the zones that list the client are added up. With `deny_at` or `defer_at` the plugin decides by the sum
+itself. Otherwise it passes the sum to `[score]`, and without `[score]` it denies at 1. Negative points speak for a
+client, for lists of good senders. The decision is the same for all recipients, including postmaster.
 
-**Why it works.** Most spam comes from addresses that somebody has seen spam from, minutes or years before.
+**Why it works.** Most spam comes from addresses that have sent spam to somebody before, minutes or years ago.
 
-**What it costs.** One question for each zone and client, kept by the resolver. RCPT waits for the rest of
-`query_timeout` at most, twice that where a text wants `{txt}`. A list that does not answer counts as 0 points and
-leaves a trace in record and log; it never refuses and never stops mail.
+**What it costs.** A query for each zone and client, which the resolver caches. RCPT waits for at most the rest of
+`query_timeout`, or twice that for a text with `{txt}`. A list that does not answer counts as 0 points and is recorded
+and logged; it never refuses or stops mail.
 
-**When not to use it.** Behind a public resolver: many lists answer it with 127.255.255.x, which means "ask from
-elsewhere" and never counts here, but is logged. Nor with a zone that you have not read the policy of. Private, loopback
-and link-local clients are not asked about. A client that should pass anyhow, or a recipient whom listed clients shall
-reach, is named in `access`, before this plugin.
+**When not to use it.** With a public resolver: many lists answer it with 127.255.255.x, "use another resolver", which
+never counts here but is logged. Do not use a zone whose policy you have not read. Private, loopback and link-local
+addresses are not queried. To let a client pass anyhow, or to accept mail of listed clients for a recipient, use
+`access` before this plugin.
 
-**On the wire.** 550 5.7.1 with the text of each list that speaks against the client, or 450 4.7.1 from `defer_at`.
+**On the wire.** 550 5.7.1 with the text of each list that speaks against the client, or 450 4.7.1 from `defer_at` on.
 
-**The defaults.** Only declared answers count: lists that went away have answered everything, and lists that refuse a
-resolver answer with errors; both have bounced all mail of many sites. 127.0.0.2–127.0.0.99 is where lists put what they
-list. At start and hourly the test points are asked: a list that lists 127.0.0.1 (`::ffff:7f00:1`) lists everybody and
-is switched off for that family until a test goes well; one that does not list 127.0.0.2 is probably dead: a warning.
-A test that is not answered changes nothing.
+**The defaults.** Only declared answers count, because lists that were shut down have answered every query, and lists
+that refuse a resolver answer with errors; both have made many sites refuse all mail. 127.0.0.2–127.0.0.99 is the range
+that lists use for listings. At start and hourly the test points are queried. A list that lists 127.0.0.1
+(`::ffff:7f00:1`) lists everybody, and is switched off for that address family until a test succeeds. A list without
+127.0.0.2 is probably dead, and the log has a warning. A test without an answer changes nothing.
 
 ```toml
 [plugins.dnsbl.zones]
 "bl.example.net" = 2
 "white.example.org" = { points = -3, answers = ["127.0.0.0/16"] }
-"key.bl.example.com" = { points = 2, text = "{ip} is listed: {txt}" }  # our key stays out of the text
+"key.bl.example.com" = { points = 2, text = "{ip} is listed: {txt}" }  # keeps the key out of the reply
 ```
 """
 
@@ -64,11 +64,11 @@ from gatepost import (
 TEST_EVERY = 3600.0
 """Seconds between two tests of the lists."""
 TEST_POINTS = {4: ("127.0.0.1", "127.0.0.2"), 6: ("::ffff:7f00:1", "::ffff:7f00:2")}
-"""For each family, what no list may list and what each should (RFC 5782 §5)."""
+"""For each family, the address that no list may list and the address that each should (RFC 5782 §5)."""
 ANSWERS = IPv4Network("127.0.0.0/8")
-"""Where a list's answers lie (RFC 5782 §2.1)."""
+"""The range of all answers (RFC 5782 §2.1)."""
 ERRORS = IPv4Network("127.255.255.0/24")
-"""Answers by which a list says that it will not talk to our resolver."""
+"""Answers that mean that the list refuses our resolver."""
 NOT_PUBLIC = tuple(
     ip_network(text)
     for text in (
@@ -76,21 +76,21 @@ NOT_PUBLIC = tuple(
         *("::1/128", "fc00::/7", "fe80::/10"),
     )
 )
-"""Addresses that no list can know: private, loopback, link-local, and shared behind one provider (RFC 6598)."""
+"""Addresses that no list can know: private, loopback, link-local, and shared address space (RFC 6598)."""
 TXT_LIMIT = 255
-"""Characters of a list's TXT record that are shown; the record is a stranger's text."""
+"""The most characters of a list's TXT record in a reply. The record is text from outside."""
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerRange:
-    """Answers of a list that count, from `first` to `last`."""
+    """The answers of a list from `first` to `last`."""
 
     first: IPv4Address
     last: IPv4Address
 
     @classmethod
     def parse(cls, value: object) -> AnswerRange:
-        """Read "127.0.0.2", "127.0.0.2-127.0.0.11" or "127.0.0.8/29". Raises `ValueError` with a sentence."""
+        """Parse "127.0.0.2", "127.0.0.2-127.0.0.11" or "127.0.0.8/29". Raises `ValueError` with a sentence."""
         if isinstance(value, AnswerRange):
             return value
         text = str(value)
@@ -105,7 +105,7 @@ class AnswerRange:
         if ends[0] > ends[1]:
             raise ValueError(f'"{text}" runs backwards')
         if ends[0] not in ANSWERS or ends[1] not in ANSWERS:
-            raise ValueError(f'"{text}" is no answer of a DNS list: they lie in {ANSWERS} (RFC 5782)')
+            raise ValueError(f'"{text}" cannot be an answer of a DNS list: all are in {ANSWERS} (RFC 5782)')
         return cls(*ends)
 
     def __contains__(self, answer: IPv4Address) -> bool:
@@ -117,7 +117,7 @@ class AnswerRange:
 
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _ZONE = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
-_ZONE_LIMIT = 253 - len("f." * 32)  # the nibbles of an IPv6 address stand before it
+_ZONE_LIMIT = 253 - len("f." * 32)  # the nibbles of an IPv6 address precede it
 _PLACE = re.compile(r"\{(ip|zone|txt)\}")
 
 
@@ -145,48 +145,48 @@ DeclaredAnswer = Annotated[
 
 
 class Zone(Options):
-    """What one list counts."""
+    """The options of one list."""
 
     points: Points = 1.0
-    """What a listing counts; negative for lists of good senders, 0 only leaves a trace."""
+    """The points for a listing: negative for lists of good senders; 0 is only recorded."""
     answers: tuple[DeclaredAnswer, ...] = Field(default=(AnswerRange.parse("127.0.0.2-127.0.0.99"),), min_length=1)
-    """The answers that are listings. 127.255.255.x never is."""
+    """The answers that mean a listing. 127.255.255.x never does."""
     text: Annotated[str, AfterValidator(_text_of_list)] = "{ip} is listed by {zone}"
-    """What the client is told. {txt} is what the list says itself, and is looked up only if it stands here."""
+    """The text of the reply. {txt} is the TXT record of the list, which is only looked up if it is used here."""
 
 
 class DnsblOptions(Options):
-    """Which lists to ask, what each counts, and at which sum a client is refused."""
+    """The lists, their points, and the sums at which a client is refused."""
 
     zones: dict[ZoneName, Points | Zone] = Field(min_length=1)
     """The lists: zone = points, or zone = { points = 1, answers = ["127.0.0.2-127.0.0.99"], text = "{ip} is listed by
-    {zone}" } with these defaults. A text may hold {ip}, {zone} and {txt}, the list's own words."""
+    {zone}" } with these defaults. A text may contain {ip}, {zone} and {txt}, the TXT record of the list."""
     deny_at: Annotated[float, Field(gt=0)] | None = None
-    """Refuse for good from this sum on. Without it and defer_at: as [score] says, or at 1 if there is none."""
+    """Refuse permanently from this sum on. Without deny_at and defer_at, [score] decides; without [score] it is 1."""
     defer_at: Annotated[float, Field(gt=0)] | None = None
-    """Refuse for now from this sum on."""
+    """Refuse temporarily from this sum on."""
     query_timeout: Duration = 5.0
-    """How long one question to one list may take."""
+    """How long a query to one list may take."""
     ask_private: bool = False
-    """Ask about private, loopback and link-local clients too. For tests."""
+    """Query the lists for private, loopback and link-local clients as well, for tests."""
 
     @model_validator(mode="after")
     def _both_can_happen(self) -> DnsblOptions:
         if self.deny_at is not None and self.defer_at is not None and self.defer_at >= self.deny_at:
-            raise ValueError("defer_at must be below deny_at, else nobody would be deferred")
+            raise ValueError("defer_at must be below deny_at, otherwise no client would be deferred")
         return self
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one zone led to: points and the words for a reply, or no points and what went wrong, for the record."""
+    """The result of one zone: points and a text for the reply, or no points and the problem, for the record."""
 
     points: float
     text: str
 
 
 class DNSList:
-    """One zone: its options, and what its test points and answers have shown."""
+    """A zone with its options and its state."""
 
     __slots__ = ("complained", "name", "off", "zone")
 
@@ -194,18 +194,18 @@ class DNSList:
         self.name = name
         self.zone = zone
         self.off: set[int] = set()
-        """The address families, 4 and 6, for which it is switched off."""
+        """The address families, 4 and 6, for which the list is switched off."""
         self.complained = False
-        """True when the log already has, since the last test, that it refuses to answer us."""
+        """Whether the log has said since the last test that the list refuses to answer us."""
 
     def lists(self, answers: Sequence[str]) -> bool:
-        """True when one of `answers` says that the address is listed."""
+        """Return whether one of `answers` means that the address is listed."""
         found = map(IPv4Address, answers)
         return any(each not in ERRORS and any(each in known for known in self.zone.answers) for each in found)
 
 
 class Dnsbl:
-    """Asks all lists at connect and rules at rcpt."""
+    """Queries all lists at connect and decides at rcpt."""
 
     Options = DnsblOptions
     on_error = "pass"
@@ -223,7 +223,7 @@ class Dnsbl:
         self._deny_at = options.deny_at or (math.inf if own else 1.0)
         self._defer_at = options.defer_at or math.inf
 
-    # The test points.
+    # The test points: is each list alive, and does it not list everybody?
 
     @hookimpl
     async def startup(self, server: Server) -> None:
@@ -262,7 +262,7 @@ class Dnsbl:
             warn = self._log.warning if family == 4 else self._log.info  # many lists know IPv4 only
             warn("list_empty", zone=tested.name, reason=f"it does not list {somebody}, as a living list should")
 
-    # The client.
+    # The client: queries from connect on, a decision at rcpt.
 
     @hookimpl
     def connect(self, session: Session) -> None:
@@ -277,11 +277,11 @@ class Dnsbl:
         return self._rule_on(findings, session) if findings is not None else None
 
     def _is_hidden(self, session: Session) -> bool:
-        """True when no list can know the client."""
+        """Return whether no list can know the client."""
         return not self._options.ask_private and any(session.ip in network for network in NOT_PUBLIC)
 
     def _knows_nothing_against(self, client: str, family: int) -> bool:
-        """True when it needs no question to say that no list has `client`: so it is with most who have been here."""
+        """Return whether the DNS cache tells that no list has `client`, as for most clients that come back."""
         reverse = reversed_address(client)
         for each in self._lists:
             if family in each.off or self._dns.known(f"{reverse}.{each.name}", "A") != ():
@@ -289,7 +289,7 @@ class Dnsbl:
         return True
 
     async def _look_up(self, client: str, family: int) -> list[Finding]:
-        """What all lists say of `client`, asked at once."""
+        """Query all lists for `client` concurrently."""
         if len(self._lists) == 1:
             found = [await self._ask_about(client, family, self._lists[0])]
         else:
@@ -313,7 +313,7 @@ class Dnsbl:
         return await self._dns.query(name, kind, timeout=self._options.query_timeout)
 
     def _refuses_us(self, asked: DNSList, answers: Sequence[str]) -> bool:
-        """True when `answers` hold an error, which the log is told once between two tests."""
+        """Return whether `answers` include an error; log that once between two tests."""
         errors = [answer for answer in answers if IPv4Address(answer) in ERRORS]
         if errors and not asked.complained:
             asked.complained = True
@@ -321,26 +321,23 @@ class Dnsbl:
         return bool(errors)
 
     async def _words(self, asked: DNSList, client: str) -> str:
-        """The text of a listing."""
+        """Return the text of a listing."""
         words = {"ip": client, "zone": asked.name}
         if "{txt}" in asked.zone.text:
-            words["txt"] = await self._own_words(asked, client)
+            try:
+                texts = await self._ask(asked, client, "TXT")
+            except DNSTemporaryError:
+                texts = ()
+            words["txt"] = texts[0][:TXT_LIMIT] if texts else "it gives no reason"
         return fill_in(asked.zone.text, words)
-
-    async def _own_words(self, asked: DNSList, client: str) -> str:
-        try:
-            texts = await self._ask(asked, client, "TXT")
-        except DNSTemporaryError:
-            texts = ()
-        return texts[0][:TXT_LIMIT] if texts else "it gives no reason"
 
     async def _rule_on(self, findings: Later[list[Finding]], session: Session) -> Decision | None:
         return self._rule(await findings, session.scored)
 
     def _rule(self, findings: Sequence[Finding], scored: bool) -> Decision | None:
-        """What the findings lead to: the same for every recipient of a session.
+        """Return the decision, which is the same for all recipients of a session.
 
-        Only what stays in the record speaks of the trouble that we have with a list; the rest may reach the client.
+        Points are recorded only, so their text may tell about problems with a list. A refusal reaches the client.
         """
         if not findings:
             return None
@@ -358,5 +355,5 @@ def _texts(findings: Iterable[Finding]) -> str:
 
 
 def fill_in(text: str, words: Mapping[str, str]) -> str:
-    """`text` with its places filled, in one pass: what a list says is never taken for a place."""
+    """Fill the placeholders of `text` in one pass, so that those in the text of a list stay as they are."""
     return _PLACE.sub(lambda place: words[place[1]], text)

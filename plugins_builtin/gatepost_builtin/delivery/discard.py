@@ -1,14 +1,14 @@
-"""Accept every message and forget it: for trials, load tests and spam traps.
+"""Accept all messages and throw them away, for trials, load tests and spam traps.
 
-**What it does.** It takes responsibility for every recipient, answers 250, and keeps nothing. It says so in the log
-each time gatepost starts, so that nobody runs it by oversight.
+**What it does.** It takes responsibility for all recipients, replies 250, and stores nothing. A warning in the log says
+so at each start, so that nobody runs it by mistake.
 
 **What it costs.** The mail.
 
-**When not to use it.** Whenever somebody is to read what comes. It takes all recipients, so no delivery plugin behind
-it in the order is ever reached.
+**When not to use it.** Whenever somebody is going to read the mail. It accepts all recipients, so no delivery plugin
+after it in the order is ever asked.
 
-**On the wire.** 250 2.0.0 after the final dot. It takes no options.
+**On the wire.** 250 2.0.0 after the final dot. It has no options.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ DISCARDED = accept("discarded")
 
 
 class Discard:
-    """Takes everything, keeps nothing."""
+    """Accepts all messages and stores none."""
 
     grants = "delivery"
     takes_everything = True

@@ -1,28 +1,27 @@
-"""Hand messages to a mail server behind this one, by SMTP or LMTP.
+"""Deliver messages to a mail server behind gatepost, by SMTP or LMTP.
 
-**What it does.** It takes every recipient of its `domains` and hands the message over while the client waits: 250 is
-said only after the next hop has said it. With `verify` every recipient is played to the next hop at once (MAIL, RCPT)
-and its real answer passed on.
+**What it does.** It accepts all recipients in its `domains` and delivers the message while the client waits, so 250 is
+only sent after the next hop has sent it. With `verify` each recipient is tried at the next hop at once (MAIL, RCPT),
+and the client gets the next hop's answer.
 
 ```toml
 [plugins.forward]
 to = ["smtp://127.0.0.1:10025", "smtp://192.0.2.10:25"]    # tried in this order
 ```
 
-**Why it works.** The next hop knows its mailboxes, and its word is the client's. An unknown mailbox is refused in the
-session, so no bounce is ever made and no queue kept here.
+**Why it works.** The next hop knows its mailboxes, and clients get its own answers. An unknown mailbox is refused in
+the session, so gatepost needs no queue and sends no bounces.
 
-SIZE, 8BITMIME and SMTPUTF8 are passed on; a message that needs what the next hop lacks is refused, never converted.
-With `xforward` a Postfix that offers XFORWARD learns who our client is, for its log and its own checks.
+SIZE, 8BITMIME and SMTPUTF8 are passed on. A message that needs an extension that the next hop lacks is refused, never
+converted. With `xforward`, a Postfix that offers XFORWARD learns who the client is, for its log and its own checks.
 
-**What it costs.** A connection to the next hop for each transaction under way; idle ones are kept for half a minute and
-used again.
+**What it costs.** A connection to the next hop for each open transaction. Idle connections are reused for 30 seconds.
 
-**When not to use it.** Towards a listener of the next hop that lets us relay: give it one with empty mynetworks.
+**When not to use it.** With a listener of the next hop that lets gatepost relay. Use one with empty mynetworks.
 
-**On the wire.** What the next hop refuses is refused for good only where it speaks of the mail: at MAIL, RCPT and the
-end of the message. When it cannot be reached (451 4.4.1) or refuses us (451 4.4.0, with a warning in the log), the
-client tries again later. 554 5.6.3 and 553 5.6.7 say that the next hop lacks 8BITMIME or SMTPUTF8.
+**On the wire.** Only refusals of the mail itself are passed on as permanent: at MAIL, RCPT and the end of the message.
+If the next hop cannot be reached (451 4.4.1) or refuses gatepost (451 4.4.0), the log has a warning, and the client
+tries again later. 554 5.6.3 and 553 5.6.7 mean that the next hop lacks 8BITMIME or SMTPUTF8.
 """
 
 from __future__ import annotations
@@ -34,7 +33,6 @@ from pydantic import Field, field_validator
 
 from gatepost import (
     Address,
-    AddressError,
     Decision,
     Delivery,
     Duration,
@@ -54,34 +52,35 @@ from gatepost import (
     deny,
     hookimpl,
 )
+from gatepost_builtin.patterns import Domain
 
 
 class ForwardOptions(Options):
-    """Where messages go, and how."""
+    """The next hop, and how to deliver to it."""
 
     to: str | tuple[str, ...]
     """The next hop: `smtp://host:port`, `lmtp://host:port` or `lmtp:///path/to/socket`; or a list, tried in order."""
 
-    domains: frozenset[str] = frozenset()
-    """Recipient domains that go there. Empty: all."""
+    domains: frozenset[Domain] = frozenset()
+    """Recipient domains to forward. Empty: all."""
 
     verify: bool = True
-    """Ask the next hop about each recipient while the client waits, and pass its answer on."""
+    """Ask the next hop about each recipient while the client waits, and pass on its answer."""
 
     xforward: bool = True
-    """Tell the next hop about our client when it offers XFORWARD."""
+    """Tell the next hop about the client if it offers XFORWARD."""
 
     pool: int = Field(10, ge=0)
-    """Idle connections that are kept for each target. More are opened when they are needed."""
+    """The number of idle connections to keep to each target. More are opened when needed."""
 
     tls: Literal["opportunistic", "required", "off"] = "opportunistic"
-    """Use STARTTLS: when it is offered and with any certificate; always and with a valid one; or never."""
+    """Use STARTTLS if offered, with any certificate; always, with a valid certificate; or never."""
 
     connect_timeout: Duration = 10.0
-    """How long to wait for a connection and for its greeting."""
+    """How long to wait for a connection and its greeting."""
 
     command_timeout: Duration = 60.0
-    """How long to wait for the answer to a command, and for each block of the message to be taken."""
+    """How long to wait for the answer to a command, and for the transmission of each block of the message."""
 
     data_timeout: Duration = 600.0
     """How long to wait for the answer to the final dot."""
@@ -96,17 +95,9 @@ class ForwardOptions(Options):
             Target.parse(text)
         return to
 
-    @field_validator("domains")
-    @classmethod
-    def _as_addresses_have_them(cls, domains: frozenset[str]) -> frozenset[str]:
-        try:
-            return frozenset(Address.parse(f"postmaster@{domain}").domain for domain in domains)
-        except AddressError as error:
-            raise ValueError(f"not all are domains: {error}") from error
-
 
 class Forward:
-    """Plays recipients to the next hop at rcpt, and hands the message over at queue."""
+    """Verifies recipients at the next hop at rcpt, and delivers the message at queue."""
 
     Options = ForwardOptions
     grants = "delivery"
@@ -136,7 +127,7 @@ class Forward:
             return defer("this recipient goes elsewhere, send it in a transaction of its own", 452, "4.5.3")
         refusal = await self._verify(session, envelope, recipient) if self.options.verify else None
         if refusal is None:
-            # Not before: a refused recipient must not keep others from going elsewhere.
+            # Claim it only now: a refused recipient must not keep the others from another next hop.
             envelope.claim(self.name)
         return refusal
 
@@ -156,28 +147,28 @@ class Forward:
         return held.release() if held is not None else None
 
     def _goes_there(self, recipient: Address) -> bool:
-        # The bare postmaster has no domain and is everybody's (RFC 5321 §4.5.1).
+        # The bare postmaster has no domain and must always be accepted (RFC 5321 §4.5.1).
         return not self.options.domains or recipient.domain in self.options.domains or not recipient.domain
 
     async def _verify(self, session: Session, envelope: Envelope, recipient: Address) -> Decision | None:
-        """Play a recipient to the next hop: a refusal, or None. What concerns the whole transaction is asked once."""
+        """Return the refusal of the next hop, or None. A refusal of the whole transaction is remembered."""
         notes = envelope.notes(self)
         if "refusal" not in notes:
             try:
-                return await self._play(session, envelope, recipient)
+                return await self._try_rcpt(session, envelope, recipient)
             except NextHopError as error:
                 notes["refusal"] = self._failed(error)
         refusal: Decision = notes["refusal"]
         return refusal
 
-    async def _play(self, session: Session, envelope: Envelope, recipient: Address) -> Decision | None:
+    async def _try_rcpt(self, session: Session, envelope: Envelope, recipient: Address) -> Decision | None:
         notes = envelope.notes(self)
         if "delivery" in notes:
             try:
                 return await _say_rcpt(notes["delivery"], recipient)
             except NextHopUnreachableError:
-                # The next hop gave up waiting for our client. Nothing is sent yet, so begin again, once. What was
-                # played before is played again at the hand-over, since it does not fit then.
+                # The next hop gave up waiting for our client. Nothing is sent yet, so begin again, once. The new
+                # delivery lacks the earlier recipients, so ``queue`` will not use it and send them all again.
                 del notes["delivery"]
         begun = await self._begin(session, envelope, envelope.size or None, envelope.body == "8BITMIME")
         if isinstance(begun, Decision):
@@ -189,7 +180,7 @@ class Forward:
     async def _begin(
         self, session: Session, envelope: Envelope, size: int | None, body8bit: bool
     ) -> Delivery | Decision:
-        """Begin a transaction with the next hop up to MAIL, or say why the message cannot go there."""
+        """Begin a transaction with the next hop and send MAIL; return a refusal if the message cannot go there."""
         delivery = await self.next_hop.begin()
         try:
             if self.options.xforward:
@@ -234,12 +225,12 @@ class Forward:
             await begun.release()
 
     def _take_held(self, envelope: Envelope) -> Delivery | None:
-        """The delivery on which recipients were verified, which is ours to end from now on."""
+        """Return the delivery on which recipients were verified. The caller has to end it."""
         held: Delivery | None = envelope.notes(self).pop("delivery", None)
         return held
 
     def _failed(self, error: NextHopError) -> Decision:
-        """It is never the client's fault, and the client need not know our network: the log does."""
+        """Return the decision for a failed next hop. Clients should not see our network, so the log has the details."""
         self.log.warning("next_hop_failed", next_hop=self.name, error=str(error))
         if isinstance(error, NextHopRefusedError):
             return defer("the mail server behind this one does not let us in", 451, "4.4.0")
@@ -247,9 +238,9 @@ class Forward:
 
 
 def _fits(delivery: Delivery, envelope: Envelope, message: Message, recipients: Sequence[Address]) -> bool:
-    """Whether what was played at rcpt is what is to be sent now.
+    """Return whether the delivery on which recipients were verified can be used for the message.
 
-    Recipients that another plugin refused afterwards, or that were taken the last time, must not get it.
+    It cannot if another plugin has refused one of its recipients since, or if one got the message the last time.
     """
     declared = envelope.body == "8BITMIME" or not message.eight_bit
     return declared and set(delivery.accepted) == {str(recipient) for recipient in recipients}
@@ -260,7 +251,7 @@ async def _say_rcpt(delivery: Delivery, recipient: Address) -> Decision | None:
 
 
 async def _send(delivery: Delivery, message: Message, recipients: Sequence[Address]) -> dict[Address, Decision]:
-    """Send the message to recipients that were accepted. RFC 6152 §3: no 8-bit to a server without 8BITMIME."""
+    """Send the message to accepted recipients. RFC 6152 §3 forbids 8-bit content without 8BITMIME."""
     if message.eight_bit and "8BITMIME" not in delivery.extensions:
         lacking = deny("the mail server behind this one takes no 8-bit message", 554, "5.6.3")
         return dict.fromkeys(recipients, lacking)
@@ -269,7 +260,7 @@ async def _send(delivery: Delivery, message: Message, recipients: Sequence[Addre
 
 
 def _needs_smtputf8(delivery: Delivery, address: Address) -> Decision | None:
-    """RFC 6531 §3.5: such an address cannot be said to a server without SMTPUTF8."""
+    """Return a refusal if the next hop lacks SMTPUTF8 for this address (RFC 6531 §3.5)."""
     if str(address).isascii() or "SMTPUTF8" in delivery.extensions:
         return None
     return deny("the mail server behind this one takes no such address", 553, "5.6.7")
@@ -280,7 +271,7 @@ def _refusal(answer: NextHopAnswer) -> Decision | None:
 
 
 def _decision(answer: NextHopAnswer) -> Decision:
-    """The next hop's word as ours. Without an enhanced status of its own it gets one that claims nothing (X.0.0)."""
+    """Return the answer of the next hop as a decision. Without an enhanced status code it gets the neutral X.0.0."""
     if answer.is_positive:
         return accept(answer.text)
     if answer.is_permanent:
@@ -289,7 +280,7 @@ def _decision(answer: NextHopAnswer) -> Decision:
 
 
 def _about(session: Session, envelope: Envelope) -> dict[str, str]:
-    """Our client, as Postfix's XFORWARD_README asks for it; empty is unknown."""
+    """Return the XFORWARD attributes of our client (Postfix's XFORWARD_README); empty means unknown."""
     name = session.known_name
     return {
         "NAME": "" if name == "unknown" else name,

@@ -1,31 +1,32 @@
-"""Put messages into maildirs, where Dovecot, mutt and others find them.
+"""Store messages in maildirs, where Dovecot, mutt and others find them.
 
-**What it does.** It writes one file for each maildir among the recipients, with `Return-Path` in front (RFC 5321 §4.4)
-and a `Delivered-To` for each recipient that shares this maildir. Line ends are LF, as Postfix and Dovecot keep them. A
-maildir that does not exist is made, for its owner only.
+**What it does.** It writes one file for each maildir among the recipients, with a `Return-Path` field (RFC 5321 §4.4)
+and a `Delivered-To` field for each recipient that shares this maildir at the top. Line ends are LF, as in the maildirs
+of Postfix and Dovecot. A maildir that does not exist is created, for its owner only.
 
 ```toml
 [plugins.maildir]
 path = "/var/mail/{domain}/{local}"
 ```
 
-**Why it works.** A file appears in `new` by one rename when it is whole and safe on disk, so no reader sees half of it,
-and 250 is said only after that. With several recipients all files are written first: when one cannot be, none appears.
-Should a rename fail all the same, those recipients are asked for again, and only those.
+**Why it works.** A file appears in `new` by a rename when it is complete and safe on disk. So no reader sees half a
+message, and 250 is only sent after that. With several recipients all files are written first; if one of them cannot be
+written, none appears. If a rename fails all the same, the client is asked to repeat the message for those recipients
+only.
 
-**Hostile local parts.** `{local}` and `{domain}` are never a path: all but ASCII letters, digits and `+ - . = _` is
-written as %XX, and so is a dot in front; what is too long ends in a digest. Different recipients stay different by
-that, with one exception: ASCII capitals count as small letters, since senders write names as they like.
+**Hostile local parts.** `{local}` and `{domain}` cannot change the path: all characters but ASCII letters, digits and
+`+ - . = _` are written as %XX, and so is a leading dot; a name that is too long ends with a digest. Different
+recipients have different names, except that ASCII capitals become lower case, because senders do not care about case.
 
-**What it costs.** Three waits for the disk for each maildir of a message. They block a thread, not the other clients.
+**What it costs.** Three syncs of the disk for each maildir of a message. They block a thread, but no other client.
 
-**When not to use it.** For mail that wants aliases, quotas or sieve: hand it to Dovecot by LMTP with `forward`. It
-takes all recipients, so no delivery plugin behind it is ever reached. Without a list of addresses in `recipients`,
-whoever sends to a new local part makes a new maildir. A crash while writing leaves a file in `tmp`; readers of maildirs
-remove what is older than 36 hours there.
+**When not to use it.** For mail that needs aliases, quotas or Sieve; pass it to Dovecot by LMTP with `forward`. It
+accepts all recipients, so no delivery plugin after it is ever asked. Without a list of addresses in `recipients`,
+anybody who sends to a new local part creates a maildir. A crash while writing leaves a file in `tmp`; maildir readers
+remove files there that are older than 36 hours.
 
-**On the wire.** 250 with the names of the files; 452 4.3.1 when the disk or the quota is full; 451 4.3.0 for every
-other fault, which the log describes.
+**On the wire.** 250 with the names of the files; 452 4.3.1 when the disk or a quota is full; 451 4.3.0 for any other
+error, which is in the log.
 """
 
 from __future__ import annotations
@@ -44,35 +45,35 @@ from pydantic import field_validator
 from gatepost import Address, Answers, Clock, Decision, Envelope, Log, Message, Options, Server, accept, defer, hookimpl
 
 LONGEST_PART = 200
-"""Octets of what stands for a local part or a domain in a path. Most file systems take 255 for a name."""
+"""The most octets that represent a local part or a domain in a path. Most file systems allow 255 for a name."""
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 _UNSAFE = re.compile(rb"^\.|[^a-z0-9+\-.=_]")
 _PLACEHOLDER = re.compile(r"\{(local|domain)\}")
-_numbers = count()  # of the process: two instances may write into one maildir
+_numbers = count()  # one for the process, because two instances may write to the same maildir
 
 
 class MaildirOptions(Options):
-    """Where the maildirs are."""
+    """The location of the maildirs."""
 
     path: Path
-    """The maildir of a recipient: an absolute path, in which `{local}` and `{domain}` may stand."""
+    """The maildir of a recipient: an absolute path that may contain `{local}` and `{domain}`."""
 
     @field_validator("path")
     @classmethod
     def _is_clear(cls, path: Path) -> Path:
         if not path.is_absolute():
-            raise ValueError("expected a path from the root, such as /var/mail/{domain}/{local}")
+            raise ValueError("expected an absolute path such as /var/mail/{domain}/{local}")
         if re.search(r"[{}]", _PLACEHOLDER.sub("", str(path))):
-            raise ValueError("only {local} and {domain} may stand in braces")
+            raise ValueError("only {local} and {domain} are allowed in braces")
         if re.search(r"\}[^/@]*\{", str(path)):
-            raise ValueError("put / or @ between {local} and {domain}, or two recipients could share a maildir")
+            raise ValueError("put / or @ between {local} and {domain}, otherwise two recipients could share a maildir")
         return path
 
 
 class Maildir:
-    """Takes every recipient, a maildir each or as many to one as the path says."""
+    """Accepts all recipients. The path determines which of them share a maildir."""
 
     Options = MaildirOptions
     grants = "delivery"
@@ -104,9 +105,9 @@ class Maildir:
                 copy.clean_up()
 
     def _hand_in(self, copies: list[Copy]) -> Answers:
-        """Let all files appear, then make that last. Whoever fails is answered for alone."""
+        """Move all files to ``new``, then sync the folders. A failure affects the recipients of that maildir only."""
         refused: dict[Address, Decision] = {}
-        for step in (Copy.appear, Copy.last):
+        for step in (Copy.appear, Copy.sync):
             for copy in copies:
                 try:
                     step(copy)
@@ -150,7 +151,7 @@ class Copy:
         self._final = folder / "new" / name
 
     def write(self, sender: Address, message: Message) -> None:
-        """Write the message to ``tmp``, safe on disk. Raises ``OSError``."""
+        """Write the message to ``tmp`` and sync it. Raises ``OSError``."""
         for part in ("tmp", "new", "cur"):
             make_folder(self.folder / part)
         descriptor = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -158,33 +159,33 @@ class Copy:
             delivered_to = "".join(f"Delivered-To: {recipient}\n" for recipient in self.recipients)
             file.write(f"Return-Path: <{sender}>\n{delivered_to}".encode())
             for block in message.blocks():
-                file.write(block.replace(b"\r", b""))  # a message has canonical line ends: every CR is one of CRLF
+                file.write(block.replace(b"\r", b""))  # all line ends are CRLF, and there is no other CR
             file.flush()
             os.fsync(file.fileno())
 
     def appear(self) -> None:
-        """Move the file to ``new``, where readers look. Raises ``OSError``."""
+        """Move the file to ``new``, where readers find it. Raises ``OSError``."""
         os.rename(self._temporary, self._final)
 
-    def last(self) -> None:
-        """Make the move safe on disk. Raises ``OSError``."""
+    def sync(self) -> None:
+        """Sync the folders, so that the move survives a power failure. Raises ``OSError``."""
         sync_folder(self._final.parent)
         sync_folder(self._temporary.parent)
 
     def withdraw(self) -> None:
-        """Take back a file that is perhaps not safe: it will be sent again."""
+        """Remove a file from ``new`` that may not be safe, because the client will send the message again."""
         with suppress(OSError):
             self._final.unlink()
 
     def clean_up(self) -> None:
-        """Leave nothing in ``tmp``."""
+        """Remove the file from ``tmp`` if it is still there."""
         with suppress(OSError):
             self._temporary.unlink()
 
 
 def safe_part(text: str) -> str:
-    """``text`` as a part of a path: never empty, hidden, ``..`` or too long, and different for different texts."""
-    octets = text.encode("utf-8", "surrogatepass").lower()  # of ASCII only
+    """Return ``text`` as a part of a path: never empty, hidden, ``..`` or too long, and unique for each text."""
+    octets = text.encode("utf-8", "surrogatepass").lower()  # of bytes: ASCII letters only
     escaped = _UNSAFE.sub(lambda found: b"%%%02X" % found[0][0], octets).decode("ascii") or "%"
     if len(escaped) <= LONGEST_PART:
         return escaped
@@ -193,7 +194,7 @@ def safe_part(text: str) -> str:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder for its owner only, and its parents, so that a power cut does not take them back."""
+    """Create a folder, for its owner only, and its parents, so that they survive a power failure."""
     if not folder.is_dir():
         make_folder(folder.parent)
         folder.mkdir(0o700, exist_ok=True)
@@ -201,7 +202,7 @@ def make_folder(folder: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Wait until what was created, moved or removed in ``folder`` is safe on disk."""
+    """Wait until changes to the names in ``folder`` are safe on disk."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -1,32 +1,32 @@
-"""Greylisting: ask who is new to come back in a few minutes (RFC 6647).
+"""Greylisting: ask new clients to come back in a few minutes (RFC 6647).
 
-**What it does.** The first time a client sends from this sender to this recipient, the recipient is answered 451. A
-mail server keeps the message and tries again; after `delay` it is let in, and is remembered for `remember`, renewed
-as it goes on sending. What comes back too early is told how long it still has to wait, and its time runs on;
-what comes back after `retry_window` is new again.
+**What it does.** The first time a client sends from this sender to this recipient, the recipient is refused with 451. A
+mail server keeps the message and tries again. After `delay` it is accepted and remembered for `remember`, which is
+renewed as long as it sends. A client that comes back too early is told how long it still has to wait, and its time
+goes on. A client that comes back after `retry_window` is new again.
 
-**Why it works.** A real mail server has a queue. Much of what sends spam has none: to keep state for each message and
-come back costs more than the message is worth. And what does come back minutes later may be on a DNS list by then.
+**Why it works.** A real mail server has a queue. Many spam programs have none, because keeping state for each message
+and coming back costs more than the message is worth. And a client that does come back minutes later may be on a DNS
+list by then.
 
-**Who is "a client".** The organisation's domain (`example.com` of `out7.mail.example.com`) if the client has a name
-that is confirmed forward and backward, else its network. Large senders retry from another address each time. The name
-is looked up from the connection on; when it cannot be known at the moment, the network stands in.
+**What counts as a client.** The organisation's domain (`example.com` of `out7.mail.example.com`) if the client has a
+forward-confirmed name, otherwise its network. Large senders retry from another address each time. The name is looked
+up from the connection on; while DNS fails, the network is used.
 
-**What it costs.** The first message between two people waits as long as the sender's queue makes it: mostly five to
-thirty minutes. Those who wait for a code to log in notice. A client whose messages were delivered `auto_allow_after`
-times is never asked to wait again, as long as it sends something within `remember`; to whom it sends is then not noted
-any more. All customers of a provider may share one name or network, so a bot among them profits from what its
-neighbours sent.
+**What it costs.** The first message between two people is delayed until the sender's queue retries: usually five to
+thirty minutes. People who wait for a login code will notice. A client never has to wait again after `auto_allow_after`
+delivered messages, as long as it sends something within `remember`; its recipients are then no longer recorded. All
+customers of a provider may share a name or a network, so a bot among them benefits from the mail of its neighbours.
 
-**The null reverse-path.** Many servers check a sender by starting a bounce to it and leaving after RCPT. So for `<>` no
-recipient is refused; all are noted, and the answer 451 comes at DATA if one of them is new.
+**The null reverse-path.** Many servers verify a sender by starting a bounce to it and disconnecting after RCPT. So for
+`<>` no recipient is refused. All are recorded, and DATA gets the 451 if one of them is new.
 
 **When not to use it.** Where nobody may wait, on a submission listener, or on a second MX that does not share the store
-with the first. Put it behind `recipients`, so that mailboxes that do not exist never get into its memory. In mode
-"observe" it learns: whom it has seen to deliver does not have to wait later.
+with the first. Put it after `recipients`, so that mailboxes that do not exist are never stored. In mode "observe" it
+learns: clients that it has seen deliver do not have to wait later.
 
-**On the wire.** 451 4.7.1 at RCPT, for the null reverse-path at DATA. Trusted clients and those that may relay are not
-asked. If the memory cannot be read, mail passes. Addresses are kept as digests, without regard to case.
+**On the wire.** 451 4.7.1 at RCPT, for the null reverse-path at DATA. Trusted clients and clients that may relay are
+skipped. If the store cannot be read, mail passes. Addresses are stored as digests, without regard to case.
 """
 
 from __future__ import annotations
@@ -56,62 +56,62 @@ from gatepost import (
 from gatepost_builtin.public_suffixes import public_suffixes
 
 RENEWALS = 36
-"""How many times in `remember` what is known of a client that keeps sending is written anew."""
-AT_HAND = 16_384
-"""Clients, the last ones that came, of which it is at hand that they are allowed until that is to be renewed."""
+"""How often in `remember` the entry of a client that keeps sending is renewed. Each time is a write to the store."""
+CACHE_SIZE = 16_384
+"""Size of the in-process cache of clients that are allowed until their entry must be renewed."""
 
 
 class GreylistOptions(Options):
-    """Whom to ask to come back, and how long to remember who did."""
+    """Which clients have to come back, and how long those that did are remembered."""
 
     delay: Annotated[Duration, Field(gt=0)] = 300.0
-    """How long a new sender has to wait. More than a few minutes catches little more and costs patience."""
+    """How long a new client has to wait. More than a few minutes stops little more spam and costs patience."""
 
     retry_window: Duration = 2 * 86400.0
-    """Who comes back later than this is new again. Mail servers try for days, and most often on the first."""
+    """A client that comes back after this time is new again. Mail servers retry for days, most often on the first."""
 
     remember: Duration = 36 * 86400.0
-    """How long a sender that came back is known after its last message, at least to 35 parts of 36: to save writing,
-    it begins anew no more often than that. A monthly newsletter fits into 36 days."""
+    """How long a client that came back is remembered after its last message. It may be up to 1/36 less, because the
+    time is only renewed that often. 36 days are enough for a monthly newsletter."""
 
     ipv4_prefix: Annotated[int, Field(ge=1, le=32)] = 24
-    """How many bits of an IPv4 address make up the network that counts as one client."""
+    """The prefix length of an IPv4 network that counts as one client."""
 
     ipv6_prefix: Annotated[int, Field(ge=1, le=128)] = 64
     """The same for IPv6."""
 
     by_name: bool = True
-    """Whether a client with a verified name is known by its organisation's domain instead of its network."""
+    """Identify a client with a verified name by its organisation's domain instead of its network."""
 
     auto_allow_after: Annotated[int, Field(ge=0)] = 5
-    """After this many queued messages a client is not asked to wait any more; 0: it always is."""
+    """The number of queued messages after which a client no longer has to wait. With 0 it always has to."""
 
     @model_validator(mode="after")
     def _window_is_longer_than_delay(self) -> GreylistOptions:
         if self.retry_window <= self.delay:
-            raise ValueError("retry_window must be longer than delay, or nobody could ever come back in time")
+            raise ValueError("retry_window must be longer than delay, otherwise no client could come back in time")
         return self
 
 
 @dataclass(slots=True)
 class Sender:
-    """What is known of a client, the same in all its sessions."""
+    """A client, as all its sessions share it."""
 
     name: str
-    """Under which it is known: its organisation's domain, or its network."""
+    """The name that identifies it: its organisation's domain, or its network."""
     key: str
-    """Under which its messages are counted."""
+    """The key of its count in the store."""
     count: float = 0.0
-    """How many of them were queued, and once there were enough, when that was last renewed."""
+    """The number of queued messages, or if there were enough, the time when the entry was last renewed."""
 
     @classmethod
     def called(cls, name: str) -> Sender:
-        """One of which nothing has been read yet."""
+        """Return a client whose count has not been read yet."""
         return cls(name, _digest(name))
 
 
 class Greylist:
-    """Knows triples of client, sender and recipient, and counts the messages of each client."""
+    """Remembers triples of client, sender and recipient, and counts the messages of each client."""
 
     Options = GreylistOptions
     on_error = "pass"
@@ -125,7 +125,7 @@ class Greylist:
         self._renewed_after = options.remember / RENEWALS
         self._prefixes = {4: (options.ipv4_prefix, 32), 6: (options.ipv6_prefix, 128)}
         self._suffixes = public_suffixes()
-        self._sender = lru_cache(AT_HAND)(Sender.called)
+        self._sender = lru_cache(CACHE_SIZE)(Sender.called)
 
     @hookimpl
     def connect(self, session: Session) -> None:
@@ -154,7 +154,7 @@ class Greylist:
         return self._learn(session, envelope)
 
     async def _judge(self, session: Session, envelope: Envelope, recipient: str) -> Answer:
-        """Note the recipient, and how long it still has to wait, unless enough messages of the client were queued."""
+        """Note the recipient and its remaining wait, unless enough messages of the client were queued."""
         client = await self._client(session)
         if self._is_allowed(client):
             return None
@@ -165,17 +165,15 @@ class Greylist:
         return None if envelope.sender.is_null else _come_back(wait)
 
     async def _learn(self, session: Session, envelope: Envelope) -> None:
-        """Know who was judged, now that the message is queued, and count it for its client."""
+        """Remember the triples that were judged, now that the message is queued, and count it for the client."""
         for triple, _ in self._judged(envelope):
             if self._is_due(-(await self.store.get(triple) or 0)):
                 await self._know(triple)
         client = await self._client(session)
-        if self.options.auto_allow_after and self._is_due(client.count):
-            await self._count(client)
-
-    async def _count(self, client: Sender) -> None:
-        """Count one more message of the client, or renew what is known of it once there were enough."""
+        if not self.options.auto_allow_after or not self._is_due(client.count):
+            return
         if self._is_allowed(client):
+            # A time takes the place of the count. It is larger than any count, so the client stays allowed.
             now = self.clock.now()
             await self.store.put(client.key, now, self.options.remember)
             client.count = now
@@ -183,16 +181,16 @@ class Greylist:
             await self.store.incr(client.key, ttl=self.options.remember)
 
     def _judged(self, envelope: Envelope) -> list[tuple[str, float]]:
-        """The triple and the wait of each recipient, but for those of allowed clients and trusted ones."""
+        """Return triple and wait of each recipient that was judged, so not of trusted ones and allowed clients."""
         notes = envelope.notes(self)
         return (
             [] if not notes else [notes[recipient] for recipient in map(str, envelope.recipients) if recipient in notes]
         )
 
     async def _wait(self, triple: str) -> float:
-        """How many seconds the triple still has to wait. Notes it when it is new, and when its time is over.
+        """Return for how many seconds the triple still has to wait. Notes a new triple, and the end of its delay.
 
-        A time in the future is that of a clock that was set back: it begins anew, or the wait could take years.
+        A time in the future was written before the clock was set back. It starts again, or the wait might take years.
         """
         now = self.clock.now()
         first = await self.store.get(triple)
@@ -205,19 +203,19 @@ class Greylist:
         return max(wait, 0.0)
 
     async def _know(self, triple: str) -> None:
-        """Keep the present in place of the time at which the triple was first seen, negative: its delay is over."""
+        """Replace the time at which the triple was first seen by the negative present time: its delay is over."""
         await self.store.put(triple, -self.clock.now(), self.options.remember)
 
     def _is_due(self, renewed: float) -> bool:
-        """True when what was last renewed at that time is to be written anew. A mere count of messages always is."""
+        """Return whether an entry renewed at that time must be renewed again. A count of messages always must."""
         return not 0 <= self.clock.now() - renewed < self._renewed_after
 
     def _is_allowed(self, client: Sender) -> bool:
-        """True when enough messages of the client were queued."""
+        """Return whether enough messages of the client were queued."""
         return 0 < self.options.auto_allow_after <= client.count
 
     async def _client(self, session: Session) -> Sender:
-        """Who the client is, which stays so for its whole session, and how many of its messages are queued by now."""
+        """Return the client, which stays the same for the session, with its present count."""
         notes = session.notes(self)
         client: Sender | None = notes.get("client")
         if client is None:
@@ -228,7 +226,7 @@ class Greylist:
         return client
 
     async def _organisation(self, session: Session) -> str | None:
-        """The registered domain of the verified name; None without one, and for a name that is a public suffix."""
+        """Return the registered domain of the verified name; None without one, and for a public suffix."""
         try:
             name = await session.verified_name()
         except DNSTemporaryError:
@@ -236,6 +234,7 @@ class Greylist:
         return self._suffixes.privatesuffix(name) if name else None
 
     def _network(self, session: Session) -> str:
+        """Return the network of the client. The text is part of stored keys, so it must not change."""
         address = session.ip
         version = address.version
         prefix, bits = self._prefixes[version]
@@ -243,7 +242,7 @@ class Greylist:
 
 
 def _digest(*parts: str) -> str:
-    """A short key, so that no client decides how much is kept. No address holds a line end, so parts stay apart."""
+    """Return a short key, so that clients cannot store long ones. No part contains a line end, so keys are unique."""
     return blake2b("\n".join(parts).casefold().encode(), digest_size=16).hexdigest()
 
 

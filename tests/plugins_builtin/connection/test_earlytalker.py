@@ -187,8 +187,8 @@ async def test_with_less_to_remember_it_forgets_who_waited_longer_ago() -> None:
     assert [(await policy.connect("192.0.2.1")).waited for _ in range(2)] == [6.0, 0.0]
 
 
-async def test_only_so_many_clients_are_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gatepost_builtin.connection.earlytalker.AT_HAND", 2)
+async def test_the_cache_of_clients_that_have_waited_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gatepost_builtin.connection.earlytalker.CACHE_SIZE", 2)
     policy = policy_of()
     for address in ("192.0.2.1", "192.0.2.2", "192.0.2.3"):
         assert [(await policy.connect(address)).waited for _ in range(2)] == [6.0, 0.0]

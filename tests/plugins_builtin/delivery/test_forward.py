@@ -335,7 +335,7 @@ async def test_without_verify_nobody_is_asked_before_the_message() -> None:
         ({"to": "mail.example:25"}, "smtp://host:port"),
         ({"to": ["smtp://mail.example", "http://mail.example"]}, "http://mail.example"),
         ({"to": []}, "list of targets is empty"),
-        ({"to": "smtp://mail.example", "domains": ["not a domain"]}, "not all are domains"),
+        ({"to": "smtp://mail.example", "domains": ["not a domain"]}, "expected a domain"),
         ({"to": "smtp://mail.example", "tls": "maybe"}, "opportunistic"),
         ({"to": "smtp://mail.example", "pool": -1}, "greater than or equal to 0"),
     ],

@@ -140,8 +140,8 @@ def test_a_clear_path_is_taken(path: str) -> None:
 @pytest.mark.parametrize(
     ("path", "sentence"),
     [
-        ("mail/{local}", "expected a path from the root"),
-        ("", "expected a path from the root"),
+        ("mail/{local}", "expected an absolute path"),
+        ("", "expected an absolute path"),
         ("/m/{user}", "only {local} and {domain}"),
         ("/m/{local", "only {local} and {domain}"),
         ("/m/{}", "only {local} and {domain}"),

@@ -340,7 +340,7 @@ def mistakes(toml: str, folder: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("toml", "message"),
     [
-        ("", ": nobody would be ours: give domains, addresses or files"),
+        ("", ": all recipients would be refused: set domains, addresses or files"),
         ('domains = ["exa mple.org"]', 'domains[0]: expected a domain such as "example.org", found "exa mple.org"'),
         ('domains = ["bob@example.org"]', "domains[0]: expected a domain"),
         ('domains = [".example.org"]', "domains[0]: expected a domain"),
@@ -355,7 +355,7 @@ def mistakes(toml: str, folder: Path) -> list[str]:
         ("addresses = [5]", "addresses[0]: expected a mailbox"),
         ('files = ["nowhere"]', "files[0]: cannot read"),
         ('files = ["bad"]', "bad: line 2: expected a mailbox"),
-        ('files = ["empty"]', "empty: there is neither a mailbox nor a domain in it"),
+        ('files = ["empty"]', "empty: it contains no mailbox and no domain"),
         ('domain = ["example.org"]', 'domain: unknown key; did you mean "domains"?'),
     ],
 )
