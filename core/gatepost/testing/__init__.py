@@ -1,4 +1,4 @@
-"""The test kit for plugin authors: a policy of plugins, clients that speak to it, and a world that is scripted.
+"""The test kit for plugin authors: a policy of plugins, clients that talk to it, and scripted services.
 
     async def test_refuses_a_listed_domain(policy):
         gate = policy(Blocklist(BlocklistOptions(domains={"bad.example"})))
@@ -8,8 +8,8 @@
         reply = await session.rcpt("b@example.org")
         assert (reply.code, reply.status) == (550, "5.7.1")
 
-``policy`` is a fixture of pytest: ``pip install gatepost[test]`` brings pytest and pytest-asyncio, and pytest finds the
-kit by itself. Without pytest, ``Policy`` is the same. Nothing here reaches the network, and time is virtual.
+``policy`` is a pytest fixture: ``pip install gatepost[test]`` installs pytest and pytest-asyncio, and pytest finds the
+kit by itself. Without pytest, use ``Policy``. Nothing here uses the network, and time is virtual.
 """
 
 from gatepost.errors import ConfigError

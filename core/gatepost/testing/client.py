@@ -1,6 +1,6 @@
-"""A client of a test's policy: says commands without a socket, hears replies, and lets virtual time pass.
+"""A client of a policy under test: sends commands without a socket, reads replies, and lets virtual time pass.
 
-It drives the very conversation that the doors drive, so a reply here is the reply on the wire. RFC 5321 §3 (commands).
+It uses the same conversation as the doors, so it gets the replies that a real client would. RFC 5321 §3 (commands).
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from gatepost.testing.policy import Policy
 
 MESSAGE = b"From: a@example.com\r\nTo: b@example.org\r\nSubject: hello\r\n\r\nHello.\r\n"
-"""A message as it is sent when a test does not care which."""
+"""The message to send when a test does not provide one."""
 
 
 class Client:
-    """One client, made by ``Policy.connect``."""
+    """A client, made by ``Policy.connect``."""
 
     def __init__(
         self, policy: Policy, gate: Gate, address: str, *, talks_early: bool, listener: str, port: int
@@ -34,52 +34,53 @@ class Client:
         self.policy = policy
         self.rehearsal = Rehearsal(gate, policy.runtime, address, talks_early=talks_early, listener=listener)
         self.session: Session = self.rehearsal.session
-        """The session as plugins see it, with its ``envelope``."""
+        """The session with its ``envelope``, as plugins see it."""
         self.session.port = port
         self.banner: Reply
         """The first reply: the greeting, or a refusal."""
         self.waited = 0.0
-        """Virtual seconds that the last command took."""
+        """How long the last command took, in virtual seconds."""
 
     @property
     def closed(self) -> bool:
-        """Whether the connection is closed, by whomever."""
+        """Whether either side has closed the connection."""
         return self.rehearsal.closed
 
     async def connect(self) -> Reply:
-        """Connect; done by ``Policy.connect``."""
+        """Connect. ``Policy.connect`` does this."""
         self.banner = await self._heard(self.rehearsal.connect())
         return self.banner
 
     async def say(self, line: str | bytes, *, behind: bool = False) -> Reply:
-        """Say a command line, given without its line end. ``behind``: the client has sent more already.
+        """Send a command line, given without its line end. ``behind`` means that the client has sent more already.
 
-        Raises ``AssertionError`` when the gate has closed the connection, and when a plugin asked DNS what the test
+        Raises ``AssertionError`` when the connection is closed, and when a plugin has made a DNS query that the test
         has no answer for.
         """
         self._check_open(line)
         return await self._heard(self.rehearsal.say(line, behind=behind))
 
     async def ehlo(self, name: str = "client.example.com") -> Reply:
-        """EHLO."""
+        """Send EHLO."""
         return await self.say(f"EHLO {name}")
 
     async def helo(self, name: str = "client.example.com") -> Reply:
-        """HELO."""
+        """Send HELO."""
         return await self.say(f"HELO {name}")
 
     async def mail(self, sender: str = "a@example.com", parameters: str = "") -> Reply:
-        """MAIL with the sender, given without brackets ("" is the null reverse-path), and ESMTP parameters."""
+        """Send MAIL. ``sender`` is without brackets; "" is the null reverse-path."""
         return await self.say(f"MAIL FROM:<{sender}> {parameters}".strip())
 
     async def rcpt(self, recipient: str = "b@example.org") -> Reply:
-        """RCPT with the recipient, given without brackets."""
+        """Send RCPT. ``recipient`` is without brackets."""
         return await self.say(f"RCPT TO:<{recipient}>")
 
     async def data(self, content: bytes = MESSAGE) -> Reply:
-        """DATA and the message: the reply to the final dot, or to DATA when that is refused.
+        """Send DATA and the message; return the reply to the final dot, or to DATA if that is refused.
 
-        The content is sent as it stands, dot-stuffed and ended. ``queued`` and ``reset`` have run when this returns.
+        The content is dot-stuffed and gets its final dot, but is not changed otherwise. The hooks ``queued`` and
+        ``reset`` have run when this returns.
         """
         reply = await self.say("DATA")
         return await self._heard(self.rehearsal.send(content)) if reply.code == 354 else reply
@@ -87,7 +88,7 @@ class Client:
     async def transaction(
         self, sender: str = "a@example.com", recipient: str = "b@example.org", content: bytes = MESSAGE
     ) -> Reply:
-        """EHLO if it has not been said, MAIL, RCPT, DATA and the message: the last reply, or the first refusal."""
+        """Send EHLO if needed, MAIL, RCPT, DATA and the message; return the last reply or the first refusal."""
         if not self.session.helo and not (reply := await self.ehlo()).accepted:
             return reply
         if not (reply := await self.mail(sender)).accepted or not (reply := await self.rcpt(recipient)).accepted:
@@ -95,17 +96,17 @@ class Client:
         return await self.data(content)
 
     async def quit(self) -> Reply:
-        """QUIT, and the end of the connection."""
+        """Send QUIT and close the connection."""
         reply = await self.say("QUIT")
         await self.close()
         return reply
 
     async def close(self) -> None:
-        """Leave: ``reset`` and ``disconnect`` run."""
+        """Close the connection, so that ``reset`` and ``disconnect`` run."""
         await self.wait_for(self.rehearsal.close())
 
     async def wait_for(self, work: Coroutine[Any, Any, Any]) -> Any:
-        """Do what this client waits for, letting virtual time pass. Returns what it comes to."""
+        """Await ``work`` while virtual time passes, and return its result."""
         clock = self.policy.clock
         before = clock.monotonic()
         outcome = await wait_for(work, clock)
@@ -114,11 +115,11 @@ class Client:
         return outcome
 
     async def feed(self, octets: bytes) -> None:
-        """Send octets of a message after 354 as they stand; ``end`` follows when the final dot is among them."""
+        """Send octets of a message after 354 unchanged. After the final dot call ``end``."""
         await self.wait_for(self.rehearsal.feed(octets))
 
     async def end(self) -> Reply:
-        """Hear the reply to the final dot that was fed."""
+        """Return the reply to the final dot that was sent by ``feed``."""
         return await self._heard(self._end())
 
     async def _end(self) -> replies.Reply:
@@ -130,7 +131,7 @@ class Client:
         return reply
 
     async def _heard(self, work: Coroutine[Any, Any, replies.Reply]) -> Reply:
-        """The reply that ``work`` comes to, with the rulings that led to it."""
+        """Return the reply that results from ``work``, with the rulings that led to it."""
         known, recorded = set(self._rulings()), len(self.policy.records)
         reply = await self.wait_for(work)
         records = [each for each in self.policy.records[recorded:] if each.session == self.session.id]
@@ -141,21 +142,21 @@ class Client:
         )
 
     def _rulings(self) -> list[Ruling]:
-        """Those that session and envelope keep."""
+        """Return the rulings in the session and its envelope."""
         envelope = self.session.envelope
         return [*self.session._rulings, *(envelope._rulings if envelope else ())]
 
     def _check_open(self, line: str | bytes) -> None:
-        assert not self.closed, f"{line!r} cannot be said: the connection is closed"
+        assert not self.closed, f"{line!r} cannot be sent: the connection is closed"
 
 
 def _says(ruling: Ruling) -> bool:
-    """Whether anybody was asked, or decided without being asked."""
+    """Return whether a plugin was asked, or the core has decided by itself."""
     return bool(ruling.trace) or ruling.decision is not None
 
 
 def _leading(records: list[Record], rulings: tuple[Ruling, ...]) -> Ruling | None:
-    """The ruling that led to a reply: that of the refusal, else the last one of a phase that is answered."""
+    """Return the ruling that led to a reply: that of the refusal, or the last one of a phase that has a reply."""
     for record in records:
         if record.event == events.REFUSED.name:
             return next((ruling for ruling in record.rulings if ruling.id == record.id), None)

@@ -1,6 +1,6 @@
-"""Dialogue files as tests of pytest: each is played without sockets and through the real door.
+"""Dialogue files as pytest tests: each is played without sockets and through the real SMTP door.
 
-Imported when the first such file is found. How a dialogue is written stands in ``dialogue``.
+``pytest_gatepost`` imports this when it finds the first such file. ``dialogue`` describes the format.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from gatepost.testing.dialogue import Dialogue, DialogueSyntaxError, DifferenceE
 
 
 class DialogueFile(pytest.File):
-    """One ``*.smtp`` file."""
+    """A ``*.smtp`` file."""
 
     def collect(self) -> Iterator[pytest.Item]:
-        """A test for each driver that can play it."""
+        """Yield a test for each driver that can play the dialogue."""
         try:
             dialogue = Dialogue.read(self.path)
         except DialogueSyntaxError as error:
@@ -31,7 +31,7 @@ class DialogueFile(pytest.File):
 
 
 class DialogueItem(pytest.Item):
-    """One dialogue with one driver."""
+    """A dialogue played by one driver."""
 
     def __init__(self, *, dialogue: Dialogue, driver: Driver, **known: Any) -> None:
         super().__init__(**known)
@@ -39,17 +39,17 @@ class DialogueItem(pytest.Item):
         self._driver = driver
 
     def runtest(self) -> None:
-        """Play it in a loop of its own: the door's is the one that servers run on."""
+        """Play it in an event loop of its own; through the door in uvloop, as a server does."""
         factory = uvloop.new_event_loop if self._driver == "door" else None
         with asyncio.Runner(loop_factory=factory) as runner:
             runner.run(self._dialogue.play(self._driver))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
-        """The difference alone, without the kit's own frames."""
+        """Return the difference without the traceback, which only has frames of the kit."""
         if isinstance(excinfo.value, DifferenceError | GatepostError):
             return str(excinfo.value)
         return super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[Path, int, str]:
-        """Where it is and what it is called."""
+        """Return the file and the title of the test."""
         return self.path, 0, f"{self.path.name}, {self._driver}"

@@ -1,4 +1,4 @@
-"""Dialogue files (``*.smtp``): what a client says and what it must hear, line by line, played without sockets or with.
+"""Dialogue files (``*.smtp``): the lines of a client and the replies that it must get, played with or without sockets.
 
     # A sender on the list is refused when the first recipient is named.
     policy: gatepost.toml
@@ -13,17 +13,18 @@
     S: 221…
     closed
 
-``C:`` is a line of the client. Several in a row are sent at once, as a pipelining client does; before the first ``S:``
-they are there before the greeting. After 354 they are lines of the message, up to ``C: .`` (dot-stuffed by whoever
-writes them). ``raw:`` sends octets with the escapes of Python and no line end of its own, through the door only.
+``C:`` is a line of the client. Consecutive lines are sent at once, like those of a pipelining client, and those before
+the first ``S:`` are sent before the greeting. After 354 they are lines of the message up to ``C: .``, which the file
+must dot-stuff itself. ``raw:`` sends octets written with Python escapes, without adding a line end, through the door
+only.
 
-``S:`` is a line of a reply, each of its lines in turn; the id at the end of a refusal is left out. ``…`` or ``...`` at
-the end stands for the rest of the line, and behind a bare code (``250…``) for the rest of the reply. ``closed``: the
-gate closes the connection. ``wait 6s``: the client is silent for so long, in virtual time.
+``S:`` is a line of a reply; list each line of a long reply. The id at the end of a refusal is left out. ``…`` or
+``...`` at the end stands for the rest of the line, and after a bare code (``250…``) for the rest of the reply.
+``closed`` means that the server closes the connection. ``wait 6s`` makes the client silent for 6 s of virtual time.
 
-At the top, in any order: ``policy: FILE``, a configuration beside the dialogue, or its text between two lines ``---``
-(without either, all mail is accepted); ``client: ADDRESS`` (127.0.0.1; the door plays loopback addresses only);
-``dns: NAME KIND RECORD…`` for the script of DNS. Lines that begin with ``#`` are comments.
+The settings at the top, in any order: ``policy: FILE``, a configuration next to the dialogue, or its text between two
+lines ``---`` (without either, all mail is accepted); ``client: ADDRESS``, by default 127.0.0.1 (the door only plays
+loopback addresses); ``dns: NAME KIND RECORD…`` for scripted DNS. Lines that begin with ``#`` are comments.
 """
 
 from __future__ import annotations
@@ -52,20 +53,20 @@ _REST = re.compile(r"(…|\.\.\.)$")
 _IDENTIFIER = re.compile(r" \[[0-9a-z]{10}\]$")
 _CLOSED = "(the connection is closed)"
 _CONTEXT = 8
-"""Lines of the dialogue that are shown before a difference."""
+"""How many lines of the dialogue are shown before a difference."""
 
 
 class DialogueSyntaxError(ValueError):
-    """A dialogue file that cannot be read."""
+    """A dialogue file has a syntax error."""
 
 
 class DifferenceError(AssertionError):
-    """What the client heard is not what the dialogue says."""
+    """The client got another reply than the dialogue says."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One line of a dialogue: its kind, its text, and its number in the file."""
+    """A line of a dialogue: kind, text, and line number in the file."""
 
     kind: Kind
     text: str
@@ -77,7 +78,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Dialogue:
-    """A dialogue that was read."""
+    """A parsed dialogue file."""
 
     path: Path
     policy: str | Path | None
@@ -87,43 +88,43 @@ class Dialogue:
 
     @classmethod
     def read(cls, path: Path) -> Dialogue:
-        """Read a file. Raises ``DialogueSyntaxError`` with the line that is wrong."""
+        """Parse a file. Raises ``DialogueSyntaxError`` with the line that is wrong."""
         return cls.parse(path.read_text(encoding="utf-8"), path)
 
     @classmethod
     def parse(cls, text: str, path: Path) -> Dialogue:
-        """Read the text of a file that is, or would be, at ``path``."""
+        """Parse the text of a file at ``path``, which need not exist."""
         written, settings, steps = _parsed(text, path)
         named = {key: value for key, value in settings if key != "dns"}
         policy = path.parent / named["policy"] if "policy" in named else written
         if not steps:
-            raise DialogueSyntaxError(f"{path}: nobody says anything")
+            raise DialogueSyntaxError(f"{path}: the dialogue is empty")
         dns = tuple(tuple(value.split(maxsplit=2)) for key, value in settings if key == "dns")
         return cls(path, policy, named.get("client", "127.0.0.1"), dns, tuple(steps))
 
     @property
     def drivers(self) -> tuple[Driver, ...]:
-        """Who can play it."""
+        """The drivers that can play the dialogue."""
         if any(step.kind == "raw" for step in self.steps):
             return ("door",)
         return ("conversation", "door") if ipaddress.ip_address(self.client).is_loopback else ("conversation",)
 
     async def play(self, driver: Driver = "conversation") -> None:
-        """Play it, without sockets ("conversation") or through the real door on this machine ("door").
+        """Play the dialogue, without sockets ("conversation") or through the real door on this machine ("door").
 
-        Raises ``DifferenceError`` that shows both sides.
+        Raises ``DifferenceError`` with the expected and the actual lines.
         """
         plugins = () if self.policy is None else (self.policy,)
         folder = self.path.absolute().parent
         if driver == "conversation":
             policy = Policy(*plugins, folder=folder)
             self._script(policy)
-            await _Player(self, _Spoken(policy, self.client)).play()
+            await _Player(self, _Conversation(policy, self.client)).play()
             await policy.close()
             return
         async with Server(*plugins, folder=folder) as server:
             self._script(server.policy)
-            await _Player(self, _Wired(server, self.client)).play()
+            await _Player(self, _Door(server, self.client)).play()
 
     def _script(self, policy: Policy) -> None:
         policy.dns.name(self.client)
@@ -138,7 +139,7 @@ def _parsed(text: str, path: Path) -> tuple[str | None, list[tuple[str, str]], l
     inside = False
     for number, line in enumerate(text.splitlines(), 1):
         if line.rstrip() == "---" and not steps:
-            inside, policy = not inside, policy or [""] * number  # its lines keep their numbers
+            inside, policy = not inside, policy or [""] * number  # so that errors have the line numbers of the file
         elif inside and policy is not None:
             policy.append(line)
         elif (found := _SETTING.fullmatch(line)) and not steps:
@@ -157,14 +158,14 @@ def _step(line: str, number: int, path: Path) -> Step:
         try:
             _octets(step)
         except (SyntaxError, ValueError) as error:
-            raise DialogueSyntaxError(f"{path}:{number}: these are no octets: {error}") from None
+            raise DialogueSyntaxError(f"{path}:{number}: these octets cannot be read: {error}") from None
         return step
     word, _, rest = line.strip().partition(" ")
     if word == "wait" or (word == "closed" and not rest):
         try:
             seconds(rest or 0)
         except ValueError:
-            raise DialogueSyntaxError(f"{path}:{number}: {rest!r} is no duration such as 6s") from None
+            raise DialogueSyntaxError(f"{path}:{number}: {rest!r} is not a duration such as 6s") from None
         return Step("wait" if word == "wait" else "closed", rest, number)
     raise DialogueSyntaxError(
         f"{path}:{number}: {line.strip()!r} is neither C:, S:, raw:, wait 6s, closed nor # a comment"
@@ -172,32 +173,32 @@ def _step(line: str, number: int, path: Path) -> Step:
 
 
 class _Side(Protocol):
-    """The gate, as a player speaks to it."""
+    """The server, as a player sees it."""
 
     async def connect(self, early: bool, steps: Sequence[Step]) -> None:
-        """Connect; ``early``: with these lines sent before the greeting."""
+        """Connect. With ``early`` the client sends these lines before the greeting."""
 
     async def say(self, steps: Sequence[Step]) -> None:
-        """Say these lines at once."""
+        """Send these lines at once."""
 
     async def hear(self) -> Reply | str:
-        """The next reply, or why there is none."""
+        """Return the next reply, or the reason why there is none."""
 
     async def wait(self, duration: str) -> None:
-        """Be silent."""
+        """Let virtual time pass."""
 
     async def leave(self) -> str:
-        """End the connection. Returns what the gate has said that nobody heard."""
+        """End the connection. Returns replies that have not been read."""
 
 
 class _Player:
-    """Plays the steps and compares what is heard."""
+    """Plays the steps and compares the replies."""
 
     def __init__(self, dialogue: Dialogue, side: _Side) -> None:
         self._dialogue = dialogue
         self._side = side
         self._heard: list[str] = []
-        """Lines of the reply that is being compared, with their codes."""
+        """The remaining lines of the reply that is being compared, with their codes."""
 
     async def play(self) -> None:
         groups = list(_grouped(self._dialogue.steps))
@@ -241,7 +242,7 @@ class _Player:
         del self._heard[0]
 
     def _nothing_left(self, step: Step) -> None:
-        """A reply must be heard out before anything else."""
+        """Fail if the last reply had more lines than the dialogue."""
         if self._heard:
             self._differ(step, self._heard)
 
@@ -254,7 +255,7 @@ class _Player:
 
 
 def _grouped(steps: Sequence[Step]) -> Iterator[list[Step]]:
-    """The steps, with those of the client that follow each other in one group, and all between them in one."""
+    """Yield the steps in groups: consecutive ones of the client, and those between them."""
     group: list[Step] = []
     for step in steps:
         if group and (step.kind in ("C", "raw")) != (group[0].kind in ("C", "raw")):
@@ -264,7 +265,7 @@ def _grouped(steps: Sequence[Step]) -> Iterator[list[Step]]:
     yield group
 
 
-class _Spoken:
+class _Conversation:
     """The conversation without sockets."""
 
     def __init__(self, policy: Policy, address: str) -> None:
@@ -288,7 +289,7 @@ class _Spoken:
                 await self._send(lines)
 
     async def _send(self, lines: list[bytes]) -> None:
-        """Send lines of the message, and take them from ``lines``."""
+        """Send the lines of a message and remove them from ``lines``."""
         end = lines.index(b".") + 1 if b"." in lines else len(lines)
         content, lines[:end] = lines[:end], []
         await self._client.feed(b"".join(line + b"\r\n" for line in content))
@@ -298,7 +299,7 @@ class _Spoken:
     async def hear(self) -> Reply | str:
         if self._replies:
             return self._replies.pop(0)
-        return _CLOSED if self._client.closed else "(nothing: the gate waits for the client)"
+        return _CLOSED if self._client.closed else "(nothing: the server waits for the client)"
 
     async def wait(self, duration: str) -> None:
         await self._policy.clock.advance(duration)
@@ -309,8 +310,8 @@ class _Spoken:
         return "\n".join(map(str, self._replies))
 
 
-class _Wired:
-    """The real door."""
+class _Door:
+    """The real door over a socket."""
 
     def __init__(self, server: Server, address: str) -> None:
         self._server = server
@@ -332,7 +333,7 @@ class _Wired:
         await self._server.policy.clock.advance(duration)
 
     async def leave(self) -> str:
-        with suppress(OSError):  # the gate may have closed already
+        with suppress(OSError):  # the server may have closed the connection already
             self._wire.half_close()
         return (await self._wire.rest()).decode("ascii")
 

@@ -1,7 +1,7 @@
-"""DNS from a script: the answers that a test gives, and no others. Nobody is ever asked over the network.
+"""Scripted DNS: it gives the answers that the test provides, and never uses the network.
 
-A question that the script has no answer for fails the test with its name, since in production it would be asked for
-real. An answer that takes longer than its asker waits is a time-out, as with the real resolver.
+A query without a scripted answer fails the test, because a running server would really send it. An answer that takes
+longer than the timeout of the query is a DNSTemporaryError, as with the real resolver.
 """
 
 from __future__ import annotations
@@ -14,82 +14,92 @@ from gatepost.services.dns import Question, Resolver
 from gatepost.testing.clock import seconds
 
 TIMEOUT = 5.0
-"""Seconds that an asker waits who names no time of its own: the default of ``[dns] timeout``."""
+"""The timeout of queries without one of their own, in seconds: the default of ``[dns] timeout``."""
 ANY = ""
-"""Stands for every kind of record."""
+"""Stands for all kinds of records."""
 
 
 class UnscriptedQuestionError(AssertionError):
-    """A plugin asked DNS what the test has no answer for."""
+    """A plugin has made a DNS query that the test has no answer for."""
 
 
 class ScriptedDNS(Resolver):
-    """The resolver of a test's policy. ``kind`` is "A", "MX", "TXT" and so on, or left out for all kinds.
+    """The resolver of a policy under test. ``kind`` is "A", "MX", "TXT" and so on, or left out for all kinds.
 
-    What is said last of a name counts. ``lenient``: what is not in the script does not exist, instead of failing the
-    test.
+    The last call for a name applies. With ``lenient``, names that are not in the script do not exist, instead of
+    failing the test.
     """
 
     def __init__(self, clock: Clock, *, lenient: bool = False) -> None:
         self.asked: list[tuple[str, str]] = []
-        """Every question so far, as (name, kind), in the order of asking."""
+        """All queries so far as (name, kind), in order."""
         self.answers: dict[tuple[str, str], tuple[str, ...] | Exception] = {}
-        """The script itself: records, or what is raised, for (name in lower case, kind)."""
+        """The script: the records, or the exception to raise, by (name in lower case, kind)."""
         self.delays: dict[tuple[str, str], float] = {}
-        """Seconds that an answer takes, for the same."""
+        """The seconds that an answer takes, by the same key."""
         self.lenient = lenient
         self._clock = clock
         self._unscripted: list[str] = []
 
     def answer(self, name: str, kind: str, *records: str) -> None:
-        """Let ``name`` have these records of ``kind``: ``answer("example.com", "MX", "10 mail.example.com")``.
+        """Give ``name`` these records of ``kind``: ``answer("example.com", "MX", "10 mail.example.com")``.
 
-        Without records it has none of that kind.
+        Without records, ``name`` has none of that kind.
         """
         self.answers[_key(name, kind)] = records
 
     def nxdomain(self, name: str) -> None:
-        """Let ``name`` not exist."""
+        """Make ``name`` not exist."""
         self._forget(name)
         self.answers[_key(name, ANY)] = ()
 
     def servfail(self, name: str, kind: str = ANY) -> None:
-        """Let DNS fail when it is asked about ``name``: ``DNSTemporaryError``."""
+        """Make queries for ``name`` fail with ``DNSTemporaryError``."""
         if kind == ANY:
             self._forget(name)
         self.answers[_key(name, kind)] = DNSTemporaryError(f"{name}: SERVFAIL")
 
     def delay(self, name: str, duration: str | float, kind: str = ANY) -> None:
-        """Let answers about ``name`` take so long ("2s", or a number of seconds)."""
+        """Make answers about ``name`` take this long ("2s", or a number of seconds)."""
         self.delays[_key(name, kind)] = seconds(duration)
 
     def timeout(self, name: str, kind: str = ANY) -> None:
-        """Let nobody answer about ``name``: ``DNSTemporaryError`` once the asker has waited as long as it would."""
+        """Make queries for ``name`` fail with ``DNSTemporaryError`` after their timeout."""
         self.servfail(name, kind)
         self.delays[_key(name, kind)] = float("inf")
 
     def name(self, address: str, *names: str) -> None:
-        """Give an address these names, each of which leads back to it; with none it has no name."""
+        """Give an address these forward-confirmed names. Without names it has none."""
         parsed = ipaddress.ip_address(address)
         self.answer(parsed.reverse_pointer, "PTR", *names)
         for name in names:
             self.answer(name, "A" if parsed.version == 4 else "AAAA", address)
 
     async def query(self, name: str, kind: str, *, timeout: float | None = None) -> tuple[str, ...]:
-        """Answer from the script."""
-        Question.parse(name, kind)  # what nobody can ask for is DNSError here too
+        """Return the scripted answer."""
+        Question.parse(name, kind)  # raises DNSError for an invalid query, like the real resolver
         question = _key(name, kind)
         self.asked.append(question)
-        await self._wait(question, TIMEOUT if timeout is None else timeout)
+        limit = TIMEOUT if timeout is None else timeout
+        delay = self.delays.get(question, self.delays.get((question[0], ANY), 0.0))
+        if delay > limit:
+            await self._clock.sleep(limit)
+            raise DNSTemporaryError(f"no answer for {question[0]} in {limit:g} s")
+        if delay:
+            await self._clock.sleep(delay)
         answer = self.answers.get(question, self.answers.get((question[0], ANY)))
         if answer is None:
-            return self._unknown(question)
+            if self.lenient:
+                return ()
+            # The plugin may catch this, so ``check`` raises it again for the test.
+            self._unscripted.append(" ".join(question))
+            raise UnscriptedQuestionError(f"DNS has no script for {' '.join(question)}")
         if isinstance(answer, Exception):
             raise answer
         return answer
 
     def check(self) -> None:
-        """Raise ``UnscriptedQuestionError`` if something was asked that is not in the script; once."""
+        """Raise ``UnscriptedQuestionError`` for queries without a scripted answer since the last call."""
         unscripted, self._unscripted = self._unscripted, []
         if unscripted:
             name, kind = unscripted[0].split()
@@ -97,20 +107,6 @@ class ScriptedDNS(Resolver):
                 f"DNS was asked for {', '.join(unscripted)}, which is not in the script: say "
                 f'dns.answer("{name}", "{kind}", …) or dns.nxdomain("{name}")'
             )
-
-    def _unknown(self, question: tuple[str, str]) -> tuple[str, ...]:
-        if self.lenient:
-            return ()
-        self._unscripted.append(" ".join(question))
-        raise UnscriptedQuestionError(f"DNS has no script for {' '.join(question)}")
-
-    async def _wait(self, question: tuple[str, str], limit: float) -> None:
-        delay = self.delays.get(question, self.delays.get((question[0], ANY), 0.0))
-        if delay > limit:
-            await self._clock.sleep(limit)
-            raise DNSTemporaryError(f"no answer for {question[0]} in {limit:g} s")
-        if delay:
-            await self._clock.sleep(delay)
 
     def _forget(self, name: str) -> None:
         for known in (self.answers, self.delays):

@@ -1,7 +1,7 @@
-"""A policy under test: plugins, or a configuration, with everything around them that a server would have.
+"""A policy under test: plugins or a configuration, with everything that they have in a server.
 
-Nothing of it reaches the network: DNS is scripted, the next hop is recorded, the store is in memory, and clients speak
-without sockets. Time is virtual. See ``client`` for what a client does and ``loading`` for how plugins are loaded.
+Nothing uses the network: DNS and the next hop are scripted, the store is in memory, and clients have no sockets. Time
+is virtual. ``client`` describes clients, and ``loading`` how plugins are loaded.
 """
 
 from __future__ import annotations
@@ -28,23 +28,22 @@ from gatepost.testing.stand_ins import stand_ins
 from gatepost.testing.store import MemoryStore
 
 HOSTNAME = "mx.example.org"
-"""Who the gate is, unless the configuration says otherwise."""
+"""The host name of the server, unless the configuration has another."""
 
 
 class Policy:
-    """A gate over ``plugins``, which are asked in this order; the fixture ``policy`` makes one.
+    """A server with ``plugins``, which are asked in this order. The fixture ``policy`` makes one.
 
-    ``plugins`` are plugin objects, classes (which are given the services that they name, and their options' defaults),
-    modules, or what ``instance`` made of these; or one text, the TOML of a configuration, or one ``Path``, its file.
-    What is relative in the text starts at ``folder``.
+    ``plugins`` are plugin objects, classes (which get the services that they name, and default options), modules, or
+    the results of ``instance``; or one text, the TOML of a configuration, or one ``Path``, its file. Paths in the text
+    are relative to ``folder``.
 
-    Where no plugin vouches for recipients or delivers, the kit does; with ``bare`` nobody does. ``dns="lenient"``: a
-    name without a script does not exist, instead of failing the test. ``startup=False`` leaves the ``startup`` hooks
-    to the test, which calls ``start()``. ``score`` and ``limits`` are as in the tables of the configuration,
-    ``line_ends`` too; ``spool`` is a folder for messages over 512 KiB. ``clock``: another one than a virtual clock
-    that jumps.
+    If no plugin vouches for recipients or delivers, the kit does, except with ``bare``. With ``dns="lenient"``, a name
+    without a script does not exist, instead of failing the test. With ``startup=False`` the test must call ``start()``
+    to run the ``startup`` hooks. ``score``, ``limits`` and ``line_ends`` are as in the configuration. ``spool`` is a
+    folder for messages over 512 KiB. ``clock`` replaces the virtual clock.
 
-    Raises ``ConfigError`` for a wrong configuration, ``PluginError`` for a plugin that cannot be asked.
+    Raises ``ConfigError`` for an invalid configuration, ``PluginError`` for a plugin that cannot be asked.
     """
 
     def __init__(
@@ -63,15 +62,15 @@ class Policy:
         self.clock: Any = clock or TestClock()
         """Virtual time: ``await policy.clock.advance("6s")``, ``.now()``, ``.monotonic()``."""
         self.dns = ScriptedDNS(self.clock, lenient=dns == "lenient")
-        """What DNS says; see ``ScriptedDNS``."""
+        """Scripted DNS; see ``ScriptedDNS``."""
         self.store = MemoryStore(self.clock)
-        """What plugins remember; see ``MemoryStore``."""
+        """The store of plugins; see ``MemoryStore``."""
         self.next_hop = ScriptedNextHops(self.clock, HOSTNAME)
-        """The mail server behind the gate; see ``Peer``."""
+        """The mail server behind this one; see ``Peer``."""
         self.events = GateEvents()
-        """What the gate said besides records, such as ``plugin_failed``; see ``Events``."""
+        """The events of the core, such as ``plugin_failed``; see ``Events``."""
         self.log = Events()
-        """What plugins said to their ``log``; see ``Events``."""
+        """The log of plugins; see ``Events``."""
         self.services = Services(
             dns=self.dns,
             store=self.store,
@@ -97,9 +96,9 @@ class Policy:
         self.reload(*plugins)
 
     def reload(self, *plugins: Any) -> None:
-        """Ask these plugins from now on, as after a reload of the server: given as to ``Policy``.
+        """Replace the plugins, as a reload of the server does. ``plugins`` are as for ``Policy``.
 
-        All around them stays: the store, DNS, the next hop, the time. Sessions under way keep the plugins they have.
+        Store, DNS, next hop and time stay as they are. Open sessions keep their plugins.
         """
         self.loaded = self._load(plugins)
         for instance in self.loaded.instances.values():
@@ -111,16 +110,16 @@ class Policy:
 
     @property
     def records(self) -> list[Record]:
-        """The record of each outcome so far: a refusal, a message, the end of a session."""
+        """The records so far: of refusals, messages and ends of sessions."""
         return self.events.records
 
     @property
     def gate(self) -> Gate:
-        """The loaded policy as the core has it."""
+        """The gate of the loaded policy."""
         return self.loaded.default
 
     def plugin(self, name: str) -> Any:
-        """The plugin object called ``name``. Raises ``KeyError`` when there is none."""
+        """Return the plugin object with this name. Raises ``KeyError`` when there is none."""
         return self.loaded.instances[name].plugin
 
     async def connect(
@@ -131,26 +130,27 @@ class Policy:
         listener: str = "smtp",
         port: int = 0,
     ) -> Client:
-        """A client that has connected; its ``banner`` is the first reply. The first one runs ``startup`` before.
+        """Connect a client, whose ``banner`` is the first reply. Before the first client, ``startup`` runs.
 
-        ``talks_early``: it does not wait for the greeting. ``listener``: with TOML, whose order is asked.
+        A client that ``talks_early`` does not wait for the greeting. ``listener`` is the listener that it connects to,
+        which with TOML may have an order of its own.
         """
         if self._startup:
             await self.start()
         gate = self.loaded.gates.get(listener, self.gate)
-        made = Client(self, gate, client, talks_early=talks_early, listener=listener, port=port)
-        await made.connect()
-        return made
+        connected = Client(self, gate, client, talks_early=talks_early, listener=listener, port=port)
+        await connected.connect()
+        return connected
 
     async def start(self) -> None:
-        """Run the ``startup`` hooks, once, as ``connect`` does. Raises ``PluginError`` at the first that fails."""
+        """Run the ``startup`` hooks, unless they have run. Raises ``PluginError`` at the first that fails."""
         if not self._is_started:
             self._is_started = True
             await wait_for(start_plugins(self.loaded, self._jobs), self.clock)
             self.dns.check()
 
     async def close(self) -> None:
-        """End as a server does: jobs, the ``shutdown`` hooks, idle connections to next hops."""
+        """Stop like a server: end jobs, run the ``shutdown`` hooks, close idle connections to next hops."""
         await self._jobs.stop()
         await wait_for(end_plugins(self.loaded, self._jobs, self.events), self.clock)
         await wait_for(self.next_hop.close(), self.clock)
@@ -171,7 +171,7 @@ class Policy:
         return loaded
 
     def _stand_in(self) -> None:
-        """Let the kit vouch and deliver where no plugin can, in each order for itself."""
+        """Add stand-ins to each gate in which no plugin vouches for recipients or delivers."""
         self.loaded.default = self._with_stand_ins(self.loaded.default)
         self.loaded.gates = {name: self._with_stand_ins(gate) for name, gate in self.loaded.gates.items()}
 

@@ -1,4 +1,4 @@
-"""What a test looks at afterwards: the records, the events of the gate, and the lines that plugins logged."""
+"""Records, events and the log of plugins, kept for a test to inspect."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gatepost.telemetry import Record
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that was said to the log: by the gate, or by the plugin ``source``."""
+    """A line of the log, written by the core or by the plugin ``source``."""
 
     name: str
     level: str = "info"
@@ -20,7 +20,7 @@ class Event:
 
 
 class Events:
-    """Events in the order in which they came."""
+    """A sequence of events, in order."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
@@ -35,17 +35,17 @@ class Events:
         return repr(self.events)
 
     def named(self, name: str) -> list[dict[str, object]]:
-        """The facts of all events called ``name``."""
+        """Return the facts of all events with this name."""
         return [event.facts for event in self.events if event.name == name]
 
     @property
     def warnings(self) -> list[Event]:
-        """Those that an administrator should look at: warnings and errors."""
+        """The warnings and errors."""
         return [event for event in self.events if event.level in {"warning", "error"}]
 
 
 class GateEvents(Events):
-    """The recorder of a test's policy: keeps records and events."""
+    """The recorder of a policy under test: keeps records and events."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,31 +56,31 @@ class GateEvents(Events):
         return True
 
     def record(self, record: Record) -> None:
-        """Keep it."""
+        """Keep a record."""
         self.records.append(record)
 
     def event(self, event: events.Event, /, **facts: object) -> None:
-        """Keep it."""
+        """Keep an event."""
         self.events.append(Event(event.name, event.level, facts))
 
 
 class PluginLog:
-    """The ``log`` service of the plugin ``name``, which keeps its lines in ``lines``."""
+    """The ``log`` service of the plugin ``name``. It adds events to ``lines``."""
 
     def __init__(self, lines: Events, name: str) -> None:
         self._lines = lines
         self._name = name
 
     def info(self, event: str, **facts: object) -> None:
-        """Keep it."""
+        """Keep an event."""
         self._keep(event, "info", facts)
 
     def warning(self, event: str, **facts: object) -> None:
-        """Keep it."""
+        """Keep a warning."""
         self._keep(event, "warning", facts)
 
     def error(self, event: str, **facts: object) -> None:
-        """Keep it."""
+        """Keep an error."""
         self._keep(event, "error", facts)
 
     def _keep(self, event: str, level: str, facts: dict[str, object]) -> None:

@@ -1,7 +1,7 @@
-"""A reply as a test sees it: its numbers and text, the octets it is made of, and the ruling that led to it.
+"""A reply as a test sees it: its codes and text, its octets, and the ruling that led to it.
 
-It is read back from the octets that go to the client, so that a test checks what a client would see. RFC 5321 §4.2
-(replies), RFC 2034 (enhanced status codes).
+It is parsed from the octets for the client, so that a test checks exactly what a client gets. RFC 5321 §4.2 (replies),
+RFC 2034 (enhanced status codes).
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ _STATUS = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?: |$)", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One SMTP reply."""
+    """An SMTP reply."""
 
     wire: bytes
-    """All its octets, line ends and the id of a refusal included."""
+    """All octets, including line ends and the id of a refusal."""
     code: int
     status: str | None
-    """The enhanced status code, such as "5.7.1"; None where a reply has none (220, 354, the answer to EHLO)."""
+    """The enhanced status code, such as "5.7.1"; None for replies without one (220, 354, the reply to EHLO)."""
     text: str
-    """Its text without code, status and the id of a refusal. The lines of an answer to EHLO are parted by LF."""
+    """The text without code, status and the id of a refusal. LF separates the lines of a reply to EHLO."""
     id: str = ""
-    """The id of a refusal, under which its record is kept; "" when there is none."""
+    """The id of a refusal, which is also that of its record; "" for other replies."""
     closed: bool = False
-    """Whether the gate closes the connection after it. Not known of a reply that came through a socket: False."""
+    """Whether the server closes the connection after it. Always False for a reply through a socket."""
     ruling: Ruling | None = field(default=None, repr=False)
-    """The ruling that led to it: ``.plugin`` decided, ``.said`` is what each plugin said. None: nobody was asked."""
+    """The ruling that led to it: ``.plugin`` decided, ``.said`` has all decisions. None if no plugin was asked."""
     rulings: tuple[Ruling, ...] = field(default=(), repr=False)
-    """Every ruling since the reply before, one for each phase that was asked."""
+    """All rulings since the last reply, one for each phase."""
 
     @classmethod
     def read(
@@ -44,13 +44,13 @@ class Reply:
         ruling: Ruling | None = None,
         rulings: tuple[Ruling, ...] = (),
     ) -> Reply:
-        """Read a whole reply. Raises ``ValueError`` when the octets are none."""
+        """Parse a complete reply. Raises ``ValueError`` when the octets are not a reply."""
         lines = [line[4:] for line in wire.decode("ascii").splitlines()]
         if not (lines and wire[:3].isdigit()):
-            raise ValueError(f"this is no reply: {wire!r}")
+            raise ValueError(f"not a reply: {wire!r}")
         found = _STATUS.match(lines[0])
         status = found[1] if found else None
-        # A long text is folded into lines at its blanks; the lines of EHLO are lines.
+        # A long text was folded at blanks. A reply without a status, as to EHLO, is a list of lines.
         text = " ".join(line[len(status) + 1 :] for line in lines) if status else "\n".join(lines)
         named = _IDENTIFIER.search(text)
         text, identifier = (text[: named.start()], named[1]) if named else (text, "")
@@ -58,7 +58,7 @@ class Reply:
 
     @property
     def accepted(self) -> bool:
-        """Whether this is a positive answer: 2xx or 354."""
+        """Whether this is a positive reply: 2xx or 354."""
         return self.code < 400
 
     def __str__(self) -> str:

@@ -1,8 +1,8 @@
-"""A real gate on a free port of this machine, and a small client that sees every octet.
+"""A real SMTP server on a free port of this machine, and a small client that sees every octet.
 
-For what needs bytes: who talks before the greeting, pipelining, line ends. It is the door of production over a policy
-of the kit, so everything behind it is scripted and time is virtual here too: whenever a client waits for a reply and
-nothing else happens, the clock jumps.
+Use it to test octets: clients that talk before the greeting, pipelining, line ends. It has the real door over a policy
+of the kit, so everything behind the door is scripted, and time is virtual: while a client waits for a reply and nothing
+else happens, the clock jumps.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ T = TypeVar("T")
 
 HOST = "127.0.0.1"
 QUIET = 0.01
-"""Real seconds in which no octet may arrive before virtual time goes on."""
+"""Real seconds without any octet before virtual time moves on."""
 
 
 class Wire:
-    """One connection to a ``Server``."""
+    """A connection to a ``Server``."""
 
     def __init__(self, policy: Policy, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._policy = policy
@@ -38,35 +38,35 @@ class Wire:
         self._writer = writer
 
     def send(self, octets: bytes) -> None:
-        """Send octets as they stand."""
+        """Send octets unchanged."""
         self._writer.write(octets)
 
     async def say(self, line: str | bytes) -> Reply:
-        """Send a command line, given without its line end, and hear the reply."""
+        """Send a command line, given without its line end, and return the reply."""
         self.send((line.encode() if isinstance(line, str) else line) + b"\r\n")
         return await self.reply()
 
     async def reply(self) -> Reply:
-        """The next whole reply. Raises ``ConnectionError`` when the gate has closed the connection."""
+        """Return the next complete reply. Raises ``ConnectionError`` when the server has closed the connection."""
         octets = await self.octets()
         if not octets:
-            raise ConnectionResetError("the gate has closed the connection")
+            raise ConnectionResetError("the server has closed the connection")
         return Reply.read(octets)
 
     async def replies(self, count: int) -> list[Reply]:
-        """The next ``count`` replies."""
+        """Return the next ``count`` replies."""
         return [await self.reply() for _ in range(count)]
 
     async def octets(self) -> bytes:
-        """The octets of the next reply, all its lines; b"" at the end of the connection."""
+        """Return the octets of the next reply, all its lines; b"" at the end of the connection."""
         return await self._wait_for(self._next())
 
     async def rest(self) -> bytes:
-        """Everything until the gate closes the connection."""
+        """Return all octets until the server closes the connection."""
         return await self._wait_for(self._reader.read())
 
     async def message(self, content: bytes = MESSAGE) -> Reply:
-        """DATA and a message whose last line has its end and which needs no dot-stuffing: the reply to the dot."""
+        """Send DATA and a message that ends with CRLF and needs no dot-stuffing; return the reply to the final dot."""
         reply = await self.say("DATA")
         if reply.code != 354:
             return reply
@@ -74,15 +74,15 @@ class Wire:
         return await self.reply()
 
     async def settle(self) -> None:
-        """Give the gate time to take what was sent; no virtual time passes."""
+        """Give the server time to read what was sent, without moving virtual time."""
         await asyncio.sleep(QUIET)
 
     def half_close(self) -> None:
-        """Say that no more will be sent; replies can still be heard."""
+        """End the sending direction; replies can still be read."""
         self._writer.write_eof()
 
     async def close(self) -> None:
-        """Leave."""
+        """Close the connection."""
         self._writer.close()
         with suppress(ConnectionError):
             await self._writer.wait_closed()
@@ -103,10 +103,10 @@ class Wire:
 
 
 class Server:
-    """A gate that listens while the ``async with`` block runs: ``async with server(…) as live``.
+    """A server that listens while the ``async with`` block runs: ``async with server(…) as live``.
 
-    The arguments are those of ``Policy``. ``clients`` is how many may be connected. With TOML, ``listener`` is the one
-    whose order is asked. Fails at the end when an exception was left to the loop.
+    The arguments are those of ``Policy``. ``clients`` is the limit on connections. With TOML, ``listener`` may have an
+    order of its own. Fails at the end if the event loop had to handle an exception.
     """
 
     def __init__(self, *plugins: Any, listener: str = "smtp", clients: int = 1000, **settings: Any) -> None:
@@ -123,9 +123,9 @@ class Server:
         await self.policy.start()
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda loop, context: self._failures.append(context))
-        made = listen(SocketAddress(HOST, 0))
-        self.port = made.getsockname()[1]
-        self._server = await loop.create_server(lambda: Pregreet(self._listener), sock=made)
+        opened = listen(SocketAddress(HOST, 0))
+        self.port = opened.getsockname()[1]
+        self._server = await loop.create_server(lambda: Pregreet(self._listener), sock=opened)
         return self
 
     async def __aexit__(
@@ -138,23 +138,23 @@ class Server:
         await self.policy.close()
         asyncio.get_running_loop().set_exception_handler(None)
         if error is None:
-            assert not self._failures, f"an exception was left to the loop: {self._failures[0]}"
+            assert not self._failures, f"an exception reached the event loop: {self._failures[0]}"
 
     async def connect(self, source: str = HOST, *, early: bytes = b"") -> Wire:
-        """A client from a loopback address (127.0.0.0/8). ``early`` is sent before the gate has accepted it."""
-        # The protocol is named so that the loop sets TCP_NODELAY: an octet that waits for an acknowledgement would
-        # be outrun by virtual time.
-        made = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        made.bind((source, 0))
-        made.connect((HOST, self.port))  # does not wait: the backlog takes it
-        made.sendall(early)
-        made.setblocking(False)
-        wire = Wire(self.policy, *await asyncio.open_connection(sock=made))
+        """Connect from a loopback address (127.0.0.0/8). ``early`` is sent before the server has accepted."""
+        # With IPPROTO_TCP the loop sets TCP_NODELAY. Otherwise an octet might wait for an acknowledgement while virtual
+        # time moves on.
+        opened = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        opened.bind((source, 0))
+        opened.connect((HOST, self.port))  # does not block, because the backlog accepts it
+        opened.sendall(early)
+        opened.setblocking(False)
+        wire = Wire(self.policy, *await asyncio.open_connection(sock=opened))
         self._wires.append(wire)
         return wire
 
     async def _left(self) -> None:
-        """Wait until all sessions have ended, wholly."""
+        """Wait until all sessions have ended completely."""
         listener = self._listener
         while listener.connected or listener.connections.total or self.policy.runtime.is_busy:  # noqa: ASYNC110, no event
             await asyncio.sleep(0.001)

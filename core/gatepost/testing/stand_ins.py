@@ -1,6 +1,6 @@
-"""Plugins that stand in for others in a test: who vouches, who delivers, and who just says one thing.
+"""Plugins that stand in for others in a test: one vouches, one delivers, and one has a fixed answer.
 
-A policy without them takes no mail, so the kit adds those that a test has not brought itself.
+Without the first two a policy accepts no mail, so the kit adds them where no plugin of the test does their work.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gatepost.session import Envelope
 
 
 def saying(phase: str, answer: Any, **declared: Any) -> Any:
-    """A plugin object that answers ``answer`` at ``phase``, or raises it if it is an exception.
+    """Return a plugin object that answers ``answer`` at ``phase``, or raises it if it is an exception.
 
     ``declared`` are attributes of its class, such as ``grants``, ``skip_trusted`` or ``on_error``.
     """
@@ -33,29 +33,29 @@ def saying(phase: str, answer: Any, **declared: Any) -> Any:
 
 
 def stand_ins(instances: Iterable[Instance], services: Services) -> list[Instance]:
-    """Who vouches for recipients and who delivers, where none of ``instances`` can."""
+    """Return stand-ins that vouch for recipients and deliver, unless ``instances`` have such plugins."""
     granted = {grant for each in instances if each.mode is not Mode.OFF for grant in each.grants}
-    found = []
+    missing = []
     if "recipients" not in granted:
-        found.append(Instance("(vouching)", Vouching(), grants=frozenset({"recipients"})))
+        missing.append(Instance("(vouching)", Vouching(), grants=frozenset({"recipients"})))
     if "delivery" not in granted:
-        found.append(Instance("(delivering)", Delivering(services.next_hop), grants=frozenset({"delivery"})))
-    return found
+        missing.append(Instance("(delivering)", Delivering(services.next_hop), grants=frozenset({"delivery"})))
+    return missing
 
 
 class Vouching:
-    """Says of every recipient that it is ours."""
+    """Vouches for all recipients."""
 
     grants = "recipients"
 
     @hookimpl
     def rcpt(self) -> Decision:
-        """Vouch."""
+        """Accept the recipient."""
         return accept()
 
 
 class Delivering:
-    """Hands every message to the next hop of the test, and says what that says."""
+    """Delivers all messages to the next hop of the test, and passes on its answers."""
 
     grants = "delivery"
 
@@ -64,13 +64,13 @@ class Delivering:
 
     @hookimpl
     async def queue(self, envelope: Envelope, message: Message) -> Any:
-        """Hand it over."""
+        """Deliver the message."""
         try:
-            return await self._hand_over(envelope, message)
+            return await self._deliver(envelope, message)
         except NextHopError as error:
             return defer(str(error), 451, "4.4.1")
 
-    async def _hand_over(self, envelope: Envelope, message: Message) -> Any:
+    async def _deliver(self, envelope: Envelope, message: Message) -> Any:
         delivery = await self._next_hop.begin()
         try:
             sender = await delivery.mail(str(envelope.sender), body8bit=message.eight_bit, smtputf8=envelope.smtputf8)

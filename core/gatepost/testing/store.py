@@ -1,4 +1,4 @@
-"""The store of a test: in memory, open to a look inside, and broken when a test says so."""
+"""The store of a policy under test: in memory, open to inspection, and broken if the test says so."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from gatepost.services.store import Change, Entry, Key, MemoryBackend, Store, de
 
 
 class MemoryStore(MemoryBackend):
-    """What the plugins of a test's policy remember.
+    """The store of all plugins of a policy under test.
 
-    ``broken`` holds the names of plugins whose every read and write raises ``StoreError``, as with a disk that fails;
-    the core's own name is "gatepost".
+    ``broken`` has the names of plugins whose reads and writes raise ``StoreError``, as with a failed disk. The name of
+    the core is "gatepost".
     """
 
     __slots__ = ("broken",)
@@ -21,11 +21,11 @@ class MemoryStore(MemoryBackend):
         self.broken: set[str] = set()
 
     def of(self, plugin: str) -> Store:
-        """The store as the plugin instance of this name has it, to read from and to put something into."""
+        """Return the store of the plugin instance with this name, for reading and writing."""
         return self.namespace(plugin)
 
     def contents(self, plugin: str) -> dict[str, object]:
-        """The living entries of the plugin instance of this name, by key. A key over 256 octets is a hash of it."""
+        """Return the values of a plugin instance by key. A key of more than 256 octets is a hash of it."""
         return {
             key.decode("utf-8", "backslashreplace"): decode(entry.value)
             for (name, key), entry in self._entries.items()
@@ -33,22 +33,22 @@ class MemoryStore(MemoryBackend):
         }
 
     def find(self, key: Key) -> bytes | None:
-        """The value of ``key``, as JSON, if its entry lives."""
+        """Return the value of ``key`` as JSON, or None when it has none or it has expired."""
         self._check(key)
         return super().find(key)
 
     def keep(self, key: Key, entry: Entry) -> None:
-        """Put ``entry`` under ``key``."""
+        """Set the entry of ``key``."""
         self._check(key)
         super().keep(key, entry)
 
     def drop(self, key: Key) -> None:
-        """Forget ``key``."""
+        """Remove the entry of ``key``."""
         self._check(key)
         super().drop(key)
 
     async def change(self, key: Key, change: Change, *, durable: bool = False) -> Entry | None:
-        """Keep what ``change`` makes of the living entry."""
+        """Set the entry of ``key`` to the result of ``change``."""
         self._check(key)
         return await super().change(key, change, durable=durable)
 

@@ -13,8 +13,8 @@ from gatepost.testing.conformance import CHECKS, Outcome, assert_conforms, check
 from tests.core.testing import bad_plugins as bad
 
 FOUND = [
-    (bad.Stalling, "stalls", "its mail stalls the loop for 2"),
-    (bad.StallingAsync, "stalls", "its mail stalls the loop for 2"),
+    (bad.Stalling, "stalls", "its mail blocks the event loop for"),
+    (bad.StallingAsync, "stalls", "its mail blocks the event loop for"),
     (bad.Swallowing, "cancellation", "its mail goes on after it was cancelled"),
     (bad.NeverEnding, "cancellation", "its mail goes on after it was cancelled"),
     (bad.SwallowingAhead, "cancellation", "its rcpt goes on after it was cancelled"),
@@ -22,12 +22,12 @@ FOUND = [
     (bad.LeavingATaskWhenCancelled, "cancellation", "its mail leaves a task when it is cancelled: "),
     (bad.KeepingASession, "keeps", "self.last holds the Session"),
     (bad.KeepingAnEnvelopeInItsClass, "keeps", "KeepingAnEnvelopeInItsClass.seen holds the Envelope"),
-    (bad.MixingUpClients, "apart", "at RCPT TO:<y@example.org> a client gets 550 5.7.1 when another one is there"),
-    (bad.RefusingAtServfail, "dns", "it refuses for good (mail, at MAIL FROM:<a@example.com>)"),
-    (bad.RefusingAtServfailOfAList, "dns", "it refuses for good (rcpt, at RCPT TO:<b@example.org>)"),
+    (bad.MixingUpClients, "apart", "at RCPT TO:<y@example.org> a client gets 550 5.7.1 if another one is connected"),
+    (bad.RefusingAtServfail, "dns", "it refuses permanently (mail, at MAIL FROM:<a@example.com>)"),
+    (bad.RefusingAtServfailOfAList, "dns", "it refuses permanently (rcpt, at RCPT TO:<b@example.org>)"),
     (bad.AcceptingAtDNSErrors, "dns", "it accepts (connect, at a connection from 192.0.2.1) in a world in which"),
     (bad.RefusingWithoutStore, "store", "in a world in which the store fails"),
-    (bad.TakingWithoutNextHop, "next-hop", "it accepts (queue, at DATA) in a world in which the next hop is not there"),
+    (bad.TakingWithoutNextHop, "next-hop", "it accepts (queue, at DATA) in a world in which the next hop is unreachable"),
     (bad.Undocumented, "options", "the option unknown has no documentation"),
     (bad.ShowingASecret, "secrets", "a secret is shown in the repr of the plugin"),
     (bad.PlainPassword, "secrets", "the option password is plain text"),

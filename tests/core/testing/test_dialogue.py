@@ -50,7 +50,7 @@ class TestDifferences:
 
 
 async def test_without_sockets_nobody_waits_in_vain() -> None:
-    assert (await difference(f"{HELLO}S: 250…\n")).endswith("+ (nothing: the gate waits for the client)")
+    assert (await difference(f"{HELLO}S: 250…\n")).endswith("+ (nothing: the server waits for the client)")
 
 
 async def test_an_identifier_is_left_out() -> None:
@@ -62,12 +62,12 @@ async def test_an_identifier_is_left_out() -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("", "nobody says anything"),
+        ("", "the dialogue is empty"),
         (f"{HELLO}D: x\n", "some.smtp:4: 'D: x' is neither"),
-        ("wait long\n", "'long' is no duration"),
+        ("wait long\n", "'long' is not a duration"),
         ("---\n[plugins]\nS: 220…\n", "the policy has no end"),
-        ("raw: \\x1\n", "some.smtp:1: these are no octets"),
-        ("raw: ä\n", "these are no octets"),
+        ("raw: \\x1\n", "some.smtp:1: these octets cannot be read"),
+        ("raw: ä\n", "these octets cannot be read"),
         ("closed now\n", "is neither"),
     ],
 )

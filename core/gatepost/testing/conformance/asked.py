@@ -1,4 +1,4 @@
-"""Checks of what a plugin does when it is asked: what it answers, what it raises, how long it keeps others waiting."""
+"""Checks of a plugin's calls: its answers, its exceptions, and the time for which it blocks others."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SILENT = World("a world in which DNS does not answer", {}, UNKNOWN, delay=float(
 
 
 async def answers(subject: Subject) -> list[str]:
-    """What it answers is what the phase takes: a decision or None; text at greeting, a mapping at queue."""
+    """Its answers suit the phase: a decision or None, text at greeting, a mapping at queue."""
     subject.playable()
     calls = [call for world in (ANSWERING, EMPTY) for call in (await witness(subject, world=world)).calls]
     faults = [
@@ -25,14 +25,14 @@ async def answers(subject: Subject) -> list[str]:
 
 
 async def ordinary(subject: Subject) -> list[str]:
-    """It goes through ordinary sessions without an exception, and is done with them."""
+    """It completes ordinary sessions without an exception."""
     subject.playable()
     probes = [await witness(subject, world=world) for world in (ANSWERING, EMPTY)]
     return _raised(probes)
 
 
 async def hostile(subject: Subject) -> list[str]:
-    """It survives empty, 8-bit, very long and hostile input."""
+    """It handles empty, 8-bit, very long and hostile input."""
     subject.playable()
     known = {(call.phase, repr(call.error)) for call in (await witness(subject)).raised}
     probe = await witness(subject, HOSTILE)
@@ -51,22 +51,22 @@ def _worded(call: Call) -> str:
 
 
 async def stalls(subject: Subject) -> list[str]:
-    """It never keeps the loop, and so all other clients, for longer than 100 ms."""
+    """It never blocks the event loop, and so all other clients, for longer than 100 ms."""
     subject.playable()
     slow: dict[str, float] = {}
     for visits in (ORDINARY, HOSTILE):
         if not slow and (slow := _slow(await witness(subject, visits))):
-            # Once may be the machine's fault, or an import.
+            # A single stall may be due to the load of the machine or to an import, so measure again.
             again = _slow(await witness(subject, visits))
             slow = {phase: min(seconds, again[phase]) for phase, seconds in slow.items() if phase in again}
     return [
-        f"its {phase} stalls the loop for {seconds * 1000:.0f} ms: await, or mark a plain def blocking=True"
+        f"its {phase} blocks the event loop for {seconds * 1000:.0f} ms: await, or mark a plain def blocking=True"
         for phase, seconds in slow.items()
     ]
 
 
 def _slow(probe: Probe) -> dict[str, float]:
-    """The longest stretch of each phase that is too long, in seconds."""
+    """Return the phases that blocked for too long, with the longest time in seconds."""
     longest: dict[str, float] = {}
     for call in probe.calls:
         longest[call.phase] = max(longest.get(call.phase, 0.0), call.longest)
@@ -74,11 +74,11 @@ def _slow(probe: Probe) -> dict[str, float]:
 
 
 async def ahead(subject: Subject) -> list[str]:
-    """A look-up that runs ahead writes nothing to the session."""
+    """A lookup that runs ahead does not write to the session."""
     subject.playable()
     marked = [function for phase, function in hooks_of(subject.offered) if phase in PHASES and _is_ahead(function)]
     if not marked:
-        raise NotApplicableError("it has no look-up that runs ahead")
+        raise NotApplicableError("it has no lookup that runs ahead")
     found: list[str] = []
     for call in (await witness(subject)).calls:
         found += [f"its {call.phase} must not write to the session: {what}" for what in call.wrote]
@@ -91,7 +91,7 @@ def _is_ahead(function: object) -> bool:
 
 
 async def time_limit(subject: Subject) -> list[str]:
-    """It answers within its time limit, also when DNS does not."""
+    """It answers within its time limit, even when DNS does not answer."""
     subject.playable()
     found: list[str] = []
     for world in (ANSWERING, SILENT):

@@ -1,6 +1,6 @@
-"""The checks of a plugin, in order, and the three ways to run them: a report, an assertion, a test for each.
+"""The list of checks, and three ways to run them: as a report, as an assertion, and as a test for each.
 
-It knows nothing of what a check looks at: see ``declared``, ``asked``, ``lasting`` and ``failing``.
+The checks are in ``declared``, ``asked``, ``lasting`` and ``failing``.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ CHECKS: tuple[Check, ...] = tuple(
         ),
     )
 )
-"""Every check, the simple ones first."""
+"""All checks, beginning with the simple ones."""
 
 
 async def check(
@@ -56,11 +56,11 @@ async def check(
     name: str = "",
     only: tuple[str, ...] = (),
 ) -> Report:
-    """Check a plugin: its class, made with ``options`` (ready made, or as a table of the configuration), or a module.
+    """Check a plugin: a module, or a class with ``options`` (an object, or a table as in the configuration).
 
-    An object that is made already can be given too; what needs services of the kit's own is skipped then. ``name`` is
-    what it is called in the report. ``only`` names checks, all others are left out; raises ``ValueError`` for one that
-    does not exist. What is wrong with the plugin is in the report, and nothing of that is raised.
+    For an existing plugin object, checks that need services of the kit are skipped. ``name`` is its name in the report.
+    ``only`` limits the run to the checks with these names; raises ``ValueError`` for one that does not exist. Faults of
+    the plugin are in the report and never raised.
     """
     if unknown := [each for each in only if each not in {known.name for known in CHECKS}]:
         raise ValueError(f"there is no check {unknown[0]!r}; there are {', '.join(map(str, CHECKS))}")
@@ -72,16 +72,16 @@ async def check(
 async def assert_conforms(
     plugin: Any, *, options: Options | Mapping[str, Any] | None = None, only: tuple[str, ...] = ()
 ) -> None:
-    """Raise ``AssertionError`` with all findings unless ``check`` finds nothing wrong."""
+    """Raise ``AssertionError`` with all findings if there are any."""
     report = await check(plugin, options=options, only=only)
     if not report.passed:
         raise AssertionError(str(report))
 
 
 def suite(plugin: Any, *, options: Options | Mapping[str, Any] | None = None) -> Callable[[Check], None]:
-    """Return a test function for pytest, to be bound to a name that begins with ``test``: a test for each check.
+    """Return a pytest function with a test for each check. Bind it to a name that begins with ``test``.
 
-    What a check has nothing to look at in is a test that passes. It needs no plugin of pytest.
+    A check that does not apply to the plugin passes. This needs no pytest plugin.
     """
     import pytest
 
@@ -97,7 +97,7 @@ async def _result(wanted: Check, subject: Subject) -> Result:
         findings = await wanted.run(subject)
     except NotApplicableError as error:
         return Result(wanted.name, wanted.about, Outcome.SKIPPED, (str(error),))
-    except (Exception, SystemExit) as error:  # whatever code of the plugin's does, such as its __repr__
+    except (Exception, SystemExit) as error:  # any code of the plugin may raise, even its __repr__
         findings = [f"it cannot be checked: {type(error).__name__}: {error}"]
     outcome = Outcome.FAILED if findings else Outcome.PASSED
     return Result(wanted.name, wanted.about, outcome, tuple(findings))

@@ -1,7 +1,7 @@
-"""Checks of what a plugin makes of services that fail: never an accept, and never a refusal for good.
+"""Checks of a plugin's decisions when services fail: these must not cause an accept or a permanent refusal.
 
-What it says in a world where a service fails is held against what it says in the worlds where that service works: what
-it says in all of them has nothing to do with the service.
+The decisions in a world where a service fails are compared with those in worlds where it works. A decision that is the
+same in all of them does not depend on the service.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from gatepost.testing.policy import Policy
 
 FAILING = World("a world in which DNS fails", {}, UNKNOWN)
 SILENT = replace(FAILING, name="a world in which DNS does not answer", delay=float("inf"))
-FINAL = {Action.ACCEPT: "accepts", Action.DENY: "refuses for good"}
+FINAL = {Action.ACCEPT: "accepts", Action.DENY: "refuses permanently"}
 
 
 async def dns(subject: Subject) -> list[str]:
-    """A failure of DNS never becomes an accept or a refusal for good."""
+    """A failure of DNS never leads to an accept or a permanent refusal."""
     subject.fresh()
     sound = [await witness(subject, world=world) for world in (ANSWERING, EMPTY)]
     kinds = sorted({kind for probe in sound for _, kind in probe.policy.dns.asked})
     if not kinds:
-        raise NotApplicableError("it asks DNS nothing")
+        raise NotApplicableError("it makes no DNS queries")
     found = [line for world in (FAILING, SILENT) for line in await _compared(subject, world, sound)]
     for kind in kinds:
         without = replace(ANSWERING, name=f"a world without {kind} records", records={**RECORDS, kind: ()})
@@ -37,10 +37,10 @@ async def dns(subject: Subject) -> list[str]:
 
 
 async def store(subject: Subject) -> list[str]:
-    """A failure of the store never becomes an accept or a refusal for good."""
+    """A failure of the store never leads to an accept or a permanent refusal."""
     subject.fresh()
     if not _wants(subject, "store"):
-        raise NotApplicableError("it keeps nothing in the store")
+        raise NotApplicableError("it does not use the store")
     found: list[str] = []
     for world in (ANSWERING, EMPTY):
         broken = replace(world, name="a world in which the store fails", begin=_break_store)
@@ -53,11 +53,11 @@ def _break_store(policy: Policy) -> None:
 
 
 async def next_hop(subject: Subject) -> list[str]:
-    """A next hop that cannot be used never becomes an accept or a refusal for good."""
+    """A failure of the next hop never leads to an accept or a permanent refusal."""
     subject.fresh()
     sound = await witness(subject)
     if not sound.policy.next_hop.connections or not _wants(subject, "next_hop"):
-        raise NotApplicableError("it hands nothing to a next hop")
+        raise NotApplicableError("it does not use a next hop")
     found: list[str] = []
     for what, begin in _FAULTS.items():
         world = replace(ANSWERING, name=f"a world in which the next hop {what}", begin=begin)
@@ -66,11 +66,11 @@ async def next_hop(subject: Subject) -> list[str]:
 
 
 _FAULTS: dict[str, Callable[[Policy], None]] = {
-    "is not there": lambda policy: policy.next_hop.drop("connect"),
+    "is unreachable": lambda policy: policy.next_hop.drop("connect"),
     "does not answer": lambda policy: policy.next_hop.hang("connect"),
     "refuses us": lambda policy: policy.next_hop.answer("connect", "", 554, "5.7.1 go away"),
-    "goes away at MAIL": lambda policy: policy.next_hop.drop("mail"),
-    "goes away after the final dot": lambda policy: policy.next_hop.drop("."),
+    "disconnects at MAIL": lambda policy: policy.next_hop.drop("mail"),
+    "disconnects after the final dot": lambda policy: policy.next_hop.drop("."),
 }
 
 
@@ -81,14 +81,14 @@ def _wants(subject: Subject, service: str) -> bool:
 
 
 async def _compared(subject: Subject, world: World, sound: list[Probe], *, may_accept: bool = True) -> list[str]:
-    """What it decides in ``world`` that it does not decide in every one of the sound worlds.
+    """Return the final decisions in ``world`` that the plugin does not make in all of the sound worlds.
 
-    ``may_accept=False``: an accept at queue is wrong there whatever it says elsewhere.
+    With ``may_accept=False``, an accept at queue is always a violation.
     """
     try:
         probe = await witness(subject, world=world)
     except NotApplicableError:
-        return []  # not to start is one way to take it
+        return []  # a plugin may refuse to start in such a world
     found = []
     for key, actions in _decided(probe):
         others = [actions for other in sound for known, actions in _decided(other) if known == key]
@@ -100,7 +100,7 @@ async def _compared(subject: Subject, world: World, sound: list[Probe], *, may_a
 
 
 def _decided(probe: Probe) -> Iterator[tuple[tuple[int, str, str], frozenset[Action]]]:
-    """What was said in each call; calls of the same phase at the same step are told apart by their number."""
+    """Yield the actions of each call, with a key: number, phase and step. The number counts equal phases and steps."""
     count: dict[tuple[str, str], int] = {}
     for call in probe.calls:
         known = (call.phase, call.step)

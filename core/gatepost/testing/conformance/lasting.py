@@ -1,4 +1,4 @@
-"""Checks of what a plugin leaves behind: tasks, sessions that it keeps, and what one client changes for another."""
+"""Checks of the lasting effects of a plugin: tasks, references to sessions, and effects of one client on another."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from gatepost.testing.conformance.sessions import ANOTHER, ORDINARY, Visit, begu
 from gatepost.testing.conformance.subject import NotApplicableError, Subject
 
 MOST_AWAITS = 8
-"""Awaits of one phase that are cancelled; of more, so many that are spread evenly."""
+"""The most awaits of a phase to cancel. If there are more, these are spread evenly."""
 MOST_OBJECTS = 200_000
-"""Objects that are looked at from one attribute on."""
+"""The most objects to examine from one attribute on."""
 OF_A_SESSION = (Session, Envelope, Message, Conversation)
 _NOT_ENTERED = (type, ModuleType, asyncio.Future, asyncio.AbstractEventLoop)
 
 
 async def cancellation(subject: Subject) -> list[str]:
-    """Cancelled at any await, it ends at once and leaves nothing behind."""
+    """When it is cancelled at any await, it ends at once and leaves no tasks."""
     subject.playable()
     awaits = (await witness(subject)).awaits()
     if not any(awaits.values()):
-        raise NotApplicableError("it never waits")
+        raise NotApplicableError("it never awaits")
     found: list[str] = []
     for phase, count in awaits.items():
         for number in sorted({count * part // MOST_AWAITS for part in range(MOST_AWAITS)}):
@@ -42,20 +42,20 @@ async def cancellation(subject: Subject) -> list[str]:
 
 
 async def tasks(subject: Subject) -> list[str]:
-    """No task outlives the session that it was made for: session.later is ended with it."""
+    """No task outlives its session; those of session.later end with it."""
     subject.playable()
     left = (await witness(subject)).left
     return [f"it leaves a task: {task}; start work with session.later" for task in dict.fromkeys(left)]
 
 
 async def keeps(subject: Subject) -> list[str]:
-    """It keeps no session, envelope or message once the client has gone."""
+    """It keeps no session, envelope or message after the client has disconnected."""
     subject.playable()
     probe = await witness(subject)
     plugin = probe.policy.plugin(subject.name)
     services = _services(probe)
     return [
-        f"{where} holds the {kind} of a client that has gone: keep it in session.notes(self)"
+        f"{where} holds the {kind} of a client that has disconnected: keep it in session.notes(self)"
         for where, value in _roots(plugin, subject.offered)
         if (kind := _held(value, services)) is not None
     ]
@@ -69,7 +69,7 @@ def _services(probe: Probe) -> frozenset[int]:
 
 
 def _roots(plugin: Any, offered: Any) -> Iterator[tuple[str, Any]]:
-    """Where a plugin may keep something: its attributes, its class's, and its module's."""
+    """Yield the attributes in which a plugin may keep something: its own, its classes' and its module's."""
     if plugin is not offered:
         yield from ((f"self.{name}", value) for name, value in _attributes(plugin))
         for owner in offered.__mro__[:-1]:
@@ -90,12 +90,12 @@ def _attributes(plugin: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _is_own(value: Any) -> bool:
-    """Whether something of a class or module is what it keeps, and not what it is made of."""
+    """Return whether an attribute of a class or module may hold what a plugin keeps, unlike functions and constants."""
     return isinstance(value, (dict, list, set, deque, *OF_A_SESSION))
 
 
 def _held(root: Any, services: frozenset[int]) -> str | None:
-    """The kind of a session's object that ``root`` leads to, if it does."""
+    """Return the kind of the first object of a session that is reachable from ``root``, or None."""
     seen, waiting = set(services), deque((root,))
     while waiting and len(seen) < MOST_OBJECTS:
         each = waiting.popleft()
@@ -112,14 +112,14 @@ def _held(root: Any, services: frozenset[int]) -> str | None:
 
 
 async def apart(subject: Subject) -> list[str]:
-    """What one client does changes nothing for another that comes at the same time."""
+    """A client does not change the replies to another one that is connected at the same time."""
     subject.fresh()
     alone = await _beside(subject, None)
     if alone != await _beside(subject, None):
-        raise NotApplicableError("it does not answer the same twice")
+        raise NotApplicableError("its answers differ from run to run")
     together = await _beside(subject, ORDINARY[0])
     return [
-        f"at {line} a client gets {_reply(got)} when another one is there, and else {_reply(expected)}"
+        f"at {line} a client gets {_reply(got)} if another one is connected, otherwise {_reply(expected)}"
         for line, expected, got in zip(("its connection", *ANOTHER.lines), alone, together, strict=False)
         if got != expected
     ][:1]
@@ -130,7 +130,7 @@ def _reply(reply: tuple[int, str | None]) -> str:
 
 
 async def _beside(subject: Subject, other: Visit | None) -> list[tuple[int, str | None]]:
-    """What ``ANOTHER`` hears when ``other`` takes its own step before each of its steps."""
+    """Return the replies to ``ANOTHER`` when ``other`` sends a command before each of its commands."""
     policy = await begun(subject)
     probe = Probe(policy, subject.name)
     first = await policy.connect(other.client) if other else None

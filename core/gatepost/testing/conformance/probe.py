@@ -1,6 +1,6 @@
-"""A probe between the gate and the plugin: notes every call, times each step of it, and cancels it where it is told.
+"""A probe between the gate and a plugin: it records all calls, measures each step, and can cancel one.
 
-The gate asks as it always does; only the functions of the plugin's hooks are wrapped.
+The gate works as always; only the functions of the plugin's hooks are wrapped.
 """
 
 from __future__ import annotations
@@ -19,55 +19,55 @@ from gatepost.session import Envelope, Session
 from gatepost.testing.policy import Policy
 
 STUBBORN = 100
-"""Awaits after a cancellation, after which a call is ended by force."""
+"""How many awaits after its cancellation a call is stopped by an exception."""
 
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """One call of a hook."""
+    """A call of a hook."""
 
     phase: str
     step: str
-    """What the client did."""
+    """The action of the client."""
     answer: Any = None
     error: BaseException | None = None
     fault: str | None = None
-    """Why the answer is none, as the gate would say it."""
+    """The reason why the answer is invalid, in the words of the gate."""
     awaits: int = 0
     longest: float = 0.0
-    """Real seconds of the longest stretch in which nobody else had a turn."""
+    """The longest time for which the event loop was blocked, in real seconds."""
     wrote: list[str] = field(default_factory=list)
-    """What it changed of session and envelope."""
+    """The attributes of session and envelope that it changed."""
     cancelled: bool = False
     swallowed: bool = False
-    """Whether it was cancelled and went on all the same."""
+    """Whether it continued after it was cancelled."""
 
     @property
     def actions(self) -> frozenset[Action]:
-        """What it said, of one or of several recipients."""
+        """The actions of its decisions, for one or several recipients."""
         said = self.answer.values() if isinstance(self.answer, Mapping) else (self.answer,)
         return frozenset(each.action for each in said if isinstance(each, Decision))
 
     @property
     def where(self) -> str:
-        """Phase and step, for findings."""
+        """The phase and the step, for findings."""
         return f"{self.phase}, at {self.step}"
 
 
 class _SteadyCircuit(CircuitBreaker):
-    """Never opens, so that the plugin is asked however often it fails."""
+    """A circuit breaker that never opens, so that the plugin is always asked."""
 
     __slots__ = ()
 
     def failed(self, now: float) -> bool:
-        """Forget it."""
+        """Ignore the failure."""
         return False
 
 
 class Probe:
-    """The calls of the plugin ``name`` in one play.
+    """The calls of the plugin ``name`` while visits are played.
 
-    ``cancel``: a phase and the number of the await in it, from 0, that is cancelled, as a time limit would.
+    ``cancel`` is a phase and the number of an await in it, from 0, at which to cancel the call, like a time limit.
     """
 
     def __init__(self, policy: Policy, name: str, cancel: tuple[str, int] | None = None) -> None:
@@ -75,21 +75,21 @@ class Probe:
         self.calls: list[Call] = []
         self.step = ""
         self.left: list[str] = []
-        """Tasks that were left behind, by the names of their functions."""
+        """The tasks that were left, as names of their functions."""
         self.trouble: list[str] = []
-        """What kept the play from coming to an end."""
+        """The reasons why a visit could not be played to its end."""
         self._cancel = cancel
         self._awaits: dict[str, int] = {}
         for gate in {id(each): each for each in (policy.gate, *policy.loaded.gates.values())}.values():
             self._attach(gate, name)
 
     def awaits(self) -> dict[str, int]:
-        """How often each phase gave others a turn."""
+        """Return the number of awaits of each phase."""
         return {phase: last + 1 for phase, last in self._awaits.items()}
 
     @property
     def raised(self) -> list[Call]:
-        """The calls that ended with an exception. What a look-up ahead may not write is a matter of its own."""
+        """The calls that raised an exception, except for forbidden writes, which another check reports."""
         failed = [call for call in self.calls if call.error is not None and not call.cancelled]
         return [call for call in failed if not call.wrote]
 
@@ -125,18 +125,18 @@ class Probe:
         return answer
 
     def ended(self, call: Call, hook: Hook, answer: Any) -> None:
-        """Note what it said."""
+        """Record the answer."""
         call.answer = answer
         call.fault = None if answer is None else fault_of(call.phase, hook.instance, answer)
 
     def is_due(self, call: Call) -> bool:
-        """Whether this await is the one to cancel; counts it."""
+        """Count an await, and return whether it is the one to cancel."""
         number = self._awaits[call.phase] = self._awaits.get(call.phase, -1) + 1
         return self._cancel == (call.phase, number)
 
 
 class _Steps:
-    """An awaitable that goes through another one step by step."""
+    """An awaitable that drives another one step by step."""
 
     def __init__(self, probe: Probe, call: Call, hook: Hook, arguments: tuple[Any, ...], work: Awaitable[Any]) -> None:
         self._probe = probe
@@ -148,7 +148,7 @@ class _Steps:
 
     def __await__(self) -> Generator[Any, Any, Any]:
         call, inner = self._call, self._work.__await__()
-        resume: Any = lambda: next(inner)  # noqa: E731, the next step is a value here
+        resume: Any = lambda: next(inner)  # noqa: E731, a variable that later steps replace
         while True:
             try:
                 waited = self._step(resume)
@@ -178,7 +178,7 @@ class _Steps:
                 resume = _sending(inner, value)
 
     def _failed(self, error: BaseException) -> None:
-        """Note an exception, and whether it stands in the place of a cancellation."""
+        """Record an exception, and whether it replaced a cancellation."""
         call = self._call
         call.error = error
         call.swallowed = call.cancelled and not isinstance(error, asyncio.CancelledError)
@@ -195,7 +195,7 @@ class _Steps:
                 self._call.wrote += _differences(before, self._state())
 
     def _state(self) -> dict[str, Any]:
-        """What everybody sees of session and envelope."""
+        """Return the public state of session and envelope, for lookups ahead only."""
         if self._hook.kind is not Kind.AHEAD:
             return {}
         return {
@@ -206,15 +206,17 @@ class _Steps:
         }
 
     def _stop(self) -> Any:
-        """What ends the wait: that of the time limits, which the gate takes back; for a look-up ahead, its task's."""
+        """Return the function that cancels the call: that of its time limit, or for a lookup ahead that of its task."""
+        watch = self._session._watch if self._session is not None else None
+        if watch is not None and self._hook.kind is not Kind.AHEAD:
+            return watch.cancel
         task = asyncio.current_task()
         assert task is not None
-        watch = self._session._watch if self._session is not None else None
-        return task.cancel if self._hook.kind is Kind.AHEAD or watch is None else watch.cancel
+        return task.cancel
 
 
 def _attributes(holder: object) -> list[str]:
-    """The public ones that can be written; compiled classes have no ``__slots__``."""
+    """Return the public attributes that can be set. ``__slots__`` does not help: compiled classes have none."""
     found = inspect.getmembers(type(holder), inspect.isdatadescriptor)
     return [name for name, _ in found if not name.startswith("_") and _is_writable(holder, name)]
 

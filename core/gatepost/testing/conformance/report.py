@@ -1,7 +1,4 @@
-"""What the checks found: one ``Result`` for each check, and the ``Report`` of all.
-
-It knows no plugin and runs nothing.
-"""
+"""The results of checks: a ``Result`` for each check, and a ``Report`` of all."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Outcome(Enum):
-    """How a check ended."""
+    """The outcome of a check."""
 
     PASSED = "pass"
     FAILED = "fail"
@@ -24,14 +21,14 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that every plugin must satisfy."""
+    """A requirement for all plugins."""
 
     name: str
     """Its name in tables and in the names of tests."""
     about: str
-    """What must hold, as a sentence."""
+    """The requirement as a sentence."""
     run: Callable[[Subject], Awaitable[list[str]]]
-    """Gives a sentence for each thing that is wrong. Raises ``NotApplicableError``."""
+    """Returns a sentence for each violation. Raises ``NotApplicableError``."""
 
     def __str__(self) -> str:
         return self.name
@@ -39,19 +36,19 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What one check found."""
+    """The result of a check."""
 
     check: str
     about: str
     outcome: Outcome
     findings: tuple[str, ...] = ()
-    """What is wrong, or why there was nothing to look at."""
+    """The violations, or the reason why the check does not apply."""
 
     def __str__(self) -> str:
         return f"{self.check}: {self.about}" + "".join(f"\n  - {finding}" for finding in self.findings)
 
     def facts(self) -> dict[str, object]:
-        """The result as plain values, for JSON."""
+        """Return the result as plain values, for JSON."""
         return {
             "check": self.check,
             "about": self.about,
@@ -62,22 +59,22 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What all checks found in the plugin ``plugin``."""
+    """The results of all checks of a plugin."""
 
     plugin: str
     results: tuple[Result, ...]
 
     @property
     def failures(self) -> tuple[Result, ...]:
-        """The checks that it does not pass."""
+        """The results of the checks that failed."""
         return tuple(result for result in self.results if result.outcome is Outcome.FAILED)
 
     @property
     def passed(self) -> bool:
-        """Whether nothing is wrong. A check that was skipped is no failure."""
+        """Whether no check failed. A check that was skipped has not failed."""
         return not self.failures
 
     def __str__(self) -> str:
         if self.passed:
-            return f"{self.plugin}: nothing is wrong"
+            return f"{self.plugin} conforms"
         return "\n".join((f"{self.plugin} does not conform:", *map(str, self.failures)))

@@ -1,6 +1,6 @@
-"""The sessions that are played: ordinary ones, and those of clients that send whatever they like.
+"""The sessions to play, of ordinary and of hostile clients.
 
-RFC 5321 §4.1 (commands), §4.5.3.1 (sizes); RFC 6531 (addresses beyond ASCII).
+RFC 5321 §4.1 (commands), §4.5.3.1 (sizes); RFC 6531 (addresses outside ASCII).
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from gatepost.testing.conformance.subject import ANSWERING, NotApplicableError, 
 from gatepost.testing.policy import Policy
 
 PAUSE = 600.0
-"""Virtual seconds between two visits: who asks a client to come back later sees it come back."""
+"""Virtual seconds between two visits, so that a plugin that asks clients to come back later sees them again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """One client: what it says, and the message that it sends after each DATA."""
+    """A client with its commands, and the message that it sends after each DATA."""
 
     client: str
     lines: tuple[str, ...]
@@ -47,7 +47,7 @@ ORDINARY = (
     ),
     Visit("192.0.2.1", ("EHLO client.example.com", *_mail("a@example.com", "b@example.org"), "QUIT")),
 )
-"""A client that sends two messages, and comes back ten minutes later."""
+"""A client that sends two messages and comes back ten minutes later."""
 ANOTHER = Visit("198.51.100.7", ("HELO other.example.net", *_mail("x@example.net", "y@example.org"), "QUIT"))
 
 _NAMES = ("[192.0.2.1]", "-", "..", "%s%n{0}", "a" * 400, "ü" * 100, "xn--", "$(id)", "\u202egro.elpmaxe", "a\\b'\"")
@@ -100,9 +100,9 @@ async def witness(
     world: World = ANSWERING,
     cancel: tuple[str, int] | None = None,
 ) -> Probe:
-    """Play ``visits``, one after the other, and give what the plugin did.
+    """Play ``visits`` one after the other, and return the probe with the calls of the plugin.
 
-    Raises ``NotApplicableError`` when it does not start in this world.
+    Raises ``NotApplicableError`` when the plugin does not start in this world.
     """
     before = asyncio.all_tasks()
     policy = await begun(subject, world)
@@ -121,7 +121,7 @@ async def witness(
 
 
 async def begun(subject: Subject, world: World = ANSWERING) -> Policy:
-    """A policy of the plugin's that has started. Raises ``NotApplicableError`` when it does not."""
+    """Return a started policy with the plugin. Raises ``NotApplicableError`` when it does not start."""
     policy = subject.policy(world)
     try:
         await policy.start()
@@ -142,7 +142,7 @@ async def _play(probe: Probe, visit: Visit) -> None:
 
 
 async def say(probe: Probe, client: Client, line: str, content: bytes = MESSAGE) -> tuple[int, str | None]:
-    """Say one line, or DATA with the message: code and status of the reply."""
+    """Send a line, or DATA with the message; return code and status of the reply."""
     shown = line if len(line) <= 60 else f"{line[:60]}…"
     probe.step = f"DATA with {_SHOWN[content]}" if line == "DATA" and content in _SHOWN else shown
     reply = await (client.data(content) if line == "DATA" else client.say(line))
@@ -150,7 +150,7 @@ async def say(probe: Probe, client: Client, line: str, content: bytes = MESSAGE)
 
 
 async def _note_tasks(probe: Probe, known: set[asyncio.Task[object]], when: str) -> None:
-    """Note the tasks that are left, and end them."""
+    """Record the tasks that are left, and cancel them."""
     await settle()
     left = asyncio.all_tasks() - known
     for task in left:
