@@ -20,18 +20,18 @@ class Log(Protocol):
 
 
 class NullLog:
-    """A log that keeps nothing, for policies that are only looked at."""
+    """A log that drops everything, for policies that are only inspected."""
 
     __slots__ = ()
 
     def info(self, event: str, **facts: object) -> None:
-        """Forget it."""
+        """Do nothing."""
 
     def warning(self, event: str, **facts: object) -> None:
-        """Forget it."""
+        """Do nothing."""
 
     def error(self, event: str, **facts: object) -> None:
-        """Forget it."""
+        """Do nothing."""
 
 
 class Server(Protocol):

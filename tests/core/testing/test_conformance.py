@@ -27,7 +27,7 @@ FOUND = [
     (bad.RefusingAtServfailOfAList, "dns", "it refuses permanently (rcpt, at RCPT TO:<b@example.org>)"),
     (bad.AcceptingAtDNSErrors, "dns", "it accepts (connect, at a connection from 192.0.2.1) in a world in which"),
     (bad.RefusingWithoutStore, "store", "in a world in which the store fails"),
-    (bad.TakingWithoutNextHop, "next-hop", "it accepts (queue, at DATA) in a world in which the next hop is unreachable"),
+    (bad.TakingWithoutNextHop, "next-hop", "(queue, at DATA) in a world in which the next hop is unreachable"),
     (bad.Undocumented, "options", "the option unknown has no documentation"),
     (bad.ShowingASecret, "secrets", "a secret is shown in the repr of the plugin"),
     (bad.PlainPassword, "secrets", "the option password is plain text"),
