@@ -43,6 +43,11 @@ class Keeping:
         return accept("kept")
 
 
+def unread(client: Any) -> int:
+    """How many octets of a greeted client the door keeps and has not worked on yet."""
+    return len(client._input) - client._position
+
+
 class Deaf:
     """A log that nobody reads."""
 
@@ -185,7 +190,7 @@ class LiveDoor:
 
     async def buffered(self, octets: int) -> None:
         """Wait until ``octets`` octets of commands of the one client wait here to be worked on."""
-        await until(lambda: len(self.client._buffer) == octets)
+        await until(lambda: unread(self.client) == octets)
 
     async def received(self, octets: int) -> None:
         """Wait until the one client's message has ``octets`` octets here."""

@@ -12,7 +12,7 @@ from gatepost.doors.smtp import BATCH
 from gatepost.services.store.memory import MemoryBackend
 from gatepost.services.virtual_clock import VirtualClock
 from gatepost_builtin.connection.earlytalker import Earlytalker, EarlytalkerOptions
-from tests.door import Deaf, Keeping, LiveDoor, live, until
+from tests.door import Deaf, Keeping, LiveDoor, live, unread, until
 from tests.policy import MESSAGE, Policy, vouching
 
 GROUP = b"MAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.org>\r\nRCPT TO:<c@example.org>\r\nDATA\r\n"
@@ -69,7 +69,7 @@ class Tapped:
 def tap(door: LiveDoor) -> list[bytes]:
     """Return the list of all that the door writes to its client from now on."""
     writes: list[bytes] = []
-    door.client._channel = Tapped(door.client._channel, writes)
+    door.client._transport = Tapped(door.client._transport, writes)
     return writes
 
 
@@ -118,7 +118,7 @@ class TestLegalGroups:
             noting.release.clear()
             flooding.send(b"EHLO x\r\n" + b"HELP\r\n" * 20_000)
             await noting.asked.wait()
-            await until(lambda: max(len(client._buffer) for client in door.clients) == 120_000)
+            await until(lambda: max(map(unread, door.clients)) == 120_000)
             other.send(b"NOOP\r\n")
             noting.release.set()
             assert (await other.reply()).startswith(b"250 ")
@@ -200,7 +200,7 @@ class TestIllegalPipelining:
             wire.send(line)
             await noting.asked.wait()
             wire.send(b"NOOP\r\n")
-            await until(lambda: door.client._buffer)
+            await until(lambda: unread(door.client))
             noting.release.set()
             await wire.reply()
             await until(lambda: noting.noted[phase][-1] == [phase])
@@ -220,7 +220,7 @@ class TestIllegalPipelining:
             wire.send(GROUP[: GROUP.index(b"RCPT TO:<c")])
             await asked.wait()
             wire.send(GROUP[GROUP.index(b"RCPT TO:<c") :])
-            await until(lambda: door.client._buffer)
+            await until(lambda: unread(door.client))
             release.set()
             assert (await wire.replies(4))[-1].startswith(b"354 ")
             assert noting.noted["data"] == [[]]

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from gatepost import Decision, Session, deny, hookimpl
-from gatepost.doors.pregreet import EARLY_LIMIT, Pregreet
-from gatepost.doors.smtp import SMTP
+from gatepost.doors.pregreet import Pregreet
+from gatepost.doors.smtp import LINE_BUFFER, SMTP
 from gatepost.services.store.memory import MemoryBackend
 from gatepost.services.virtual_clock import VirtualClock
 from gatepost_builtin.connection.earlytalker import Earlytalker, EarlytalkerOptions
@@ -226,10 +226,10 @@ class TestTolerated:
             wire.send(b"HELP\r\n" * 100_000)
             await asked.wait()
             client = await waiting(door)
-            await until(lambda: len(client._heard) > EARLY_LIMIT)
+            await until(lambda: len(client._heard) > LINE_BUFFER)
             for _ in range(100):
                 await asyncio.sleep(0)
-            assert len(client._heard) <= EARLY_LIMIT + ONE_READ
+            assert len(client._heard) <= LINE_BUFFER + ONE_READ
             release.set()
             wire.send(b"QUIT\r\n")
             assert (await wire.rest()).endswith(b"221 2.0.0 bye\r\n")

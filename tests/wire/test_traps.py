@@ -283,14 +283,14 @@ class TestWrites:
         """Else each batch of replies waits 40 ms for the client's delayed acknowledgement."""
         async with live(Policy()) as door:
             await door.hello()
-            accepted = door.client._channel.get_extra_info("socket")
+            accepted = door.client._transport.get_extra_info("socket")
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
     async def narrow(self, door: LiveDoor) -> Wire:
         """A greeted client that reads nothing from now on, with little room for replies on the way to it."""
         wire = await door.connect(room=4096)
         await wire.hello()
-        door.client._channel.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        door.client._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         wire.stop_reading()
         return wire
 
@@ -309,8 +309,8 @@ class TestWrites:
             wire.send(b"HELP\r\n" * 200_000)
             await until(lambda: door.client._full)
             client = door.client
-            kept = await self.still(lambda: client._channel.get_write_buffer_size() + len(client._buffer))
-            assert client._channel.get_write_buffer_size() <= 64 * 1024 + 2 * BATCH
+            kept = await self.still(lambda: client._transport.get_write_buffer_size() + len(client._input))
+            assert client._transport.get_write_buffer_size() <= 64 * 1024 + 2 * BATCH
             assert kept <= 64 * 1024 + 2 * BATCH + READ_AHEAD + ONE_READ
             wire.go_on_reading()
             wire.send(b"QUIT\r\n")
@@ -340,8 +340,8 @@ class TestWrites:
             await holding.asked.wait()
             wire.send(flood)
             client = door.client
-            await until(lambda: client._paused_reading)
-            kept = await self.still(lambda: sum(map(len, client._blocks)) + len(client._buffer))
+            await until(lambda: client._reading_paused)
+            kept = await self.still(lambda: len(client._input))
             bound = READ_AHEAD if phase == "headers" else LINE_BUFFER
             assert bound < kept <= bound + ONE_READ
             holding.release.set()

@@ -21,7 +21,7 @@ from gatepost.concurrency import EagerTask
 from gatepost.conversation import Conversation
 from gatepost.doors.closing import Closing
 from gatepost.doors.listener import Listener
-from gatepost.doors.smtp import SMTP
+from gatepost.doors.smtp import LINE_BUFFER, SMTP
 from gatepost.errors import PluginError
 from gatepost.gate import Gate
 from gatepost.ids import new_id
@@ -32,8 +32,6 @@ from gatepost.services.clock import Timer
 from gatepost.session import Session
 from gatepost.telemetry import reply_text
 
-EARLY_LIMIT: Final = 65_536
-"""Octets of early talk that are kept for the SMTP object, should a plugin tolerate it."""
 _NO_OCTETS: Final = bytes(4)
 """What the kernel says when there is nothing to read: a number of 32 bits."""
 
@@ -124,7 +122,7 @@ class Pregreet(asyncio.Protocol):
         """Early talk: keep it, bounded, and tell who waits for silence."""
         self._heard += data
         self.session.early_talk |= {"connect"}
-        if len(self._heard) > EARLY_LIMIT:
+        if len(self._heard) > LINE_BUFFER:
             self._transport.pause_reading()
         if self._silent is not None and not self._silent.done():
             self._silent.set_result(False)
@@ -170,12 +168,9 @@ class Pregreet(asyncio.Protocol):
             self._refuse(reply, conversation)
             return None
         self._listener.connected.pop(self, None)
-        if len(self._heard) > EARLY_LIMIT:
-            self._transport.resume_reading()
-        door = SMTP(self._listener, conversation, dialogue)
-        door.take_over(self._transport, self._heard, self._at_eof)
+        door = SMTP(self._listener, conversation, dialogue, self._transport, self._heard, self._at_eof)
         self._let_go()
-        return door.dialogue()
+        return door.converse()
 
     def _turn_away(self, reply: Reply) -> None:
         """Close before any plugin was asked, so that none is told of the end either.

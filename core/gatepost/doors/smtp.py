@@ -1,11 +1,8 @@
 """The SMTP door: octets of a greeted client to lines and blocks of a conversation, and its replies back.
 
-It is a subclass of aiosmtpd's ``SMTP``, and the only module that imports aiosmtpd. Ours are reading, the command loop,
-timers, replies, end of file and loss; what a command means is the conversation's. Lines are cut straight from
-``data_received``, replies to a pipelined batch leave in one write, and message blocks go to the intake as they come.
-
-aiosmtpd's constructor takes longer than a whole session here, and what it keeps of a connection is not used, so it is
-not called.
+Reading, writing, time limits, end of file and loss are the door's; what a command means is the conversation's. Lines
+are cut straight from what ``data_received`` brings, without a stream in between, replies to a pipelined batch leave in
+one write, and blocks of a message go to its reader as they come.
 
 It knows no plugins. RFC 5321 §4.5.3 (limits, time-outs), RFC 2920 (pipelining).
 """
@@ -13,10 +10,9 @@ It knows no plugins. RFC 5321 §4.5.3 (limits, time-outs), RFC 2920 (pipelining)
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Coroutine
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
-
-import aiosmtpd.smtp
+import enum
+from collections.abc import Awaitable
+from typing import Final, TypeVar
 
 from gatepost import events, replies
 from gatepost.concurrency import SIGNAL, EagerTask
@@ -24,346 +20,420 @@ from gatepost.conversation import Conversation
 from gatepost.doors.closing import Closing, hold_for_the_end
 from gatepost.doors.listener import Listener
 from gatepost.gate import Gate
+from gatepost.message import DataReader
 from gatepost.replies import Reply
 from gatepost.services.clock import Timer
-
-if TYPE_CHECKING:
-    from gatepost.config import Limits
 
 R = TypeVar("R")
 
 LINE_BUFFER: Final = 65_536
 """Octets without a line end after which the connection is closed."""
 READ_AHEAD: Final = 131_072
-"""Octets that wait to be worked on before reading is paused: less than a loop reads at a time."""
+"""Octets of a message that may wait for a plugin before reading is paused: less than a loop reads at a time."""
 BATCH: Final = 16_384
-"""Octets of replies that are held back for one write at the most."""
+"""Octets of replies after which a batch is written, although more commands have come."""
 MESSAGES: Final = 16
-"""Messages that a client may send at once before it is the others' turn."""
+"""Messages that a client may send in a row before other clients get a turn of the loop."""
 PATIENCE: Final = 5.0
 """Seconds that a plugin has to end once its client has left."""
 RATE_SECONDS: Final = 60.0
-"""Over how many seconds the rate of DATA is measured."""
+"""The period over which the rate of DATA is measured."""
 
 
-class SMTP(aiosmtpd.smtp.SMTP):
-    """One greeted client."""
+class State(enum.Enum):
+    """Who gets what the client sends. The table in the docstring of ``SMTP`` says what follows from it."""
 
-    def __init__(self, listener: Listener, conversation: Conversation, dialogue: EagerTask) -> None:
-        # Not calling super().__init__ is the point: see the module's docstring.
+    COMMAND = enum.auto()
+    DATA = enum.auto()
+    CLOSING = enum.auto()
+    GONE = enum.auto()
+
+
+_CR: Final = 13
+# Read for each block and each line: attribute access on an Enum class is slow.
+_COMMAND: Final = State.COMMAND
+_DATA: Final = State.DATA
+_CLOSING: Final = State.CLOSING
+_GONE: Final = State.GONE
+
+
+class Ending:
+    """A decision of the door to end the session: ``reply`` is said ``now``, or else between two transactions."""
+
+    __slots__ = ("now", "reply")
+
+    def __init__(self, reply: Reply, *, now: bool) -> None:
+        self.reply = reply
+        self.now = now
+
+
+class SMTP(asyncio.Protocol):
+    """One greeted client.
+
+    A coroutine, ``converse``, runs the session, and ``_state`` says how far it is. The greeting is the first reply in
+    COMMAND, and the hand-over of a message belongs to COMMAND too: octets that arrive meanwhile are commands.
+
+    ============== ============================ ============================ ==================== =================
+    event          COMMAND                      DATA                         CLOSING              GONE
+    ============== ============================ ============================ ==================== =================
+    octets         answered line by line        fed to the data reader       discarded            –
+    354 is written → DATA                       –                            –                    –
+    final dot      –                            → COMMAND                    –                    –
+    QUIT, any 421  → CLOSING                    → CLOSING, no message        –                    –
+    end of file    whole lines are answered,    → CLOSING, no message        → GONE               –
+                   then → CLOSING
+    server stops,  421 between transactions;    421 after the message;       –                    –
+    session long   with ``now`` at once         with ``now`` at once
+    idle too long  421 at once                  421 at once; too slow: same  –                    –
+    connection     → GONE; a plugin that is     → GONE                       → GONE               –
+    lost           asked is cancelled, a
+                   hand-over is not
+    ============== ============================ ============================ ==================== =================
+
+    In CLOSING the transport belongs to a ``Closing``, so none of the methods that a transport calls is called here.
+    """
+
+    __slots__ = (
+        "_at_eof",
+        "_dialogue",
+        "_ending",
+        "_full",
+        "_input",
+        "_position",
+        "_reading_paused",
+        "_replies",
+        "_size_seen",
+        "_state",
+        "_timer",
+        "_transport",
+        "_waiting_since",
+        "conversation",
+        "listener",
+    )
+
+    def __init__(
+        self,
+        listener: Listener,
+        conversation: Conversation,
+        dialogue: EagerTask,
+        transport: asyncio.Transport,
+        heard: bytes,
+        at_eof: bool,
+    ) -> None:
+        """Take over a connection, with what the client has ``heard`` it say before the greeting.
+
+        Whoever had the transport before has paused reading if ``heard`` is more than LINE_BUFFER.
+        """
         self.listener = listener
         self.conversation = conversation
         self._dialogue = dialogue
         dialogue.continuation = self
-        self._buffer = bytearray()
-        self._blocks: list[bytes] = []
-        self._ahead = 0
-        self._receiving = False
-        self._paused_reading = False
-        self._at_eof = False
-        self._gone = False
+        self._transport = transport
+        self._state = _COMMAND
+        self._ending: Ending | None = Ending(replies.STOPPING, now=False) if listener.stopping else None
+        self._input = heard
+        self._position = 0
+        """Where in ``_input`` the next line begins. When all is read, ``_input`` is empty."""
+        self._reading_paused = len(heard) > LINE_BUFFER
+        self._at_eof = at_eof
         self._replies = b""
-        self._waiting_since: float | None = None
+        """Replies of the batch, not written yet."""
         self._full = False
-        self._last_words: Reply | None = None
-        self._farewell: Reply | None = replies.STOPPING if listener.stopping else None
+        """The client does not read its replies."""
+        self._waiting_since: float | None = None
+        """Since when the client owes us something; None while we owe it a reply."""
+        self._size_seen = 0
+        """Octets of the message when its rate was last checked."""
         self._timer: Timer | None = None
-        self._received = 0
-        self._messages = 0
+        listener.connected[self] = None
+        transport.set_protocol(self)
+        self._set_timer(listener.runtime.limits.idle)
 
     @property
     def gate(self) -> Gate:
         """The policy that the client began with."""
         return self.conversation.gate
 
-    def take_over(self, transport: asyncio.Transport, heard: bytes, at_eof: bool) -> None:
-        """Take the connection from whoever had it before the greeting, with what the client has said so far."""
-        transport.set_protocol(self)
-        self.connection_made(transport)
-        if heard:
-            self.data_received(heard)
-        if at_eof:
-            self.eof_received()
-
     # Called by the transport.
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Count its time."""
-        self._channel = cast(asyncio.Transport, transport)
-        self.listener.connected[self] = None
-        self._arm(self._limits.idle)
-
     def data_received(self, data: bytes) -> None:
-        """Keep what has come and wake who waits for it."""
-        if self._receiving:
-            self._blocks.append(data)
-            self._ahead += len(data)
-        else:
-            self._buffer += data
-            self._ahead = len(self._buffer)
-        if self._ahead > (READ_AHEAD if self._receiving else LINE_BUFFER) and not self._paused_reading:
-            self._paused_reading = True
-            self._channel.pause_reading()
+        """Keep what has come, and go on with the session if it waits for that."""
+        self._input = self._input[self._position :] + data
+        self._position = 0
+        limit = READ_AHEAD if self._state is _DATA else LINE_BUFFER
+        if len(self._input) > limit and not self._reading_paused:
+            self._reading_paused = True
+            self._transport.pause_reading()
         if self._dialogue.idle:
             self._dialogue.go_on()
         else:
             self.conversation.talks_early()
 
     def eof_received(self) -> bool:
-        """The client has said all it will say. It still gets the replies."""
+        """Note that the client has said all it will say. It still gets the replies."""
         self._at_eof = True
         self._dialogue.go_on()
         return True
 
     def pause_writing(self) -> None:
-        """The client does not read its replies: answer nothing more until it does."""
+        """Answer nothing more until the client reads its replies."""
         self._full = True
 
     def resume_writing(self) -> None:
-        """It reads again."""
+        """Go on: the client reads again."""
         self._full = False
         self._dialogue.go_on()
 
     def connection_lost(self, error: Exception | None) -> None:
-        """The client is gone. What plugins do for it is cancelled, a hand-over is not."""
-        self._gone = self._at_eof = True
-        self._full = False
+        """Cancel what plugins do for the client, unless it is a hand-over."""
+        self._state = _GONE
         if not self.conversation.delivering:
             self._dialogue.abandon()
         self._dialogue.go_on()
-        self._lost()
+        self._finish()
 
     # Called by the server.
 
     def stop(self, now: bool) -> None:
-        """The server stops: 421 as soon as no transaction is open; with ``now`` also in the midst of one.
+        """Say 421 as soon as no transaction is open; with ``now`` also in the midst of one.
 
         A plugin that is being asked is then cancelled; a hand-over is not.
         """
-        self._farewell = replies.STOPPING
-        if now:
-            self._last_words = replies.STOPPING
-            if not self.conversation.delivering:
-                self._dialogue.abandon()
-        self._dialogue.go_on()
+        if self._state is _CLOSING:
+            return
+        if now and not self.conversation.delivering:
+            self._dialogue.abandon()
+        self._end_with(replies.STOPPING, now=now)
 
-    # The dialogue.
+    # The session.
 
-    def dialogue(self) -> Coroutine[Any, Any, None]:
-        """All that is said with the client, from the greeting on."""
-        return self._handle_client()
-
-    def proceed(self, value: None, error: BaseException | None) -> None:
-        """It is over. An ``error`` is a fault of ours, and the client is not left without an answer."""
-        if error is not None and not self._gone:
-            fault = self.conversation.failed(error)
-            self._close(Reply(421, fault.text, fault.status, close=True))
-
-    async def _handle_client(self) -> None:
-        """Greet, then answer line by line until somebody has had enough."""
-        reply: Reply | None
-        try:
-            reply = await self._answer(self.conversation.greet())
-            while reply is not None and not reply.close:
-                self._replies += reply.wire
-                if len(self._replies) > BATCH:
-                    await self._flush()
-                    await asyncio.sleep(0)  # who sends a thousand commands at once does not keep others waiting
-                reply = await self._next_reply()
-        except asyncio.CancelledError:
-            if self._last_words is None and not self._gone:
-                raise  # a plugin has cancelled the task, and not waited for that
-            reply = self._last_words
-        if not self._gone:
-            self._close(reply)
-
-    async def _next_reply(self) -> Reply | None:
-        """The reply to the client's next line or message; None when there is no more to answer."""
+    async def converse(self) -> Reply | None:
+        """Greet the client, then answer it line by line. Return the reply to close with; None: there is none."""
         conversation = self.conversation
-        if conversation.intake is not None:
-            await self._flush()
-            self._messages += 1
-            if not self._messages % MESSAGES:
-                await asyncio.sleep(0)
-            return await self._receive()
-        if conversation.delivering:  # what follows a message follows the reply to it
-            await self._flush()
-            await self._answer(conversation.settled())
-        while not self._buffer or (line := self._cut_line()) is None:
-            if self._ends():
-                return self._last_words
-            self._send()
-            if self._full:
-                await self._room()
-            elif self._at_eof:
-                return self._last_words
-            else:
-                await self._more()
-        if len(line) > 510 and len(line) + 2 > conversation.line_limit(line[:4]):
-            return conversation.line_too_long()
-        try:
-            return await conversation.command(line, bool(self._buffer))
-        except Exception as error:
-            return conversation.failed(error)
+        messages = 0
+        reply: Reply | None = await self._guard(conversation.greet())
+        while reply is not None and not reply.close:
+            self._replies += reply.wire
+            if len(self._replies) > BATCH:
+                await self._flush()
+                await asyncio.sleep(0)  # a client that sends a thousand commands at once does not keep others waiting
+            reader = conversation.intake
+            if reader is not None:
+                await self._flush()
+                messages += 1
+                if not messages % MESSAGES:
+                    await asyncio.sleep(0)
+                reply = await self._receive(reader)
+                continue
+            if conversation.delivering:  # what follows a message, such as ``queued``, follows the reply to it
+                await self._flush()
+                await self._guard(conversation.settled())
+            while not self._input or (line := self._cut_line()) is None:
+                if not self._may_wait():
+                    return self._last_words
+                await (self._room() if self._full else self._more())
+            if len(line) > 510 and len(line) + 2 > conversation.line_limit(line[:4]):
+                reply = conversation.line_too_long()
+                continue
+            try:
+                reply = await conversation.command(line, bool(self._input))
+            except Exception as error:
+                reply = conversation.failed(error)
+        return reply
+
+    def proceed(self, reply: Reply | None, error: BaseException | None) -> None:
+        """Close, now that ``converse`` is over. An ``error`` is a fault of ours, and the client gets an answer too."""
+        if self._state is _GONE:
+            return
+        if error is not None:
+            reply = self._last_words if isinstance(error, asyncio.CancelledError) else None
+            if reply is None:  # else it was we who cancelled what a plugin did, to say just that
+                fault = self.conversation.failed(error)
+                reply = Reply(421, fault.text, fault.status, close=True)
+        self._close(reply)
 
     def _cut_line(self) -> bytes | None:
-        """The next command line without its end; None when there is none yet, or it is time for the last words."""
-        if (self._farewell is not None or self._last_words is not None or self._gone) and self._ends():
+        """Return the next command without its line end; None when it is not whole yet or the session ends first."""
+        if self._ends():
             return None
-        end = self._buffer.find(b"\n", 0, LINE_BUFFER + 1)
+        start = self._position
+        end = self._input.find(b"\n", start, start + LINE_BUFFER + 1)
         if end < 0:
-            if len(self._buffer) > LINE_BUFFER:
-                self._last_words = replies.NO_NEWLINE
+            if len(self._input) - start > LINE_BUFFER:
+                self._ending = Ending(replies.NO_NEWLINE, now=True)
             return None
-        line = bytes(self._buffer[:end])
-        del self._buffer[: end + 1]
+        line = self._input[start : end - 1 if end > start and self._input[end - 1] == _CR else end]
+        if end + 1 < len(self._input):
+            self._position = end + 1
+        else:
+            self._input = b""
+            self._position = 0
         self._waiting_since = None
-        return line[:-1] if line.endswith(b"\r") else line
+        return line
 
-    def _ends(self) -> bool:
-        """True when nothing more is to be answered: the client has gone, or it is time for the last words."""
-        if self._last_words is None and self.conversation.session.envelope is None:
-            self._last_words = self._farewell
-        return self._last_words is not None or self._gone
-
-    async def _receive(self) -> Reply | None:
-        """Receive a message and answer it."""
-        intake = self.conversation.intake
-        assert intake is not None
-        self._receiving = True
-        self._received = self._ahead = 0
-        self._arm(min(RATE_SECONDS, self._limits.idle))
-        rest = intake.feed(bytes(self._buffer)) if self._buffer else None
-        self._buffer.clear()
+    async def _receive(self, reader: DataReader) -> Reply | None:
+        """Receive a message and answer it; None when the client has ended before its final dot."""
+        self._state = _DATA
+        self._size_seen = 0
+        self._set_timer(min(RATE_SECONDS, self.listener.runtime.limits.idle))
+        rest = None
         while rest is None:
-            if intake.headers_done and (fault := await self._answer(self.conversation.headers())) is not None:
-                intake.refuse(fault)
-            while not self._blocks:
+            while not self._input:
                 if self._at_eof or self._ends():
                     return self._last_words
                 await self._more()
             self._waiting_since = None
-            block = self._blocks[0] if len(self._blocks) == 1 else b"".join(self._blocks)  # they may be an octet each
-            self._blocks.clear()
-            self._ahead = 0
-            rest = intake.feed(block)
-        self._receiving = False
-        self._buffer += rest
-        return await self._answer(self.conversation.end_of_data())
+            block = self._input[self._position :]
+            self._input = b""
+            self._position = 0
+            rest = reader.feed(block)
+            if rest is None and reader.headers_done:
+                fault = await self._guard(self.conversation.headers())
+                if fault is not None:
+                    reader.refuse(fault)
+        self._state = _COMMAND
+        self._input = rest
+        return await self._guard(self.conversation.end_of_data())
 
-    async def _answer(self, work: Awaitable[R]) -> R | Reply:
+    async def _guard(self, work: Awaitable[R]) -> R | Reply:
         """Await ``work`` of the conversation. A fault of ours is 451 with an incident id, never its text."""
         try:
             return await work
         except Exception as error:
             return self.conversation.failed(error)
 
+    # Waiting for the client.
+
+    def _may_wait(self) -> bool:
+        """Write the batch. False when there is nothing to wait for: the session ends, or the client has ended."""
+        if self._ends():
+            return False
+        self._send()
+        return self._full or not self._at_eof
+
     def _more(self) -> Awaitable[None]:
-        """To be awaited: until more octets have come, the client has ended, or a limit was met."""
-        if self._paused_reading:  # uvloop would read on until nothing is left, 8 MB it may be, and then comes the next
+        """Return an awaitable that ends when octets, the end of file or a limit arrives."""
+        if self._reading_paused:  # in another turn: uvloop reads up to 8 MB from one client before it looks at the next
             self.listener.loop.call_soon(self._read_on)
         return self._wait()
 
     def _read_on(self) -> None:
-        """Read again, now that others had their turn."""
-        if self._paused_reading:
-            self._paused_reading = False
-            self._channel.resume_reading()
+        if self._reading_paused:
+            self._reading_paused = False
+            self._transport.resume_reading()
 
     async def _flush(self) -> None:
-        """Send the replies of the batch, and wait until the client reads them."""
+        """Write the replies of the batch, and wait until the client reads them."""
         self._send()
         if self._full:
             await self._room()
 
     def _send(self) -> None:
-        """Send the replies of the batch in one write."""
-        replies, self._replies = self._replies, b""
-        if replies and not self._gone:
-            self._channel.write(replies)
+        """Write the replies of the batch at once."""
+        written, self._replies = self._replies, b""
+        if written and self._state is not _GONE:
+            self._transport.write(written)
             self.conversation.replied()
 
     async def _room(self) -> None:
-        """Wait until the client reads its replies, or it is time for the last words."""
+        """Wait until the client reads its replies, or the session ends first."""
         while self._full and not self._ends():
             await self._wait()
         self._waiting_since = None
 
     def _wait(self) -> Awaitable[None]:
-        """To be awaited: the client. Its time runs until it has done what it is waited for, not only a part of it."""
+        """Return an awaitable of anything that the client does.
+
+        Its time runs until it has done all that is waited for: an octet now and then does not start it anew.
+        """
         if self._waiting_since is None:
             self._waiting_since = self.listener.runtime.clock.monotonic()
         return SIGNAL
 
     # Limits of time.
 
-    @property
-    def _limits(self) -> Limits:
-        return self.listener.runtime.limits
-
-    def _arm(self, seconds: float) -> None:
+    def _set_timer(self, seconds: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self.listener.runtime.clock.call_later(seconds, self._look_at_clock)
+        self._timer = self.listener.runtime.clock.call_later(seconds, self._check_time)
 
-    def _look_at_clock(self) -> None:
-        """Speak the limit that is passed, or look again when the next one may be."""
+    def _check_time(self) -> None:
+        """End the session if a limit is passed, else look again when the next one may be."""
+        limits = self.listener.runtime.limits
         now = self.listener.runtime.clock.monotonic()
         waited = now - self._waiting_since if self._waiting_since is not None else 0.0
-        if waited >= self._limits.idle:
-            self._limit(replies.IDLE)
-        elif self._receiving:
-            self._look_at_rate()
+        if waited >= limits.idle:
+            self._end_with(replies.IDLE, now=True)
+        elif self._state is _DATA:
+            self._check_rate()
         else:
-            left = self._limits.session - (now - self.conversation.session.started)
+            left = limits.session - (now - self.conversation.session.started)
             if left <= 0:
-                self._farewell = self._farewell or replies.SESSION_TOO_LONG
-                self._dialogue.go_on()
-                left = self._limits.idle
-            self._arm(max(0.1, min(self._limits.idle - waited, left)))
+                if self._ending is None:
+                    self._end_with(replies.SESSION_TOO_LONG, now=False)
+                left = limits.idle
+            self._set_timer(max(0.1, min(limits.idle - waited, left)))
 
-    def _look_at_rate(self) -> None:
-        """DATA that trickles holds a spool file and a slot: refuse it (RFC 5321 §4.5.3.2.5 is about honest senders)."""
-        intake = self.conversation.intake
-        size = intake.size if intake is not None else 0
-        seconds = min(RATE_SECONDS, self._limits.idle)
-        if self._waiting_since is not None and size - self._received < self._limits.data_rate * seconds:
-            self._limit(replies.DATA_TOO_SLOW)
+    def _check_rate(self) -> None:
+        """Refuse DATA that trickles: it holds a spool file and a slot (RFC 5321 §4.5.3.2.5 is for honest senders)."""
+        limits = self.listener.runtime.limits
+        reader = self.conversation.intake
+        size = reader.size if reader is not None else 0
+        seconds = min(RATE_SECONDS, limits.idle)
+        if self._waiting_since is not None and size - self._size_seen < limits.data_rate * seconds:
+            self._end_with(replies.DATA_TOO_SLOW, now=True)
             return
-        self._received = size
-        self._arm(seconds)
-
-    def _limit(self, reply: Reply) -> None:
-        self._last_words = reply
-        self._dialogue.go_on()
+        self._size_seen = size
+        self._set_timer(seconds)
 
     # The end.
 
+    def _end_with(self, reply: Reply, *, now: bool) -> None:
+        """Have the session end with ``reply``. What is to be said now does not wait for a transaction any more."""
+        if now or self._ending is None or not self._ending.now:
+            self._ending = Ending(reply, now=now)
+        self._dialogue.go_on()
+
+    def _ends(self) -> bool:
+        """True when nothing more is to be answered: the client has gone, or its session ends now."""
+        ending = self._ending
+        if ending is not None and not ending.now and self.conversation.session.envelope is None:
+            ending.now = True
+        return (ending is not None and ending.now) or self._state is _GONE
+
+    @property
+    def _last_words(self) -> Reply | None:
+        """What the door says when it ends the session by itself."""
+        return self._ending.reply if self._ending is not None and self._ending.now else None
+
     def _close(self, reply: Reply | None) -> None:
-        """Say the last words and close."""
-        # Who has said QUIT, and nothing behind it, should say no more: there is nothing to drain.
-        at_eof = self._at_eof or (reply is replies.BYE and not self._buffer and not self._paused_reading)
-        self._paused_reading = False  # what still comes is for whom the connection is handed to
-        if at_eof and not self._replies and not self._channel.get_write_buffer_size():
-            hold_for_the_end(self._channel)
+        """Write what is left of the batch and ``reply``, and close the connection."""
+        # A client that has said QUIT, and nothing after it, should say no more: there is nothing to drain.
+        at_eof = self._at_eof or (reply is replies.BYE and not self._input and not self._reading_paused)
+        self._state = _CLOSING
+        self._reading_paused = False  # whether to read is for Closing to say, and not for a ``_read_on`` under way
+        if at_eof and not self._replies and not self._transport.get_write_buffer_size():
+            hold_for_the_end(self._transport)
         last_words = self._replies + (reply.wire if reply is not None else b"")
-        Closing(self._channel, last_words, self.listener.runtime.clock, self._lost, at_eof=at_eof)
+        Closing(self._transport, last_words, self.listener.runtime.clock, self._finish, at_eof=at_eof)
         self.conversation.replied()
 
-    def _lost(self) -> None:
+    def _finish(self) -> None:
+        """End the session, now that the connection is gone."""
+        self._state = _GONE
         if self._timer is not None:
             self._timer.cancel()
         self.listener.connected.pop(self, None)
         self.listener.connections.leave(self.conversation.session.client)
         if not self._dialogue.over:
-            self.listener.runtime.spawn(self._end(self._dialogue.task))
+            self.listener.runtime.spawn(self._finish_after(self._dialogue.task))
         elif self.conversation.has_to_tell:
             self.listener.runtime.spawn(self.conversation.close(self._last_words))
         else:
             self.conversation.ended(self._last_words)
 
-    async def _end(self, dialogue: asyncio.Task[None]) -> None:
-        """End the session once the dialogue, and a hand-over it may have begun, are over."""
+    async def _finish_after(self, dialogue: asyncio.Task[None]) -> None:
+        """End the session once its task, and a hand-over it may have begun, are over."""
         patience = None if self.conversation.delivering else PATIENCE
         if not (await asyncio.wait((dialogue,), timeout=patience))[0]:
             session = self.conversation.session
