@@ -1,4 +1,4 @@
-"""aiosmtpd alone, which gatepost's SMTP door is built on, to show what gatepost adds to it and saves.
+"""aiosmtpd alone, the usual SMTP server library for asyncio: what gatepost adds, and what it saves.
 
 It runs on uvloop, as gatepost does. It keeps a message in memory and passes it to its handler as a whole.
 """
