@@ -1,4 +1,4 @@
-"""The runtime: everything that is the same for all sessions of this process.
+"""The runtime: what all sessions of this process share.
 
 Doors, conversations and sessions hold one reference to it instead of a dozen. It decides nothing.
 """
@@ -24,26 +24,26 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Runtime:
-    """What doors, conversations and sessions need from the process they run in."""
+    """The services, limits and tasks of the process that doors, conversations and sessions run in."""
 
     hostname: str
     clock: Clock
     resolver: Resolver
     marks: Store
-    """The core's own namespace of the store: recipients that were already taken."""
+    """The core's own namespace of the store: recipients that a next hop has already taken."""
     spool: Spool
     limits: Limits
     recorder: Recorder
     line_ends: str = "normalize"
     look_for_marks_at: float = 0.0
-    """Until then, by the monotonic clock, there are no ``marks``: somebody has looked a moment ago."""
+    """Time of the monotonic clock until which ``marks`` counts as empty, because another session has just looked."""
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
-    """Tasks of the process, not of a connection. Stopping waits for them."""
+    """Tasks of the process rather than of a connection. Stopping waits for them."""
     delivering: set[object] = field(default_factory=set)
-    """Who hands a message over in the task of its connection. Stopping waits for them too."""
+    """The conversations that are handing a message over. Stopping waits for them too."""
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Run ``work`` as a task of the process, not of a connection. Stopping waits for it."""
+        """Run ``work`` as a task of the process rather than of a connection. Stopping waits for it."""
         task = asyncio.get_running_loop().create_task(work)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
@@ -51,5 +51,5 @@ class Runtime:
 
     @property
     def is_busy(self) -> bool:
-        """True while there is something that stopping waits for."""
+        """True while stopping has something to wait for."""
         return bool(self.tasks or self.delivering)

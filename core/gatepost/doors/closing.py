@@ -1,6 +1,6 @@
-"""How a connection is closed so that the last reply arrives: flush, half-close, drain for at most 2 s, close.
+"""Closing a connection so that the last reply arrives: flush, half-close, drain for at most 2 s, close.
 
-Closing a socket that still has unread input makes the kernel send a reset, which may overtake the reply.
+If a socket with unread input is closed, the kernel sends a reset, which may overtake the reply.
 """
 
 from __future__ import annotations
@@ -14,32 +14,41 @@ from typing import Final
 from gatepost.services.clock import Clock, Timer
 
 DRAIN: Final = 2.0
-"""Seconds during which what the client still sends is read and thrown away."""
+"""Seconds during which the client's remaining octets are read and discarded."""
 
-_CAN_HOLD: Final = hasattr(socket, "TCP_CORK")  # as on Linux
+_CAN_HOLD: Final = hasattr(socket, "TCP_CORK")  # Linux has it
 
 
 def hold_for_the_end(transport: asyncio.Transport) -> None:
-    """Let the last words leave together with the end of the connection, in one packet instead of two (tcp(7)).
+    """Have the last reply leave together with the end of the connection, in one packet instead of two (tcp(7)).
 
-    Only for a client that should say no more, and for words that it can do without: if it does say more, the kernel
-    sends a reset and nothing of what is held, which is all that the transport has not written yet.
+    This is for a client that should send nothing more, and for a reply that it can do without: if it does send
+    something, the kernel sends a reset, and what is held is lost.
     """
     connection = transport.get_extra_info("socket")
     if _CAN_HOLD and connection is not None:
-        with suppress(OSError):  # it is gone
+        with suppress(OSError):  # the connection is gone
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
 
 
 class Closing(asyncio.Protocol):
-    """The protocol of a connection on its way out. ``lost`` is called when it is gone."""
+    """The protocol of a connection that is being closed. It calls ``on_lost`` when the connection is gone.
 
-    __slots__ = ("_lost", "_timer")
+    ``at_eof``: the client sends nothing more, so there is nothing to drain.
+    """
+
+    __slots__ = ("_on_lost", "_timer")
 
     def __init__(
-        self, transport: asyncio.Transport, last_words: bytes, clock: Clock, lost: Callable[[], None], *, at_eof: bool
+        self,
+        transport: asyncio.Transport,
+        last_words: bytes,
+        clock: Clock,
+        on_lost: Callable[[], None],
+        *,
+        at_eof: bool,
     ) -> None:
-        self._lost: Callable[[], None] | None = lost
+        self._on_lost: Callable[[], None] | None = on_lost
         self._timer: Timer | None = None
         transport.set_protocol(self)
         if last_words and not transport.is_closing():
@@ -51,20 +60,20 @@ class Closing(asyncio.Protocol):
             return
         transport.resume_reading()
         if transport.can_write_eof():
-            with suppress(OSError):  # the client has reset the connection, and the loop does not know yet
+            with suppress(OSError):  # the client has reset the connection, which the loop has not noticed yet
                 transport.write_eof()
 
     def data_received(self, data: bytes) -> None:
-        """Throw it away."""
+        """Discard what the client still sends."""
 
     def eof_received(self) -> bool:
-        """The client has closed its side too: done."""
+        """Have the transport close: the client has closed its side too."""
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """It is gone."""
+        """Call ``on_lost``, once."""
         if self._timer is not None:
             self._timer.cancel()
-        lost, self._lost = self._lost, None  # it leads back here, and nobody is to search for such circles
-        if lost is not None:
-            lost()
+        on_lost, self._on_lost = self._on_lost, None  # break the cycle, to leave nothing to the garbage collector
+        if on_lost is not None:
+            on_lost()

@@ -1,13 +1,12 @@
-"""What all connections of one listener share: its gate, the site, the count of connections, and who is connected.
+"""A listener: the gate, the runtime, the count of connections and the clients that its connections share.
 
-It opens no sockets (see ``server``) and speaks no protocol (see ``pregreet`` and ``smtp``).
-RFC 5321 §4.5.4.2 allows to limit connections; ``wire.md`` of the design says which limits.
+It opens no sockets (see ``server``) and speaks no protocol (see ``pregreet`` and ``smtp``). RFC 5321 §4.5.4.2 permits
+limits on connections.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextvars
 from typing import Protocol
 
 from gatepost.gate import Gate
@@ -27,7 +26,7 @@ class Connections:
         self.total = 0
 
     def enter(self, client: str) -> bool:
-        """Count a connection of ``client``; False when it is one too many. ``leave`` must follow either way."""
+        """Count a connection of ``client``; False if it is one too many. Call ``leave`` at its end in either case."""
         self.total += 1
         key = network_of(client)
         if not key:
@@ -36,7 +35,7 @@ class Connections:
         return self.total <= self._most and count <= self._most_each
 
     def leave(self, client: str) -> None:
-        """A connection of ``client`` has ended."""
+        """Stop counting a connection of ``client``, which has ended."""
         self.total -= 1
         key = network_of(client)
         if key:
@@ -52,31 +51,29 @@ class Connected(Protocol):
 
     @property
     def gate(self) -> Gate:
-        """The policy that it began with."""
+        """The policy that the connection began with."""
 
     def stop(self, now: bool) -> None:
-        """The server stops: say 421 4.3.2 as soon as no transaction is open; at once when ``now``."""
+        """Say 421 4.3.2 as soon as no transaction is open, or at once if ``now``: the server stops."""
 
 
 class Listener:
     """One ``[listen.NAME]``. ``gate`` is replaced by a reload; connections keep the one they began with."""
 
-    __slots__ = ("connected", "connections", "context", "gate", "loop", "name", "runtime", "stopping")
+    __slots__ = ("connected", "connections", "gate", "loop", "name", "runtime", "stopping")
 
     def __init__(self, name: str, gate: Gate, runtime: Runtime, connections: Connections) -> None:
         self.name = name
         self.loop = asyncio.get_running_loop()
-        """Kept here, since to ask for it costs a call of the system before Python 3.12."""
-        self.context = contextvars.copy_context()
-        """One for the callbacks of all clients that wait: a copy of its own would be 56 octets for each."""
+        """Kept here because asking for it makes a system call before Python 3.12."""
         self.gate = gate
         self.runtime = runtime
         self.connections = connections
-        self.connected: dict[Connected, None] = {}  # a set would take three times as much for each client that waits
+        self.connected: dict[Connected, None] = {}  # a set would take three times the memory per waiting client
         self.stopping = False
 
     def stop(self, now: bool = False) -> None:
-        """Tell everybody that is connected to end."""
+        """Tell all connections to end, now or between transactions, and turn away new ones."""
         self.stopping = True
         for connection in tuple(self.connected):
             connection.stop(now)

@@ -1,8 +1,8 @@
-"""A client before the greeting: where tens of thousands may wait, so there is as little of it as can be.
+"""A client before the greeting. Tens of thousands may wait here, so it takes as little memory as possible.
 
-It counts the client's connections, asks ``connect``, and offers ``silence``. Only a client that came through gets an
-SMTP object; the transport is handed over to it. A client that waits is this protocol, its session, one task straight
-on ``gate.ask``, and one slot in the timing wheel.
+The door counts the client's connections, asks ``connect``, and offers ``silence``. Only a client that passes gets an
+SMTP object, which takes over the transport. A client that waits consists of this protocol, its session, one task
+directly on the gate, and one slot in the timing wheel.
 
 RFC 5321 §3.1 (a server may refuse at the greeting), §4.3.1 (a client must wait for the greeting).
 """
@@ -33,7 +33,7 @@ from gatepost.session import Session
 from gatepost.telemetry import reply_text
 
 _NO_OCTETS: Final = bytes(4)
-"""What the kernel says when there is nothing to read: a number of 32 bits."""
+"""The kernel's answer if there is nothing to read: a number of 32 bits."""
 
 
 class Pregreet(asyncio.Protocol):
@@ -43,7 +43,6 @@ class Pregreet(asyncio.Protocol):
         "_at_eof",
         "_dialogue",
         "_heard",
-        "_is_over",
         "_listener",
         "_silent",
         "_timer",
@@ -52,7 +51,7 @@ class Pregreet(asyncio.Protocol):
         "session",
     )
 
-    __deletable__ = ("_transport", "session")  # mypyc wants to know
+    __deletable__ = ("_transport", "session")  # mypyc deletes no other attributes
 
     _transport: asyncio.Transport
     session: Session
@@ -61,7 +60,7 @@ class Pregreet(asyncio.Protocol):
         self._listener = listener
         self.gate: Gate = listener.gate
         self._heard = b""
-        self._at_eof = self._is_over = False
+        self._at_eof = False
         self._silent: asyncio.Future[bool] | None = None
         self._timer: Timer | None = None
         self._dialogue: EagerTask | None = None
@@ -73,7 +72,7 @@ class Pregreet(asyncio.Protocol):
         peer, port = (transport.get_extra_info("peername") or ("0.0.0.0", 0))[:2]
         local = transport.get_extra_info("sockname") or ("",)
         client = client_address(peer)
-        own = intern(local[0])  # one text for all who came to this address
+        own = intern(local[0])  # one string for all clients of this address
         self.session = Session(
             client, runtime=listener.runtime, door=self, port=port, local=own, listener=listener.name
         )
@@ -87,15 +86,18 @@ class Pregreet(asyncio.Protocol):
             self._dialogue.start(self._ask)
 
     def _ask(self) -> Coroutine[Any, Any, Any] | None:
-        """Ask ``connect``. A client that need not wait is greeted at once."""
+        """Ask ``connect``. A client that does not have to wait is greeted at once."""
         asked = self.gate.begin("connect", (self.session,), self.session)
         return self.proceed(asked, None) if isinstance(asked, Ruling) else asked
 
     def silence(self, seconds: float) -> asyncio.Future[bool]:
-        """True after ``seconds`` without an octet, False as soon as one is there, also one from before the call."""
-        if self._is_over:
-            raise PluginError("silence is for the connect phase, and that is over")
-        self._quiet()
+        """Return a future: True after ``seconds`` without an octet, False as soon as there is one.
+
+        Octets that came before the call count too.
+        """
+        if self._dialogue is None:
+            raise PluginError("session.silence() is for the connect phase, which is over")
+        self._cancel_timer()
         self._silent = silent = self._listener.loop.create_future()
         if self._heard:
             silent.set_result(False)
@@ -109,17 +111,20 @@ class Pregreet(asyncio.Protocol):
         return silent
 
     def _has_unread(self) -> bool:
-        """True when octets have come that the loop has not read yet."""
+        """True if octets have arrived that the loop has not read yet."""
         descriptor = self._transport.get_extra_info("socket").fileno()
         return descriptor >= 0 and fcntl.ioctl(descriptor, termios.FIONREAD, _NO_OCTETS) != _NO_OCTETS
 
     def __call__(self) -> None:
-        """The clock's: it has stayed silent. Not a method, which would be an object more for each client that waits."""
+        """Say that the client has stayed silent: the clock calls this.
+
+        The timer gets the door itself, because a bound method would be one more object for each client that waits.
+        """
         if self._silent is not None and not self._silent.done():
             self._silent.set_result(True)
 
     def data_received(self, data: bytes) -> None:
-        """Early talk: keep it, bounded, and tell who waits for silence."""
+        """Keep early talk, of a bounded size, and end the wait for silence."""
         self._heard += data
         self.session.early_talk |= {"connect"}
         if len(self._heard) > LINE_BUFFER:
@@ -128,40 +133,36 @@ class Pregreet(asyncio.Protocol):
             self._silent.set_result(False)
 
     def eof_received(self) -> bool:
-        """A client that leaves silently is let go without a ruling; one that has spoken still gets its reply."""
+        """Let a client that leaves silently go without a ruling; one that has spoken still gets its reply."""
         self._at_eof = True
         return bool(self._heard)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The client has left while it was made to wait."""
-        self._quiet()
+        """End the session of a client that left while it was made to wait."""
+        self._cancel_timer()
         if self._dialogue is not None:
             self._dialogue.abandon()
         self._end(Conversation(self.gate, self._listener.runtime, self.session))
 
     def stop(self, now: bool) -> None:
-        """The server stops: who waits is told to come back."""
+        """Tell the client to come back: the server stops."""
         if self._dialogue is not None and not self._dialogue.over:
             self._dialogue.abandon()
             self._dialogue = None
             self._refuse(replies.STOPPING)
 
     def proceed(self, ruling: Ruling | None, error: BaseException | None) -> Coroutine[Any, Any, Any] | None:
-        """The connect phase is over: greet the client, or close."""
+        """Refuse the client, or hand the connection to an SMTP object, whose dialogue goes on in the same task."""
         dialogue, self._dialogue = self._dialogue, None
         if dialogue is None or self._transport.is_closing():
             return None
-        if ruling is not None:
-            return self._open(ruling, dialogue)
-        # A fault of ours: never a permanent refusal, never an acceptance, and never no answer at all.
-        identifier = new_id()
-        self._listener.runtime.recorder.event(events.INTERNAL_ERROR, id=identifier, error=repr(error))
-        self._refuse(replies.internal_error(identifier, close=True))
-        return None
-
-    def _open(self, ruling: Ruling, dialogue: EagerTask) -> Coroutine[Any, Any, Any] | None:
-        """Speak the refusal, or hand the connection to an SMTP object, whose dialogue goes on."""
-        self._quiet()
+        if ruling is None:
+            # A fault of ours: never a permanent refusal, never an acceptance, and never no answer at all.
+            identifier = new_id()
+            self._listener.runtime.recorder.event(events.INTERNAL_ERROR, id=identifier, error=repr(error))
+            self._refuse(replies.internal_error(identifier, close=True))
+            return None
+        self._cancel_timer()
         conversation = Conversation(self.gate, self._listener.runtime, self.session)
         reply = conversation.opened(ruling)
         if reply is not None:
@@ -169,38 +170,37 @@ class Pregreet(asyncio.Protocol):
             return None
         self._listener.connected.pop(self, None)
         door = SMTP(self._listener, conversation, dialogue, self._transport, self._heard, self._at_eof)
-        self._let_go()
+        self._drop_references()
         return door.converse()
 
     def _turn_away(self, reply: Reply) -> None:
-        """Close before any plugin was asked, so that none is told of the end either.
+        """Close before any plugin was asked. So no plugin is told of the end either.
 
-        At once, without draining: a flood of clients that are turned away must not use up the descriptors.
+        The connection is not drained: a flood of clients that are turned away must not use up the descriptors.
         """
         self._listener.runtime.recorder.event(events.TURNED_AWAY, client=self.session.client, outcome=reply_text(reply))
         Closing(self._transport, reply.wire, self._listener.runtime.clock, self._leave, at_eof=True)
 
     def _refuse(self, reply: Reply, conversation: Conversation | None = None) -> None:
-        self._quiet()
+        self._cancel_timer()
         conversation = conversation or Conversation(self.gate, self._listener.runtime, self.session)
         clock = self._listener.runtime.clock
         Closing(self._transport, reply.wire, clock, lambda: self._end(conversation), at_eof=self._at_eof)
         conversation.replied()
 
-    def _quiet(self) -> None:
+    def _cancel_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _let_go(self) -> None:
-        """It is over here. The session leads back to this object, and nobody is to search for such circles."""
+    def _drop_references(self) -> None:
+        """Break the reference cycles, such as with the session, so that the garbage collector has nothing to do."""
         del self.session, self._transport
         self._dialogue = self._silent = None
-        self._is_over = True
 
     def _end(self, conversation: Conversation) -> None:
         self._leave()
-        self._let_go()
+        self._drop_references()
         if conversation.has_to_tell:
             self._listener.runtime.spawn(conversation.close())
         else:
