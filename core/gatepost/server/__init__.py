@@ -1,4 +1,4 @@
-"""The server: from a configuration to listening sockets, and back in good order."""
+"""The server: from a configuration to listening sockets, and an orderly stop."""
 
 from gatepost.server.server import Server, run
 from gatepost.server.system import account_of, is_loopback, listen

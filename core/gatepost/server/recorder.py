@@ -1,4 +1,4 @@
-"""The recorder of a server: everything to the log, and what ``gatepost explain`` may be asked for to the journal."""
+"""The recorder of a server: all events go to the log, and those that ``gatepost explain`` shows also to the journal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gatepost.telemetry import KEPT, EventLog, Journal, Record, open_log
 
 
 class ServerRecorder:
-    """Log and journal as the configuration wants them. The log works at once, the journal from ``open`` on."""
+    """The log and the journal that the configuration asks for. The log works at once, the journal from ``open`` on."""
 
     def __init__(self, config: Config, log: EventLog | None = None) -> None:
         self.log = log or open_log(config.log)
@@ -24,7 +24,7 @@ class ServerRecorder:
             self._journal.open()
 
     def keeps(self, event: Event) -> bool:
-        """Return True when the log or the journal keeps records of ``event``."""
+        """True if the log or the journal keeps records of ``event``."""
         return self.log.says_info or (self._journal is not None and event.name in KEPT)
 
     def record(self, record: Record) -> None:
@@ -38,11 +38,11 @@ class ServerRecorder:
         self.log.event(event, **facts)
 
     def plugin_log(self, name: str) -> Log:
-        """The log of the plugin instance ``name``."""
+        """Return the log of the plugin instance ``name``."""
         return self.log.plugin(name)
 
     def close(self) -> None:
-        """Write what waits."""
+        """Write what is still queued, and close both."""
         if self._journal is not None:
             self._journal.close()
             if self._journal.lost:

@@ -1,9 +1,9 @@
-"""The server: from a configuration to listening sockets, and back to nothing in good order.
+"""The server: from a configuration to listening sockets, and an orderly stop.
 
-Start is strict: configuration, plugins, sockets, privileges, store, ``startup`` hooks; the first that fails ends it
-with a sentence, before a client is accepted. Stopping: listeners close, who waits gets 421, dialogues may finish within
-the grace, hand-overs end on their own time-outs. SIGHUP builds a new policy for new sessions; a wrong one changes
-nothing.
+The start is strict. Its steps are configuration, plugins, sockets, privileges, store and ``startup`` hooks, and the
+first that fails ends it with a sentence, before a client is accepted. At a stop listeners close, clients that wait get
+421, dialogues may finish within the grace period, and hand-overs end on their own time-outs. SIGHUP builds a new policy
+for new sessions; one that cannot be used changes nothing.
 
 It decides nothing about mail. RFC 5321 §3.8 (a server that must stop says 421).
 """
@@ -16,6 +16,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +38,11 @@ from gatepost.services.next_hop import NextHops
 from gatepost.services.store import open_store
 
 LAST_REPLIES = 3.0
-"""Seconds that connections get to end once they were told to."""
+"""Seconds that connections have to end after they were told to."""
 
 
 class Server:
-    """One process that serves. ``load`` may raise ``ConfigError``; ``start`` ``GatepostError``."""
+    """One process that serves clients."""
 
     def __init__(self, config: Config, path: Path | None, environ: Mapping[str, str]) -> None:
         self.config = config
@@ -81,25 +82,37 @@ class Server:
 
     @property
     def addresses(self) -> dict[str, list[tuple[str, int]]]:
-        """Where each listener listens, with the real port where the configuration says 0."""
+        """The addresses of each listener, with the port that the system chose if the configuration says 0."""
         return {name: [made.getsockname()[:2] for made in sockets] for name, sockets in self._sockets.items()}
 
     async def start(self) -> None:
-        """Load, bind, drop privileges, open, and accept clients. Raises ``GatepostError`` with a sentence."""
+        """Load plugins, bind, drop privileges, open the store, and accept clients.
+
+        Raises ``GatepostError`` with a sentence for the administrator.
+        """
         if not self.config.listeners:
-            raise GatepostError('nobody listens; write [listen.smtp] with bind = ["0.0.0.0:25"]')
-        self._heed_signals()
+            raise GatepostError('there is no listener; write [listen.smtp] with bind = ["0.0.0.0:25"]')
+        loop = asyncio.get_running_loop()
+        # From here on, because a startup hook may take seconds, and a signal without a handler would end the process.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._handle_sighup)
         policy = load_policy(self.config, self._services, self.recorder)
         most = min(self.config.limits.connections, raise_descriptor_limit())
         self._bind()
-        self._take_own_folders()
+        self._make_folders()
+        if self.config.user is not None:
+            drop_privileges(self.config.user)
         await self._store.open()
         self.recorder.open()
-        await self._begin(policy)
+        await self._start_plugins(policy)
         connections = Connections(most, self.config.limits.connections_per_client)
         for name, gate in policy.gates.items():
             self.listeners[name] = Listener(name, gate, self.runtime, connections)
-        await self._accept()
+        for name, sockets in self._sockets.items():
+            for bound in sockets:
+                factory = partial(Pregreet, self.listeners[name])
+                self._asyncio_servers.append(await loop.create_server(factory, sock=bound, backlog=BACKLOG))
         listening = [str(SocketAddress(*place)) for places in self.addresses.values() for place in places]
         order = list(self.config.order)
         self.recorder.event(
@@ -107,6 +120,7 @@ class Server:
         )
 
     def _bind(self) -> None:
+        """Bind the sockets of all listeners. A root that stays root may serve this machine only."""
         addresses = [address for listener in self.config.listeners.values() for address in listener.bind]
         if os.getuid() == 0 and self.config.user is None:
             if outside := [str(address) for address in addresses if not is_loopback(address)]:
@@ -120,18 +134,16 @@ class Server:
             for address in listener.bind:
                 self._sockets[name].append(listen(address))
 
-    def _take_own_folders(self) -> None:
-        """Make the folders that the server writes to, then become the configured user."""
+    def _make_folders(self) -> None:
+        """Make the folders that the server writes to, while it may still give them to the configured user."""
         folders = [self.config.state_dir, self.config.spool.path, self.config.journal.path.parent]
         if self.config.store.url.startswith("sqlite://"):
             folders.append(Path(self.config.store.url.removeprefix("sqlite://")).parent)
         for folder in dict.fromkeys(folders):
             make_folder(folder, self.config.user)
-        if self.config.user is not None:
-            drop_privileges(self.config.user)
 
-    async def _begin(self, policy: Policy) -> None:
-        """Start the plugins of a policy. When one of them fails, what the others repeat ends too."""
+    async def _start_plugins(self, policy: Policy) -> None:
+        """Start the plugins of a policy. If one of them fails, the repeated jobs of the others end too."""
         jobs = Jobs(self.runtime)
         self._policies.append((policy, jobs))
         try:
@@ -140,29 +152,15 @@ class Server:
             await jobs.stop()
             raise
 
-    async def _accept(self) -> None:
-        loop = asyncio.get_running_loop()
-        for name, sockets in self._sockets.items():
-            for made in sockets:
-                factory = _factory(self.listeners[name])
-                self._asyncio_servers.append(await loop.create_server(factory, sock=made, backlog=BACKLOG))
-
-    def _heed_signals(self) -> None:
-        """From the start on: a startup hook may take seconds, and an unheeded signal would end the process."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
-        loop.add_signal_handler(signal.SIGHUP, self._hang_up)
-
-    def _hang_up(self) -> None:
+    def _handle_sighup(self) -> None:
         if self._asyncio_servers:
             self.runtime.spawn(self.reload())
         else:
-            self.recorder.event(events.RELOAD_FAILED, error="still starting; send SIGHUP again after that")
+            self.recorder.event(events.RELOAD_FAILED, error="gatepost is still starting; send SIGHUP again later")
 
     async def serve(self) -> None:
         """Serve until SIGTERM or SIGINT, or until ``stop`` is called."""
-        _spare_the_collector()
+        _tune_garbage_collector()
         await self._stop.wait()
         await self.close()
 
@@ -171,27 +169,27 @@ class Server:
         self._stop.set()
 
     async def reload(self) -> None:
-        """Build a new policy for new sessions from the changed file. If it is wrong, the old one stays.
+        """Build a new policy for new sessions from the changed file. If that fails, the old one stays.
 
-        Listeners, store, limits and the other core settings stay as they are until the next start. One at a time, so
-        that the newest file wins.
+        Listeners, store, limits and the other core settings stay as they are until the next start. Reloads run one at
+        a time, so that the newest file wins.
         """
         reload = asyncio.current_task()
         self._reloads.add(reload)
         try:
             async with self._reloading:
-                replaced = await self._reload()
+                replaced = await self._replace_policy()
             await self._retire(replaced)
         finally:
             self._reloads.discard(reload)
 
-    async def _reload(self) -> Sequence[tuple[Policy, Jobs]]:
-        """Give the new policy to all listeners. The ones that new sessions do not get from now on."""
+    async def _replace_policy(self) -> Sequence[tuple[Policy, Jobs]]:
+        """Give all listeners a new policy. Return those that it replaces; none if the file cannot be used."""
         try:
             changed = configuration.load_config(self._path, self._environ)
             policy = load_policy(changed, self._services, self.recorder)
-            _same_listeners(self.listeners, policy)
-            await self._begin(policy)
+            _require_same_listeners(self.listeners, policy)
+            await self._start_plugins(policy)
         except GatepostError as error:
             self.recorder.event(events.RELOAD_FAILED, error=str(error))
             return ()
@@ -203,10 +201,12 @@ class Server:
         return self._policies[:-1]
 
     async def _retire(self, policies: Sequence[tuple[Policy, Jobs]]) -> None:
-        """Let go of policies that new sessions do not get: their jobs now, the rest with their last session."""
+        """End policies that were replaced: their jobs now, their plugins once their last session has ended."""
         for _, jobs in policies:
             await jobs.stop()
-        ending = self.runtime.tasks - self._reloads  # sessions whose connection is gone
+        ending = (
+            self.runtime.tasks - self._reloads
+        )  # sessions whose connection is gone; a reload cannot wait for itself
         if ending:
             await asyncio.wait(ending)
         connected = {connection.gate for each in self.listeners.values() for connection in each.connected}
@@ -216,19 +216,19 @@ class Server:
                 await end_plugins(policy, jobs, self.recorder)
 
     async def close(self) -> None:
-        """Stop in good order. Returns when the last session has ended and everything is closed."""
+        """Stop in order. Returns when the last session has ended and everything is closed."""
         if self._asyncio_servers:
             self.recorder.event(events.STOPPING, connected=self._connected())
         for server in self._asyncio_servers:
             server.close()
         for listener in self.listeners.values():
             listener.stop()
-        if not await self._wait_until_left(self.config.grace):
+        if not await self._wait_for_clients(self.config.grace):
             for listener in self.listeners.values():
                 listener.stop(now=True)
-            await self._wait_until_left(LAST_REPLIES)
+            await self._wait_for_clients(LAST_REPLIES)
         await self._finish_tasks()
-        if not await self._wait_until_left(LAST_REPLIES):  # clients whose hand-over has only now ended
+        if not await self._wait_for_clients(LAST_REPLIES):  # those whose hand-over has only just ended
             self.recorder.event(events.IGNORES_CANCELLATION, connected=self._connected())
         await self._finish_tasks()
         await self._close_services()
@@ -237,15 +237,15 @@ class Server:
         return sum(len(listener.connected) for listener in self.listeners.values())
 
     async def _finish_tasks(self) -> None:
-        """Wait for hand-overs, which end on the next hop's own time-outs, and for sessions to be closed."""
+        """Wait for hand-overs, which end on their own time-outs, and for sessions to be closed."""
         while self.runtime.is_busy:
             if self.runtime.tasks:
                 await asyncio.wait(tuple(self.runtime.tasks))
             else:
                 await self.clock.sleep(0.1)
 
-    async def _wait_until_left(self, seconds: float) -> bool:
-        """True when nobody is connected any more."""
+    async def _wait_for_clients(self, seconds: float) -> bool:
+        """Wait until all clients have left, but no longer than ``seconds``. True if they have."""
         end = self.clock.monotonic() + seconds
         while self._connected():
             if self.clock.monotonic() >= end:
@@ -254,37 +254,38 @@ class Server:
         return True
 
     async def _close_services(self) -> None:
+        """End the plugins, then close what they use."""
         for policy, jobs in self._policies:
             await jobs.stop()
             await end_plugins(policy, jobs, self.recorder)
-        for made in (each for sockets in self._sockets.values() for each in sockets):
-            made.close()
+        for bound in (each for sockets in self._sockets.values() for each in sockets):
+            bound.close()
         await self._next_hops.close()
         await self._resolver.close()
         try:
             await self._store.close()
-        except StoreError as error:  # what plugins remember may be lost, and the end is in good order all the same
+        except StoreError as error:  # plugin data may be lost, but the rest can still be closed in order
             self.recorder.event(events.MEMORY_LOST, error=str(error))
         if self._asyncio_servers:
             self.recorder.event(events.STOPPED)
         self.recorder.close()
 
 
-def _same_listeners(listeners: Mapping[str, Listener], policy: Policy) -> None:
+def _require_same_listeners(listeners: Mapping[str, Listener], policy: Policy) -> None:
     if listeners.keys() != policy.gates.keys():
         names = ", ".join(sorted(listeners.keys() ^ policy.gates.keys()))
-        raise GatepostError(f"listeners were added or removed ({names}): that needs a restart")
+        raise GatepostError(f"listeners were added or removed ({names}), which needs a restart")
 
 
 def _needs_restart(running: Config, changed: Config) -> list[str]:
-    """The keys outside the policy that differ: a reload does not take them up."""
+    """Return the keys outside the policy that differ. A reload does not apply them."""
     policy: dict[str, Any] = {"plugins": True, "score": True, "listeners": {"__all__": {"plugins"}}}
     old, new = (_flat(each.model_dump(mode="json", exclude=policy, by_alias=True)) for each in (running, changed))
     return sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
 
 
 def _flat(table: Mapping[str, object], prefix: str = "") -> dict[str, object]:
-    """The values of nested tables by their dotted keys."""
+    """Return the values of nested tables by their dotted keys."""
     flat: dict[str, object] = {}
     for key, value in table.items():
         if isinstance(value, Mapping):
@@ -294,34 +295,30 @@ def _flat(table: Mapping[str, object], prefix: str = "") -> dict[str, object]:
     return flat
 
 
-async def _stragglers_end() -> bool:
-    """Cancel what plugins have left running. False when some of it goes on all the same."""
+async def _cancel_stragglers() -> bool:
+    """Cancel the tasks that plugins have left running. False if some of them go on all the same."""
     tasks = asyncio.all_tasks() - {asyncio.current_task()}
     for task in tasks:
         task.cancel()
     return not tasks or not (await asyncio.wait(tasks, timeout=LAST_REPLIES))[1]
 
 
-def _spare_the_collector() -> None:
-    """Let the garbage collector search little at a time: what is here now stays, and sessions leave no circles behind.
+def _tune_garbage_collector() -> None:
+    """Have the garbage collector search little at a time. Objects made so far stay, and sessions leave no cycles.
 
-    A search through 5,000 objects that were only just made takes half a millisecond. Through 50,000, most of which no
-    cache holds any more, it takes twenty times as long, in which everybody waits. Older objects are searched as seldom
-    as can be: with thousands of clients held, to look at all that they have takes 100 ms.
+    A search through 5,000 new objects takes half a millisecond. A search through 50,000, most of which are no longer in
+    the processor's cache, takes twenty times as long, and all clients wait meanwhile. Older objects are searched as
+    rarely as possible: with thousands of clients held, searching all their objects takes 100 ms.
     """
     gc.collect()
     gc.freeze()
     gc.set_threshold(5_000, 200, 5)
 
 
-def _factory(listener: Listener) -> Callable[[], Pregreet]:
-    return lambda: Pregreet(listener)
-
-
 def run(path: Path | None, environ: Mapping[str, str], announce: Callable[[Server], None] | None = None) -> None:
-    """Serve until told to stop. Raises ``ConfigError`` or ``GatepostError`` when the start fails.
+    """Serve until told to stop, and call ``announce`` once clients are accepted.
 
-    ``announce`` is called once clients are accepted.
+    Raises ``ConfigError`` or ``GatepostError`` if the start fails.
     """
     config = configuration.load_config(path, environ)
 
@@ -335,8 +332,8 @@ def run(path: Path | None, environ: Mapping[str, str], announce: Callable[[Serve
         if announce is not None:
             announce(server)
         await server.serve()
-        if not await _stragglers_end():
-            os._exit(os.EX_OK)  # all is closed; a plugin that ignores its end must not keep the process
+        if not await _cancel_stragglers():
+            os._exit(os.EX_OK)  # all is closed; a plugin that ignores cancellation must not keep the process alive
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main())

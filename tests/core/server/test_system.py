@@ -1,4 +1,4 @@
-"""What a server asks of the operating system: ports, descriptors, folders, and to be somebody else than root."""
+"""What a server asks of the operating system: ports, descriptors, folders, and another user than root."""
 
 from __future__ import annotations
 
@@ -12,10 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from gatepost import config as configuration
 from gatepost.config import SocketAddress
 from gatepost.errors import GatepostError
-from gatepost.server.server import Server
 from gatepost.server.system import drop_privileges, is_loopback, listen, make_folder
 
 only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
@@ -25,49 +23,6 @@ def in_a_process_of_its_own(code: str) -> list[str]:
     """What ``code`` prints: what it does to its process is not undone."""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return done.stdout.split()
-
-
-def server(folder: Path, *bind: str, user: str = "") -> Server:
-    path = folder / "gatepost.toml"
-    places = ", ".join(f'"{place}"' for place in bind)
-    path.write_text(
-        f'state_dir = "{folder}/state"\n{user}[listen.smtp]\nbind = [{places}]\n'
-        '[store]\nurl = "memory:"\n[plugins]\norder = ["discard"]\n'
-    )
-    return Server(configuration.load_config(path, {}), path, {})
-
-
-async def start(made: Server) -> None:
-    try:
-        await made.start()
-    finally:
-        await made.close()
-
-
-async def test_as_root_without_user_only_loopback_is_served_with_a_warning(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(os, "getuid", lambda: 0)
-    await start(server(tmp_path, "127.0.0.1:0", "[::1]:0"))
-    assert "running_as_root" in capfd.readouterr().err
-
-
-async def test_as_root_without_user_any_other_address_is_refused_before_one_is_bound(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(os, "getuid", lambda: 0)
-    made = server(tmp_path, "127.0.0.1:0", "0.0.0.0:0")
-    with pytest.raises(GatepostError, match=r"as root gatepost serves loopback only, not 0\.0\.0\.0:0: set user"):
-        await start(made)
-    assert not made.addresses
-
-
-async def test_without_root_any_address_is_served(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(os, "getuid", lambda: 1000)
-    await start(server(tmp_path, "0.0.0.0:0"))
-    assert "running_as_root" not in capfd.readouterr().err
 
 
 def test_loopback_is_what_only_this_machine_can_reach() -> None:
@@ -94,7 +49,7 @@ def test_ipv4_and_ipv6_can_have_the_same_port() -> None:
 def test_the_soft_limit_of_descriptors_becomes_the_hard_one() -> None:
     hard = 4000
     soft, clients = in_a_process_of_its_own(
-        "import resource\nfrom gatepost.sockets import raise_descriptor_limit\n"
+        "import resource\nfrom gatepost.server.system import raise_descriptor_limit\n"
         f"resource.setrlimit(resource.RLIMIT_NOFILE, (256, {hard}))\n"
         "clients = raise_descriptor_limit()\nprint(resource.getrlimit(resource.RLIMIT_NOFILE)[0], clients)"
     )
@@ -106,7 +61,7 @@ def test_the_soft_limit_of_descriptors_becomes_the_hard_one() -> None:
 def test_root_becomes_the_user_for_good() -> None:
     account = pwd.getpwnam("nobody")
     *identity, again = in_a_process_of_its_own(
-        "import os\nfrom gatepost.sockets import drop_privileges\ndrop_privileges('nobody')\n"
+        "import os\nfrom gatepost.server.system import drop_privileges\ndrop_privileges('nobody')\n"
         "print(*os.getresuid(), *os.getresgid(), 0 in os.getgroups())\n"
         "try:\n    os.setuid(0)\nexcept PermissionError:\n    print('never')\n"
     )
@@ -147,7 +102,7 @@ def test_a_folder_that_is_there_is_not_given_away(tmp_path: Path) -> None:
 
 def test_a_file_in_place_of_a_folder_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "state").touch()
-    with pytest.raises(GatepostError, match=r"state is no folder$"):
+    with pytest.raises(GatepostError, match=r"state is not a folder$"):
         make_folder(tmp_path / "state", None)
     with pytest.raises(GatepostError, match=r"cannot make the folder .*: Not a directory$"):
         make_folder(tmp_path / "state" / "spool", None)

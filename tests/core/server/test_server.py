@@ -1,0 +1,55 @@
+"""The start of a server: which addresses it serves as root."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from gatepost import config as configuration
+from gatepost.errors import GatepostError
+from gatepost.server.server import Server
+
+
+def server(folder: Path, *bind: str, user: str = "") -> Server:
+    path = folder / "gatepost.toml"
+    places = ", ".join(f'"{place}"' for place in bind)
+    path.write_text(
+        f'state_dir = "{folder}/state"\n{user}[listen.smtp]\nbind = [{places}]\n'
+        '[store]\nurl = "memory:"\n[plugins]\norder = ["discard"]\n'
+    )
+    return Server(configuration.load_config(path, {}), path, {})
+
+
+async def start(made: Server) -> None:
+    try:
+        await made.start()
+    finally:
+        await made.close()
+
+
+async def test_as_root_without_user_only_loopback_is_served_with_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "getuid", lambda: 0)
+    await start(server(tmp_path, "127.0.0.1:0", "[::1]:0"))
+    assert "running_as_root" in capfd.readouterr().err
+
+
+async def test_as_root_without_user_any_other_address_is_refused_before_one_is_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "getuid", lambda: 0)
+    made = server(tmp_path, "127.0.0.1:0", "0.0.0.0:0")
+    with pytest.raises(GatepostError, match=r"as root gatepost serves loopback only, not 0\.0\.0\.0:0: set user"):
+        await start(made)
+    assert not made.addresses
+
+
+async def test_without_root_any_address_is_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "getuid", lambda: 1000)
+    await start(server(tmp_path, "0.0.0.0:0"))
+    assert "running_as_root" not in capfd.readouterr().err
