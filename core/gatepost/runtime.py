@@ -51,5 +51,5 @@ class Runtime:
 
     @property
     def is_busy(self) -> bool:
-        """True while stopping has something to wait for."""
+        """Return True while stopping has something to wait for."""
         return bool(self.tasks or self.delivering)

@@ -41,7 +41,7 @@ RATE_SECONDS: Final = 60.0
 
 
 class State(enum.Enum):
-    """Who gets what the client sends. The table in the docstring of ``SMTP`` says what follows from it."""
+    """The state of a connection. The table in the docstring of ``SMTP`` says what each event does in it."""
 
     COMMAND = enum.auto()
     DATA = enum.auto()
@@ -58,7 +58,7 @@ _GONE: Final = State.GONE
 
 
 class Ending:
-    """A decision of the door to end the session: ``reply`` is said ``now``, or else between two transactions."""
+    """A decision of the door to end the session: it says ``reply`` ``now``, or as soon as no transaction is open."""
 
     __slots__ = ("now", "reply")
 
@@ -73,24 +73,28 @@ class SMTP(asyncio.Protocol):
     A coroutine, ``converse``, runs the session, and ``_state`` says how far it is. The greeting is the first reply in
     COMMAND, and the hand-over of a message belongs to COMMAND too: octets that arrive meanwhile are commands.
 
-    ============== ============================ ============================ ==================== =================
-    event          COMMAND                      DATA                         CLOSING              GONE
-    ============== ============================ ============================ ==================== =================
-    octets         answered line by line        fed to the data reader       discarded            –
-    354 is written → DATA                       –                            –                    –
-    final dot      –                            → COMMAND                    –                    –
-    QUIT, any 421  → CLOSING                    → CLOSING, no message        –                    –
-    end of file    whole lines are answered,    → CLOSING, no message        → GONE               –
-                   then → CLOSING
-    server stops,  421 between transactions;    421 after the message;       –                    –
-    session long   with ``now`` at once         with ``now`` at once
-    idle too long  421 at once                  421 at once; too slow: same  –                    –
-    connection     → GONE; a plugin that is     → GONE                       → GONE               –
-    lost           asked is cancelled, a
-                   hand-over is not
-    ============== ============================ ============================ ==================== =================
+    =============== ============================ ============================ ==================== =====
+    event           COMMAND                      DATA                         CLOSING              GONE
+    =============== ============================ ============================ ==================== =====
+    octets          answered line by line        fed to the data reader       discarded            –
+    354 is written  → DATA                       –                            –                    –
+    final dot       –                            → COMMAND                    –                    –
+    a reply that    → CLOSING                    –                            –                    –
+    closes is due
+    end of file     whole lines are answered,    → CLOSING, no message        → GONE               –
+                    then → CLOSING
+    server stops,   421 once no transaction is   421 after the message; with  –                    –
+    session too     open; with ``now`` at once   ``now`` at once
+    long
+    client idle,    421 at once                  421 at once                  –                    –
+    DATA too slow
+    connection      → GONE; a plugin that is     likewise                     → GONE               –
+    lost            asked is cancelled, a
+                    hand-over is not
+    =============== ============================ ============================ ==================== =====
 
-    In CLOSING the transport belongs to a ``Closing``, so none of the methods that a transport calls is called here.
+    Every 421 leads to CLOSING. There the transport belongs to a ``Closing``, which calls back once the connection is
+    lost.
     """
 
     __slots__ = (
@@ -120,9 +124,9 @@ class SMTP(asyncio.Protocol):
         heard: bytes,
         at_eof: bool,
     ) -> None:
-        """Take over a connection, with what the client has ``heard`` it say before the greeting.
+        """Take over a connection and the octets that were ``heard`` before the greeting.
 
-        Whoever had the transport before has paused reading if ``heard`` is more than LINE_BUFFER.
+        If these are more than LINE_BUFFER, the protocol before this one has paused reading.
         """
         self.listener = listener
         self.conversation = conversation
@@ -133,15 +137,15 @@ class SMTP(asyncio.Protocol):
         self._ending: Ending | None = Ending(replies.STOPPING, now=False) if listener.stopping else None
         self._input = heard
         self._position = 0
-        """Where in ``_input`` the next line begins. When all is read, ``_input`` is empty."""
+        """The place in ``_input`` at which the next line begins. ``_input`` is empty when all of it is read."""
         self._reading_paused = len(heard) > LINE_BUFFER
         self._at_eof = at_eof
         self._replies = b""
         """Replies of the batch, not written yet."""
         self._full = False
-        """The client does not read its replies."""
+        """True while the client does not read its replies."""
         self._waiting_since: float | None = None
-        """Since when the client owes us something; None while we owe it a reply."""
+        """The time at which waiting for the client began; None while the client waits for a reply."""
         self._size_seen = 0
         """Octets of the message when its rate was last checked."""
         self._timer: Timer | None = None
@@ -247,7 +251,7 @@ class SMTP(asyncio.Protocol):
             return
         if error is not None:
             reply = self._last_words if isinstance(error, asyncio.CancelledError) else None
-            if reply is None:  # else it was we who cancelled what a plugin did, to say just that
+            if reply is None:  # else ``stop`` cancelled what a plugin did, in order to say this reply
                 fault = self.conversation.failed(error)
                 reply = Reply(421, fault.text, fault.status, close=True)
         self._close(reply)
@@ -305,7 +309,7 @@ class SMTP(asyncio.Protocol):
     # Waiting for the client.
 
     def _may_wait(self) -> bool:
-        """Write the batch. False when there is nothing to wait for: the session ends, or the client has ended."""
+        """Write the batch. Return False if there is nothing to wait for: the session or the client's input ends."""
         if self._ends():
             return False
         self._send()
@@ -395,7 +399,10 @@ class SMTP(asyncio.Protocol):
         self._dialogue.go_on()
 
     def _ends(self) -> bool:
-        """True when nothing more is to be answered: the client has gone, or its session ends now."""
+        """Return True if nothing more is to be answered: the client has gone, or its session ends now.
+
+        With no transaction open, an ending that waited for this is due now.
+        """
         ending = self._ending
         if ending is not None and not ending.now and self.conversation.session.envelope is None:
             ending.now = True
@@ -403,7 +410,7 @@ class SMTP(asyncio.Protocol):
 
     @property
     def _last_words(self) -> Reply | None:
-        """What the door says when it ends the session by itself."""
+        """The reply with which the door ends the session of its own accord, if it is doing so."""
         return self._ending.reply if self._ending is not None and self._ending.now else None
 
     def _close(self, reply: Reply | None) -> None:
