@@ -95,17 +95,3 @@ def test_every_row_of_the_benchmark_is_explained() -> None:
     explained = {name for cell in re.findall(r"^\| ([^|]+) \|", page, re.MULTILINE) for name in cell.split(", ")}
     rows = {row.name for name in NAMES for row in work(name).rows(FULL)}
     assert {part for row in rows for part in row.split(", ")} - explained == {"one by one", "ten at once"}
-
-
-EVENTS = sorted(
-    {
-        event
-        for module in (ROOT / "core").rglob("*.py")
-        for event in re.findall(r'event\(\s*"(\w+)"', module.read_text(encoding="utf-8"))
-    }
-)
-
-
-@pytest.mark.parametrize("event", EVENTS)
-def test_an_event_of_the_log_is_explained(event: str) -> None:
-    assert f"`{event}`" in (ROOT / "docs/operations.md").read_text(encoding="utf-8")
