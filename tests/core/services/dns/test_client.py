@@ -217,6 +217,7 @@ def test_what_is_no_server_is_refused_at_once(text: str) -> None:
         DNS([text], clock=VirtualClock())
 
 
+@pytest.mark.patches
 @pytest.mark.parametrize(
     ("text", "servers"),
     [

@@ -128,7 +128,8 @@ async def test_the_system_clock_ends_a_question_too(server: DNSServer) -> None:
     await dns.close()
 
 
-async def test_questions_beyond_the_number_of_sockets_wait_in_their_own_time(
+@pytest.mark.patches
+async def test_queries_beyond_the_number_of_slots_wait_in_their_own_time(
     server: DNSServer, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MAX_SOCKETS", 1)
@@ -150,7 +151,8 @@ async def test_questions_beyond_the_number_of_sockets_wait_in_their_own_time(
     await dns.close()
 
 
-async def test_a_place_is_left_to_the_next_however_many_wait_and_fail(
+@pytest.mark.patches
+async def test_a_slot_is_passed_to_the_next_however_many_wait_and_fail(
     server: DNSServer, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MAX_SOCKETS", 1)
@@ -173,7 +175,8 @@ async def test_a_place_is_left_to_the_next_however_many_wait_and_fail(
     await dns.close()
 
 
-async def test_who_waits_for_a_place_when_it_is_closed_gets_a_temporary_error(
+@pytest.mark.patches
+async def test_a_query_that_waits_for_a_slot_when_it_is_closed_gets_a_temporary_error(
     server: DNSServer, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MAX_SOCKETS", 1)
@@ -190,6 +193,7 @@ async def test_who_waits_for_a_place_when_it_is_closed_gets_a_temporary_error(
     assert not await clock.jump()
 
 
+@pytest.mark.patches
 @pytest.mark.parametrize("where", ["read_answer", "is_truncated", "is_answered"])
 async def test_a_fault_of_our_own_is_told_to_who_asked_and_nothing_is_left_of_it(
     dns: DNS, server: DNSServer, monkeypatch: pytest.MonkeyPatch, where: str

@@ -209,6 +209,7 @@ class TestClockThatJumps:
         assert await self.found(path, at=2e9 + DAY + HOUR) is None
 
 
+@pytest.mark.patches
 class TestDiskThatFails:
     """Another process that holds the file for too long stands for any disk that cannot be written."""
 
