@@ -194,7 +194,7 @@ class LiveDoor:
 
     async def received(self, octets: int) -> None:
         """Wait until the one client's message has ``octets`` octets here."""
-        await until(lambda: self.client.conversation.intake and self.client.conversation.intake.size >= octets)
+        await until(lambda: self.client.conversation.reader and self.client.conversation.reader.size >= octets)
 
     async def left(self) -> None:
         """Wait until all sessions have ended, wholly."""

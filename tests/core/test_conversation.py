@@ -673,7 +673,7 @@ async def test_a_refusal_at_headers_is_kept_and_spoken_at_the_final_dot(answer: 
     assert client.policy.runtime.spool.in_memory == 0
     assert await rehearsal.feed(b"\r\n.\r\n") == b""
     reply = await rehearsal.conversation.end_of_data()
-    await rehearsal.conversation.settled()
+    await rehearsal.conversation.finish_message()
     assert reply.wire.decode().startswith(start)
     assert not reply.close
     assert asked.log == ["reset a@example.com"]
@@ -747,8 +747,8 @@ async def test_queued_fires_after_the_reply_with_the_content_still_there() -> No
         await asyncio.sleep(0)
     assert reply.code == 250
     assert notes.log == []
-    conversation.replied()
-    await conversation.settled()
+    conversation.after_reply()
+    await conversation.finish_message()
     assert notes.log == [f"queued {len(MESSAGE)} True delivering", "reset a@example.com"]
 
 
@@ -764,7 +764,7 @@ async def test_the_next_command_waits_for_what_follows_a_message_also_when_repli
         await client.rehearsal.feed(MESSAGE + b".\r\n")
         assert (await conversation.end_of_data()).code == 250
     assert (await conversation.command(b"QUIT")).code == 221
-    conversation.replied()
+    conversation.after_reply()
     await conversation.close()
     took = f"queued {len(MESSAGE)} True delivering"
     assert notes.log == [took, "reset one@example.com", took, "reset two@example.com", "quit", "disconnect"]

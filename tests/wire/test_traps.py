@@ -355,15 +355,15 @@ class TestWrites:
         async with live(Policy(vouching(), Keeping())) as door:
             wire = await door.connect()
             await wire.to_data()
-            intake = door.client.conversation.intake
+            reader = door.client.conversation.reader
             content = b"Subject: much\r\n\r\n" + (b"x" * 998 + b"\r\n") * 8000
             sent = sent_at_once(wire, content)
             assert sent > 4 * ONE_READ
             steps = []
             async with asyncio.timeout(PATIENCE):
-                while (taken := intake.size) < sent:
+                while (taken := reader.size) < sent:
                     await asyncio.sleep(0)
-                    steps.append(intake.size - taken)
+                    steps.append(reader.size - taken)
             assert max(steps) <= ONE_READ
             wire.send(content[sent:] + b".\r\n")
             assert (await wire.reply()).startswith(b"250 ")

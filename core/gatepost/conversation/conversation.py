@@ -2,7 +2,7 @@
 
 It takes command lines and message blocks and gives replies. It alone knows what may follow what, when a delayed refusal
 is spoken, and the limits on commands. It has no sockets and no timers, so doors, tests, ``gatepost try`` and replay
-drive the very same object. Whoever drives it writes each reply and then calls ``replied()``.
+drive the very same object. Whoever drives it writes each reply and then calls ``after_reply()``.
 
 RFC 5321 §3, §4.1 (commands), §4.1.4 (order), §4.5.3 (limits); RFC 1870 (SIZE), RFC 6152 (8BITMIME), RFC 6531
 (SMTPUTF8), RFC 2920 (who may pipeline what), RFC 2034 (status codes).
@@ -35,7 +35,7 @@ Handler = Callable[["Conversation", str], Awaitable[Reply]]
 
 
 class Conversation:
-    """One dialogue. ``intake`` is there while a message is received: feed it, then call ``end_of_data``."""
+    """One dialogue. ``reader`` is there while a message is received: feed it, then call ``end_of_data``."""
 
     __slots__ = (
         "_headers_ruling",
@@ -49,7 +49,7 @@ class Conversation:
         "_unknown_in_row",
         "_waits",
         "gate",
-        "intake",
+        "reader",
         "runtime",
         "session",
     )
@@ -58,7 +58,7 @@ class Conversation:
         self.gate = gate
         self.runtime = runtime
         self.session = session
-        self.intake: DataReader | None = None
+        self.reader: DataReader | None = None
         self._helo_done = False
         self._message: Message | None = None
         self._headers_ruling: Ruling | None = None
@@ -71,7 +71,7 @@ class Conversation:
 
     # The start and the end of a session.
 
-    def opened(self, ruling: Ruling) -> Reply | None:
+    def take_connect_ruling(self, ruling: Ruling) -> Reply | None:
         """Take the ruling of the connect phase, which the door has asked. A refusal, or None: greet the client."""
         self._proceedings.keep(ruling)
         return self._proceedings.speak_or_delay(ruling) if ruling.refuses else None
@@ -84,11 +84,11 @@ class Conversation:
             text = ruling.decision.text if ruling.decision else text
         return replies.greeting(text)
 
-    def replied(self) -> None:
+    def after_reply(self) -> None:
         """The last reply is written: tell ``ruled`` what led to it."""
         self._proceedings.tell_rulings()
 
-    def failed(self, error: BaseException) -> Reply:
+    def internal_error(self, error: BaseException) -> Reply:
         """The reply to a fault of ours: 451 with an incident id, and never the fault's text."""
         identifier = new_id()
         self.runtime.recorder.event(events.INTERNAL_ERROR, id=identifier, error=repr(error))
@@ -104,18 +104,18 @@ class Conversation:
 
         ``last_reply`` is what the door said when it ended the session by itself, such as 421 for a limit.
         """
-        self.replied()
-        await self.settled()
+        self.after_reply()
+        await self.finish_message()
         await self._reset()
         await self._proceedings.tell_all("disconnect", (self.session,))
-        self.ended(last_reply)
+        self.end(last_reply)
 
-    def ended(self, last_reply: Reply | None = None) -> None:
+    def end(self, last_reply: Reply | None = None) -> None:
         """The connection is gone, and nobody is to be told: the last half of ``close``."""
-        self.replied()
-        if self.intake is not None:
-            self.intake.discard()
-            self.intake = None
+        self.after_reply()
+        if self.reader is not None:
+            self.reader.discard()
+            self.reader = None
         self.session.cancel_later()
         self._proceedings.disconnected(last_reply)
 
@@ -124,7 +124,7 @@ class Conversation:
     async def command(self, line: bytes, behind: bool = False) -> Reply:
         """Answer one command line, given without its line end. ``behind``: more bytes have already come behind it."""
         if self._judged is not None:
-            await self.settled()
+            await self.finish_message()
         recorded = self._proceedings.recorded
         reply = await self._reply_to(line, behind)
         if reply.code >= 400:
@@ -312,7 +312,7 @@ class Conversation:
             ruling = await self._proceedings.ask("data", (self.session, envelope), envelope)
             if not ruling.refuses:
                 content, reject = self.runtime.spool.content(), self.runtime.line_ends == "reject"
-                self.intake = DataReader(content, self.runtime.limits, reject=reject)
+                self.reader = DataReader(content, self.runtime.limits, reject=reject)
                 return replies.START_DATA
             reply = self._proceedings.speak(ruling)
             await self._reset()
@@ -377,40 +377,40 @@ class Conversation:
 
     async def headers(self) -> None:
         """The header block is here: ask ``headers``. A refusal is kept for the end of data."""
-        intake, envelope = self.intake, self.session.envelope
-        assert intake is not None and envelope is not None
-        if intake.reply is not None or self._message is not None:
+        reader, envelope = self.reader, self.session.envelope
+        assert reader is not None and envelope is not None
+        if reader.reply is not None or self._message is not None:
             return
-        self._message = envelope.message = intake.message()
+        self._message = envelope.message = reader.message()
         if not self.gate.chains["headers"]:
             return
         ruling = await self._proceedings.ask("headers", (self.session, envelope, self._message), envelope)
         if ruling.refuses:
             self._headers_ruling = ruling
-            intake.discard()
+            reader.discard()
 
     async def end_of_data(self) -> Reply:
         """The final dot is here: judge the message and hand it over.
 
-        From here until ``settled`` has run, whoever drives this does not break it off, whether the client stays or not,
-        and stopping waits for it. When the reply is written, call ``settled``; the next command does too.
+        From here until ``finish_message`` has run, whoever drives this does not break it off, whether the client stays or not,
+        and stopping waits for it. When the reply is written, call ``finish_message``; the next command does too.
         """
-        intake, envelope = self.intake, self.session.envelope
-        assert intake is not None and envelope is not None
+        reader, envelope = self.reader, self.session.envelope
+        assert reader is not None and envelope is not None
         self.runtime.delivering.add(self)
         try:
             await self.headers()
-            self.intake = None
-            reply = self._counted(await self._judge(envelope, intake))
+            self.reader = None
+            reply = self._counted(await self._judge(envelope, reader))
         except BaseException as error:  # whatever a plugin has done to this task: the client gets its answer
-            reply = self.failed(error)
-        self.intake, self._judged = None, intake
+            reply = self.internal_error(error)
+        self.reader, self._judged = None, reader
         if self._receipt is None:  # nothing has to wait for the reply to be written
             with suppress(asyncio.CancelledError):  # a plugin's doing: the client gets its answer all the same
-                await self.settled()
+                await self.finish_message()
         return reply
 
-    async def settled(self) -> None:
+    async def finish_message(self) -> None:
         """What follows the reply to a message, also if nobody reads it: ``queued``, if it was taken, and ``reset``."""
         judged, self._judged = self._judged, None
         if judged is None:
@@ -425,18 +425,18 @@ class Conversation:
             judged.discard()
             self.runtime.delivering.discard(self)
 
-    async def _judge(self, envelope: Envelope, intake: DataReader) -> Reply:
+    async def _judge(self, envelope: Envelope, reader: DataReader) -> Reply:
         """Accept or refuse what has been received."""
-        refused = intake.reply
+        refused = reader.reply
         if self._headers_ruling is not None and not (refused and refused.close):
             return self._proceedings.speak(self._headers_ruling)
         if refused is not None:
             reply = identified(refused, envelope.id)
-            self._proceedings.refused_data(reply, envelope.id, intake.size)
+            self._proceedings.refused_data(reply, envelope.id, reader.size)
             return reply
         assert self._message is not None
-        self._message.eight_bit = intake.eight_bit
-        if intake.names_results:
+        self._message.eight_bit = reader.eight_bit
+        if reader.names_results:
             forget_forged_results(self._message, self.runtime.hostname)
         return await self._judge_message(envelope, self._message)
 

@@ -164,7 +164,7 @@ class Pregreet(asyncio.Protocol):
             return None
         self._cancel_timer()
         conversation = Conversation(self.gate, self._listener.runtime, self.session)
-        reply = conversation.opened(ruling)
+        reply = conversation.take_connect_ruling(ruling)
         if reply is not None:
             self._refuse(reply, conversation)
             return None
@@ -186,7 +186,7 @@ class Pregreet(asyncio.Protocol):
         conversation = conversation or Conversation(self.gate, self._listener.runtime, self.session)
         clock = self._listener.runtime.clock
         Closing(self._transport, reply.wire, clock, lambda: self._end(conversation), at_eof=self._at_eof)
-        conversation.replied()
+        conversation.after_reply()
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:
@@ -204,7 +204,7 @@ class Pregreet(asyncio.Protocol):
         if conversation.has_to_tell:
             self._listener.runtime.spawn(conversation.close())
         else:
-            conversation.ended()
+            conversation.end()
 
     def _leave(self) -> None:
         self._listener.connected.pop(self, None)

@@ -221,7 +221,7 @@ class SMTP(asyncio.Protocol):
             if len(self._replies) > BATCH:
                 await self._flush()
                 await asyncio.sleep(0)  # a client that sends a thousand commands at once does not keep others waiting
-            reader = conversation.intake
+            reader = conversation.reader
             if reader is not None:
                 await self._flush()
                 messages += 1
@@ -231,7 +231,7 @@ class SMTP(asyncio.Protocol):
                 continue
             if conversation.delivering:  # what follows a message, such as ``queued``, follows the reply to it
                 await self._flush()
-                await self._guard(conversation.settled())
+                await self._guard(conversation.finish_message())
             while not self._input or (line := self._cut_line()) is None:
                 if not self._may_wait():
                     return self._last_words
@@ -242,7 +242,7 @@ class SMTP(asyncio.Protocol):
             try:
                 reply = await conversation.command(line, bool(self._input))
             except Exception as error:
-                reply = conversation.failed(error)
+                reply = conversation.internal_error(error)
         return reply
 
     def proceed(self, reply: Reply | None, error: BaseException | None) -> None:
@@ -252,7 +252,7 @@ class SMTP(asyncio.Protocol):
         if error is not None:
             reply = self._last_words if isinstance(error, asyncio.CancelledError) else None
             if reply is None:  # else ``stop`` cancelled what a plugin did, in order to say this reply
-                fault = self.conversation.failed(error)
+                fault = self.conversation.internal_error(error)
                 reply = Reply(421, fault.text, fault.status, close=True)
         self._close(reply)
 
@@ -304,7 +304,7 @@ class SMTP(asyncio.Protocol):
         try:
             return await work
         except Exception as error:
-            return self.conversation.failed(error)
+            return self.conversation.internal_error(error)
 
     # Waiting for the client.
 
@@ -337,7 +337,7 @@ class SMTP(asyncio.Protocol):
         written, self._replies = self._replies, b""
         if written and self._state is not _GONE:
             self._transport.write(written)
-            self.conversation.replied()
+            self.conversation.after_reply()
 
     async def _room(self) -> None:
         """Wait until the client reads its replies, or the session ends first."""
@@ -381,7 +381,7 @@ class SMTP(asyncio.Protocol):
     def _check_rate(self) -> None:
         """Refuse DATA that trickles: it holds a spool file and a slot (RFC 5321 §4.5.3.2.5 is for honest senders)."""
         limits = self.listener.runtime.limits
-        reader = self.conversation.intake
+        reader = self.conversation.reader
         size = reader.size if reader is not None else 0
         seconds = min(RATE_SECONDS, limits.idle)
         if self._waiting_since is not None and size - self._size_seen < limits.data_rate * seconds:
@@ -423,7 +423,7 @@ class SMTP(asyncio.Protocol):
             hold_for_the_end(self._transport)
         last_words = self._replies + (reply.wire if reply is not None else b"")
         Closing(self._transport, last_words, self.listener.runtime.clock, self._finish, at_eof=at_eof)
-        self.conversation.replied()
+        self.conversation.after_reply()
 
     def _finish(self) -> None:
         """End the session, now that the connection is gone."""
@@ -437,7 +437,7 @@ class SMTP(asyncio.Protocol):
         elif self.conversation.has_to_tell:
             self.listener.runtime.spawn(self.conversation.close(self._last_words))
         else:
-            self.conversation.ended(self._last_words)
+            self.conversation.end(self._last_words)
 
     async def _finish_after(self, dialogue: asyncio.Task[None]) -> None:
         """End the session once its task, and a hand-over it may have begun, are over."""

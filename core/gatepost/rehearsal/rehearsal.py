@@ -46,7 +46,7 @@ class Rehearsal:
         ruling = Ruling("connect")
         if gate.chains["connect"]:
             ruling = await gate.ask("connect", (self.session,), self.session)
-        return self._replied(self.conversation.opened(ruling) or await self.conversation.greet())
+        return self._replied(self.conversation.take_connect_ruling(ruling) or await self.conversation.greet())
 
     async def say(self, line: str | bytes, *, behind: bool = False) -> Reply:
         """Say one command line (without its line end) and hear the reply. ``behind``: more has been sent already."""
@@ -60,17 +60,17 @@ class Rehearsal:
         stuffed = content.replace(b"\r\n.", b"\r\n..")
         await self.feed((b"." if stuffed.startswith(b".") else b"") + stuffed + b".\r\n")
         reply = self._replied(await self.conversation.end_of_data())
-        await self.conversation.settled()
+        await self.conversation.finish_message()
         return reply
 
     async def feed(self, octets: bytes) -> bytes:
         """Feed octets of DATA as they come from a socket. Returns what follows the end of data."""
         rest = None
         for start in range(0, len(octets), BLOCK):
-            intake = self.conversation.intake
-            assert intake is not None, "not in DATA"
-            rest = intake.feed(octets[start : start + BLOCK])
-            if intake.headers_done:
+            reader = self.conversation.reader
+            assert reader is not None, "not in DATA"
+            rest = reader.feed(octets[start : start + BLOCK])
+            if reader.headers_done:
                 await self.conversation.headers()
         return b"" if rest is None else rest
 
@@ -80,6 +80,6 @@ class Rehearsal:
         await self.conversation.close()
 
     def _replied(self, reply: Reply) -> Reply:
-        self.conversation.replied()
+        self.conversation.after_reply()
         self.closed = self.closed or reply.close
         return reply

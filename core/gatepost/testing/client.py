@@ -125,9 +125,9 @@ class Client:
     async def _end(self) -> replies.Reply:
         conversation = self.rehearsal.conversation
         reply = await conversation.end_of_data()
-        conversation.replied()
+        conversation.after_reply()
         self.rehearsal.closed = self.rehearsal.closed or reply.close
-        await conversation.settled()
+        await conversation.finish_message()
         return reply
 
     async def _heard(self, work: Coroutine[Any, Any, replies.Reply]) -> Reply:

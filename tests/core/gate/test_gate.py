@@ -112,7 +112,7 @@ async def test_ruled_is_told_after_the_reply_of_every_ruling_that_decided_or_obs
     assert told == [("helo", "observed")]
     await conversation.command(b"DATA")
     assert told == [("helo", "observed")]
-    conversation.replied()
+    conversation.after_reply()
     assert told == [("helo", "observed"), ("data", "deny no")]
 
 
