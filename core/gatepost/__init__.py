@@ -54,7 +54,7 @@ if TYPE_CHECKING:
         SpoolError,
         StoreError,
     )
-    from gatepost.hookspecs import HOOKS_VERSION, Answer, Answers, hookimpl
+    from gatepost.hookspecs import HOOKS_VERSION, Answer, QueueAnswer, hookimpl
     from gatepost.message import Headers, Message
     from gatepost.options import Duration, Network, Options, Secret, Size, WatchedFile
     from gatepost.rulings import Receipt, Ruling, Said
@@ -72,7 +72,6 @@ __all__ = [
     "Address",
     "AddressError",
     "Answer",
-    "Answers",
     "Clock",
     "DNSError",
     "DNSTemporaryError",
@@ -94,6 +93,7 @@ __all__ = [
     "NextHops",
     "Options",
     "PluginError",
+    "QueueAnswer",
     "Receipt",
     "Resolver",
     "Ruling",
@@ -135,7 +135,7 @@ _HOMES = {
     "StoreError": "errors",
     "HOOKS_VERSION": "hookspecs",
     "Answer": "hookspecs",
-    "Answers": "hookspecs",
+    "QueueAnswer": "hookspecs",
     "hookimpl": "hookspecs",
     "Headers": "message",
     "Message": "message",

@@ -29,9 +29,9 @@ HOOKS_VERSION = 1
 """The version of the phases and of what they are given. It rises when something is added or taken away."""
 
 Answer: TypeAlias = Decision | None
-"""What most hooks return."""
-Answers: TypeAlias = Decision | Mapping[Address, Decision] | None
-"""What ``queue`` returns: one decision for all pending recipients, or one for each that it answers for."""
+"""The answer of most hooks."""
+QueueAnswer: TypeAlias = Decision | Mapping[Address, Decision] | None
+"""The answer of ``queue``: one decision for all pending recipients, or a decision for each recipient that it names."""
 Said: TypeAlias = Decision | Mapping[Address, Decision] | str | None
 
 _Any = TypeVar("_Any", bound=Callable[..., Said | Awaitable[Said]])
@@ -184,7 +184,7 @@ class Hookspecs:
         """
 
     @_hookspec
-    def queue(self, session: Session, envelope: Envelope, message: Message) -> Answers:
+    def queue(self, session: Session, envelope: Envelope, message: Message) -> QueueAnswer:
         """Fires to hand the message to somebody durable. accept needs ``grants = "delivery"`` and means "I have taken
         responsibility" for all of ``envelope.pending``. A mapping answers for each recipient that it names.
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 RIGHT = """
-from gatepost import Answers, Decision, Envelope, Message, Session, hookimpl
+from gatepost import QueueAnswer, Decision, Envelope, Message, Session, hookimpl
 
 
 class Right:
@@ -18,7 +18,7 @@ class Right:
     @hookimpl(ahead=True)
     async def rcpt(self) -> Decision | None: ...
     @hookimpl(blocking=True)
-    def queue(self, envelope: Envelope, message: Message) -> Answers: ...
+    def queue(self, envelope: Envelope, message: Message) -> QueueAnswer: ...
     @hookimpl
     async def greeting(self) -> str | None: ...
     @hookimpl

@@ -13,7 +13,7 @@ after it in the order is ever asked.
 
 from __future__ import annotations
 
-from gatepost import Answers, Log, accept, hookimpl
+from gatepost import Log, QueueAnswer, accept, hookimpl
 
 DISCARDED = accept("discarded")
 
@@ -32,5 +32,5 @@ class Discard:
         self.log.warning("mail_is_discarded", advice="discard is for trials: it throws away every accepted message")
 
     @hookimpl
-    def queue(self) -> Answers:
+    def queue(self) -> QueueAnswer:
         return DISCARDED

@@ -42,7 +42,20 @@ from pathlib import Path
 
 from pydantic import field_validator
 
-from gatepost import Address, Answers, Clock, Decision, Envelope, Log, Message, Options, Server, accept, defer, hookimpl
+from gatepost import (
+    Address,
+    Clock,
+    Decision,
+    Envelope,
+    Log,
+    Message,
+    Options,
+    QueueAnswer,
+    Server,
+    accept,
+    defer,
+    hookimpl,
+)
 
 LONGEST_PART = 200
 """The most octets that represent a local part or a domain in a path. Most file systems allow 255 for a name."""
@@ -90,7 +103,7 @@ class Maildir:
         self._our_domain = server.hostname
 
     @hookimpl(blocking=True)
-    def queue(self, envelope: Envelope, message: Message) -> Answers:
+    def queue(self, envelope: Envelope, message: Message) -> QueueAnswer:
         copies = [
             Copy(folder, recipients, self._unique_name()) for folder, recipients in self._folders(envelope).items()
         ]
@@ -104,7 +117,7 @@ class Maildir:
             for copy in copies:
                 copy.clean_up()
 
-    def _hand_in(self, copies: list[Copy]) -> Answers:
+    def _hand_in(self, copies: list[Copy]) -> QueueAnswer:
         """Move all files to ``new``, then sync the folders. A failure affects the recipients of that maildir only."""
         refused: dict[Address, Decision] = {}
         for step in (Copy.appear, Copy.sync):

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from gatepost import Answers, Envelope, Message, Options, accept, hookimpl
+from gatepost import Envelope, Message, Options, QueueAnswer, accept, hookimpl
 
 
 class FolderOptions(Options):
@@ -20,7 +20,7 @@ class Folder:
         self.options = options
 
     @hookimpl(blocking=True)
-    def queue(self, envelope: Envelope, message: Message) -> Answers:
+    def queue(self, envelope: Envelope, message: Message) -> QueueAnswer:
         unfinished = self.options.path / f"{envelope.id}.unfinished"
         try:
             with unfinished.open("xb") as file:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gatepost import Answer, Answers, hookimpl
+from gatepost import Answer, QueueAnswer, hookimpl
 
 
 class Passing:
@@ -37,7 +37,7 @@ class Passing:
         return None
 
     @hookimpl
-    def queue(self) -> Answers:
+    def queue(self) -> QueueAnswer:
         return None
 
     @hookimpl
