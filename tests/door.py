@@ -194,7 +194,8 @@ class LiveDoor:
 
     async def received(self, octets: int) -> None:
         """Wait until the one client's message has ``octets`` octets here."""
-        await until(lambda: self.client.conversation.reader and self.client.conversation.reader.size >= octets)
+        transaction = self.client.conversation.transaction
+        await until(lambda: transaction.reader and transaction.reader.size >= octets)
 
     async def left(self) -> None:
         """Wait until all sessions have ended, wholly."""

@@ -25,19 +25,26 @@ _SURELY_ONE_LINE: Final = LINE_LIMIT - len("250-5.999.999 \r\n")
 class Reply:
     """One SMTP reply: a code, its lines, and whether the connection is closed after it.
 
-    ``wire`` is the reply as octets. A text that is too long for one line is split. A reply must not be changed. It is
+    ``wire`` is the reply as octets. A text that is too long for one line is split. ``id`` is the id at the end of a
+    refusal, under which its record or our fault is found; "" when there is none. A reply must not be changed. It is
     not a frozen dataclass, because mypyc would not compile the constructor of one.
     """
 
-    __slots__ = ("close", "code", "status", "text", "wire")
+    __slots__ = ("close", "code", "id", "status", "text", "wire")
 
     def __init__(
-        self, code: int, text: str | tuple[str, ...] = "", status: str | None = None, close: bool = False
+        self,
+        code: int,
+        text: str | tuple[str, ...] = "",
+        status: str | None = None,
+        close: bool = False,
+        identifier: str = "",
     ) -> None:
         self.code = code
         self.text = text
         self.status = status
         self.close = close
+        self.id = identifier
         prefix = f"{status} " if status else ""
         if isinstance(text, str) and len(text) < _SURELY_ONE_LINE:
             self.wire = f"{code} {prefix}{printable(text)}\r\n".encode("ascii")
@@ -96,7 +103,7 @@ def refusal(phase: str, decision: Decision, identifier: str) -> Reply:
         code = decision.code or code
     status = f"{code // 100}{(decision.status or status)[1:]}"  # the code decides: starttls has 454 for a deny as well
     text = decision.text or ("refused" if decision.permanent else "try again later")
-    return Reply(code, f"{text} [{identifier}]", status, decision.disconnect or phase == "connect")
+    return Reply(code, f"{text} [{identifier}]", status, decision.disconnect or phase == "connect", identifier)
 
 
 # The replies of the core. Functions make those with a variable text.
@@ -165,12 +172,12 @@ def syntax_error(text: str) -> Reply:
 
 def internal_error(identifier: str, *, close: bool = False) -> Reply:
     """Return the reply to a fault of ours: always temporary, and never with the text of an exception."""
-    return Reply(421 if close else 451, f"local error, try again later [{identifier}]", "4.3.0", close)
+    return Reply(421 if close else 451, f"local error, try again later [{identifier}]", "4.3.0", close, identifier)
 
 
 def identified(reply: Reply, identifier: str) -> Reply:
     """Return a refusal of the core with the id of its record at the end."""
-    return Reply(reply.code, f"{reply.text} [{identifier}]", reply.status, reply.close)
+    return Reply(reply.code, f"{reply.text} [{identifier}]", reply.status, reply.close, identifier)
 
 
 def queued(text: str) -> Reply:

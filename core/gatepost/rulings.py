@@ -78,6 +78,7 @@ class Ruling:
         "phase",
         "plugin",
         "recipient",
+        "repeats",
         "seconds",
         "spoken_at",
         "trace",
@@ -99,6 +100,8 @@ class Ruling:
         """True when the decision stands for an error of ours: 451 4.3.0 without the reason."""
         self.vouched = False
         self.recipient = recipient
+        self.repeats: Ruling | None = None
+        """The delayed refusal that this one repeats to a recipient; None when the phase was asked for it."""
         self.id = ""
         self.seconds = 0.0
         self.spoken_at = ""
@@ -120,6 +123,13 @@ class Ruling:
         return self.decision is not None and self.decision.refuses
 
     @property
+    def refusal(self) -> Decision:
+        """The deny or defer that decided. Raises ``ValueError`` when there is no such decision: see ``refuses``."""
+        if self.decision is None or not self.decision.refuses:
+            raise ValueError(f"{self!r} refuses nothing")
+        return self.decision
+
+    @property
     def remarkable(self) -> bool:
         """True when somebody decided, failed, or was observed to say something."""
         return self.decision is not None or any(said.observed or said.error for said in self.said)
@@ -133,10 +143,10 @@ class Ruling:
         """Let ``plugin`` decide."""
         self.decision, self.plugin, self.fault = decision, plugin, fault
 
-    def repeated(self, decision: Decision, recipient: Address | None) -> Ruling:
-        """The same ruling once more, as ``recipient`` hears it: in the words of ``decision``."""
-        ruling = Ruling(self.phase, recipient=recipient)
-        ruling.trace = self.trace  # the very list, by which a record knows that both tell of one asking
+    def repeat(self, decision: Decision, recipient: Address | None) -> Ruling:
+        """Return this ruling once more, as ``recipient`` hears it: in the words of ``decision``."""
+        ruling = Ruling(self.phase, self.trace, recipient=recipient)
+        ruling.repeats = self
         ruling.decide(decision, self.plugin, self.fault)
         ruling.id, ruling.seconds, ruling.vouched = self.id, self.seconds, self.vouched
         ruling.spoken_at, ruling.unasked = self.spoken_at, self.unasked

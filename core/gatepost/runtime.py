@@ -35,12 +35,12 @@ class Runtime:
     limits: Limits
     recorder: Recorder
     line_ends: str = "normalize"
-    look_for_marks_at: float = 0.0
+    no_marks_until: float = 0.0
     """Time of the monotonic clock until which ``marks`` counts as empty, because another session has just looked."""
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     """Tasks of the process rather than of a connection. Stopping waits for them."""
     delivering: set[object] = field(default_factory=set)
-    """The conversations that are handing a message over. Stopping waits for them too."""
+    """The transactions that are handing a message over. Stopping waits for them too."""
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Run ``work`` as a task of the process rather than of a connection. Stopping waits for it."""

@@ -673,7 +673,7 @@ async def test_a_refusal_at_headers_is_kept_and_spoken_at_the_final_dot(answer: 
     assert client.policy.runtime.spool.in_memory == 0
     assert await rehearsal.feed(b"\r\n.\r\n") == b""
     reply = await rehearsal.conversation.end_of_data()
-    await rehearsal.conversation.finish_message()
+    await rehearsal.conversation.transaction.finish_message()
     assert reply.wire.decode().startswith(start)
     assert not reply.close
     assert asked.log == ["reset a@example.com"]
@@ -748,7 +748,7 @@ async def test_queued_fires_after_the_reply_with_the_content_still_there() -> No
     assert reply.code == 250
     assert notes.log == []
     conversation.after_reply()
-    await conversation.finish_message()
+    await conversation.transaction.finish_message()
     assert notes.log == [f"queued {len(MESSAGE)} True delivering", "reset a@example.com"]
 
 
@@ -841,7 +841,7 @@ async def test_a_fault_of_ours_is_451_with_an_id_and_not_a_word_more(monkeypatch
 
     notes = Notes()
     client = await connected(notes)
-    monkeypatch.setattr("gatepost.conversation.conversation.hand_over", fail)
+    monkeypatch.setattr("gatepost.conversation.transaction.hand_over", fail)
     reply = await client.transaction()
     (event,) = client.policy.events.named("internal_error")
     assert reply.wire.decode() == f"451 4.3.0 local error, try again later [{event['id']}]\r\n"

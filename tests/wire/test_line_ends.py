@@ -105,7 +105,7 @@ class TestSmuggling:
             await wire.to_data()
             wire.send(b"Subject: x\n\r\n" + b"x" * 100_000 + b"\r\n")
             await door.received(100_000)
-            assert door.client.conversation.reader is not None
+            assert door.client.conversation.transaction.reader is not None
             wire.send(b".\r\n")
             assert (await wire.rest()).startswith(b"550 5.6.0 ")
 

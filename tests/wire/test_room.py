@@ -127,7 +127,7 @@ class TestRoom:
                 assert (await wire.say(b"DATA")).startswith(b"354 ")
             for wire in wires:
                 wire.send(HEAD + b"\r\n" + (b"x" * 98 + b"\r\n") * 950)
-            await until(lambda: all(client.conversation.reader.size > 95_000 for client in door.clients))
+            await until(lambda: all(client.conversation.transaction.reader.size > 95_000 for client in door.clients))
             assert policy.runtime.spool.in_memory <= 250_000
             for wire in wires:
                 wire.send(b".\r\n")

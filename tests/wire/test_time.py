@@ -76,7 +76,7 @@ async def test_session_over_1_h_ends_between_transactions_only() -> None:
             await door.received(10_000 * (minute + 1))
             await policy.clock.advance(60)
         wire.send(b".\r\n")
-        await until(lambda: door.client.conversation.reader is None)
+        await until(lambda: door.client.conversation.transaction.reader is None)
         await policy.clock.advance(600)
         release.set()
         assert (await wire.reply()).startswith(b"250 ")

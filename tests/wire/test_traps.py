@@ -355,7 +355,7 @@ class TestWrites:
         async with live(Policy(vouching(), Keeping())) as door:
             wire = await door.connect()
             await wire.to_data()
-            reader = door.client.conversation.reader
+            reader = door.client.conversation.transaction.reader
             content = b"Subject: much\r\n\r\n" + (b"x" * 998 + b"\r\n") * 8000
             sent = sent_at_once(wire, content)
             assert sent > 4 * ONE_READ

@@ -197,7 +197,7 @@ class TestExceptions:
         async with live(policy) as door:
             wire = await door.hello()
             with monkeypatch.context() as broken:
-                broken.setattr(Conversation, "_reply_to", fail)
+                broken.setattr(Conversation, "_answer", fail)
                 reply = await wire.say(b"NOOP")
             incident = ID.search(reply)
             assert incident is not None

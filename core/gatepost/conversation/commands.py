@@ -11,14 +11,11 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from gatepost import replies
 from gatepost.errors import AddressError
 from gatepost.replies import Reply
-
-if TYPE_CHECKING:
-    from gatepost.session import Envelope
 
 MUST_WAIT: Final = {b"HELO": "helo", b"EHLO": "helo", b"DATA": "data", b"QUIT": "quit"}
 """Commands after which a client must wait for the reply (RFC 2920 §3.1), with their phases."""
@@ -28,7 +25,6 @@ NOISE: Final = frozenset({b"NOOP", b"RSET", b"HELO", b"EHLO", b"VRFY"})
 _CONTROLS: Final = re.compile(rb"[\x00-\x1f\x7f]")
 _HTTP: Final = frozenset({b"GET", b"POST", b"PUT", b"HEAD", b"DELETE", b"OPTIONS", b"CONNECT", b"PATCH", b"TRACE"})
 _HTTP_FIELDS: Final = (b"HOST:", b"USER-AGENT:", b"ACCEPT:", b"CONNECTION:", b"REFERER:", b"CONTENT-LENGTH:")
-_PARAMETERS: Final = frozenset({"SIZE", "BODY", "SMTPUTF8", "AUTH"})
 # SIZE adds 26 octets (RFC 1870 §3), BODY 17 (RFC 6152 §2), SMTPUTF8 10 (RFC 6531 §3.4), AUTH 500 (RFC 4954 §3).
 _LINE_LIMITS: Final = {b"MAIL": 512 + 26 + 17 + 10 + 500, b"AUTH": 12288}
 
@@ -57,23 +53,3 @@ def line_limit(verb: bytes) -> int:
 def unreadable(argument: str, error: AddressError, smtputf8: bool) -> Reply:
     """A path or parameters that cannot be read; with octets beyond ASCII, because nobody announced them."""
     return replies.syntax_error(str(error)) if smtputf8 or argument.isascii() else replies.NEEDS_SMTPUTF8
-
-
-def take_parameters(envelope: Envelope, max_size: int) -> Reply | None:
-    """Take what the ESMTP parameters of MAIL say into the envelope; the reply when something is wrong with them."""
-    parameters = envelope.parameters
-    if not parameters.keys() <= _PARAMETERS:
-        return replies.UNKNOWN_PARAMETER
-    if "SIZE" in parameters:
-        size = parameters["SIZE"] or ""
-        if not (size.isascii() and size.isdigit() and len(size) <= 20):  # RFC 1870 §3: at most 20 digits
-            return replies.BAD_SIZE
-        envelope.size = int(size)
-        if envelope.size > max_size:
-            return replies.TOO_BIG
-    envelope.body = (parameters.get("BODY") or "7BIT").upper()
-    if ("BODY" in parameters and not parameters["BODY"]) or envelope.body not in {"7BIT", "8BITMIME"}:
-        return replies.BAD_BODY
-    if parameters.get("SMTPUTF8") is not None:
-        return replies.syntax_error("SMTPUTF8 takes no value")
-    return None

@@ -1,8 +1,9 @@
-"""Responsibility: handing a message over, and the one answer that SMTP has for all its recipients.
+"""The hand-over of a message: ask for somebody durable, and make one answer for all its recipients.
 
-250 only when every recipient was taken by somebody durable. Any temporary result makes it 451; those already taken are
-remembered, by content hash, sender and recipient, and skipped when the client comes back. Else any permanent one makes
-it 554, naming the refused. Written down before the reply, so nothing is lost and nothing delivered twice.
+SMTP has one reply to the final dot. It is 250 only when responsibility was taken for every recipient. Any temporary
+result makes it 451; the recipients that were taken are then remembered (``taken``) and skipped when the client comes
+back. Otherwise any permanent result makes it 554, and the text names the refused recipients. All this is written down
+before the reply, so that nothing is lost and nothing delivered twice.
 
 RFC 5321 §4.2.5, §6.1 (responsibility); RFC 1047 (a client that missed our 250 sends a new message).
 """
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 
 Delivered = Mapping[Address, tuple[str, Decision]]
+"""By recipient: the plugin that answered for it, and its answer."""
 
 
 async def hand_over(
@@ -35,45 +37,51 @@ async def hand_over(
 ) -> tuple[Ruling, Reply]:
     """Ask the queue phase, and make one ruling and one reply of its answers."""
     ruling = Ruling("queue")
-    marks = Taken(runtime, envelope, message)
+    taken = Taken(runtime, envelope, message)
     try:
-        if runtime.clock.monotonic() >= runtime.look_for_marks_at:
-            await marks.recall()
+        if runtime.clock.monotonic() >= runtime.no_marks_until:
+            await taken.recall()
         if envelope.pending and gate.chains["queue"]:
             ruling = await gate.ask("queue", (session, envelope, message), session, envelope)
-        settle(ruling, envelope)
+        if not ruling.fault:
+            ruling.decide(*decide_for_all(envelope))
         if ruling.refuses:
-            await marks.remember()
+            await taken.remember()
     except (SpoolError, StoreError) as error:
         runtime.recorder.event(events.HAND_OVER_FAILED, error=str(error), session=session.id)
         ruling.decide(defer("local error, try again later"), "gatepost", fault=True)
-    if marks.recalled and not ruling.refuses:
-        await marks.forget()
-    return ruling, _reply(ruling, envelope)
-
-
-def settle(ruling: Ruling, envelope: Envelope) -> None:
-    """Make one decision of the answers for each recipient. Pure."""
     if ruling.fault:
-        return
+        return ruling, internal_error(ruling.identify())
+    if ruling.refuses:
+        return ruling, refusal("queue", ruling.refusal, ruling.identify())
+    if taken.recalled:
+        await taken.forget()
+    text = ruling.decision.text if ruling.decision else ""
+    return ruling, queued(f"queued as {envelope.id}: {text}" if text else f"queued as {envelope.id}")
+
+
+def decide_for_all(envelope: Envelope) -> tuple[Decision, str]:
+    """Make one decision of the answers for each recipient; return it with the plugin that it is due to. Pure."""
     answers: Delivered = envelope._answers
     refused = {recipient: said for recipient, said in answers.items() if said[1].refuses}
     pending = envelope.pending
     if answers and not refused and not pending:
-        ruling.decide(*_together(list(answers.values())))
-        return
-    later = {recipient: said for recipient, said in refused.items() if not said[1].permanent}
-    if not later and (pending or not answers):
-        ruling.decide(NOBODY_TOOK_IT, "gatepost")
-        return
-    chosen = later or refused
+        return _accept_all(list(answers.values()))
+    temporary = {recipient: said for recipient, said in refused.items() if not said[1].permanent}
+    if not temporary and (pending or not answers):
+        return NOBODY_TOOK_IT, "gatepost"
+    chosen = temporary or refused
     plugin, decision = next(iter(chosen.values()))
-    alone = len(refused) == len(envelope.recipients) and len({str(said[1]) for said in refused.values()}) == 1
-    ruling.decide(decision if alone else _mixed(decision, chosen), plugin)
+    if len(refused) == len(envelope.recipients) and len({str(said[1]) for said in refused.values()}) == 1:
+        return decision, plugin  # the same refusal for all: it stands as the plugin gave it
+    if temporary:
+        return defer(f"some recipients are to be tried again: {decision.text}", disconnect=decision.disconnect), plugin
+    named = "; ".join(f"<{recipient}>: {said.text}" for recipient, (_, said) in refused.items())
+    return deny(f"refused for {named}", 554, decision.status), plugin
 
 
-def _together(accepted: list[tuple[str, Decision]]) -> tuple[Decision, str]:
-    """One acceptance of several, with the text of each, and the plugin that was the first to take a recipient."""
+def _accept_all(accepted: list[tuple[str, Decision]]) -> tuple[Decision, str]:
+    """Return one acceptance with the texts of all, and the first plugin that took a recipient this time."""
     plugin, decision = accepted[0]
     if len(accepted) > 1:
         plugin = next((plugin for plugin, _ in accepted if plugin != ALREADY_TAKEN), ALREADY_TAKEN)
@@ -81,21 +89,3 @@ def _together(accepted: list[tuple[str, Decision]]) -> tuple[Decision, str]:
             texts = dict.fromkeys(other.text for _, other in accepted if other.text)
             decision = Decision(Action.ACCEPT, "; ".join(texts))
     return decision, plugin
-
-
-def _mixed(decision: Decision, refused: Delivered) -> Decision:
-    """One refusal for recipients that met different fates. A permanent one names whom it is about."""
-    if not decision.permanent:
-        return defer(f"some recipients are to be tried again: {decision.text}", disconnect=decision.disconnect)
-    named = "; ".join(f"<{recipient}>: {said.text}" for recipient, (_, said) in refused.items())
-    return deny(f"refused for {named}", 554, decision.status)
-
-
-def _reply(ruling: Ruling, envelope: Envelope) -> Reply:
-    assert ruling.decision is not None
-    if ruling.fault:
-        return internal_error(ruling.identify())
-    if ruling.refuses:
-        return refusal("queue", ruling.decision, ruling.identify())
-    text = ruling.decision.text
-    return queued(f"queued as {envelope.id}" + (f": {text}" if text else ""))

@@ -54,7 +54,7 @@ class Taken:
         """Answer for the recipients that were taken before."""
         now = self._runtime.clock.monotonic()
         if not await self._store.get(ANY):
-            self._runtime.look_for_marks_at = now + LOOK_EVERY
+            self._runtime.no_marks_until = now + LOOK_EVERY
             return
         for recipient in self._envelope.recipients:
             if await self._store.get(self._key(recipient)) and await self._store.get(await self._mark(recipient)):
@@ -69,7 +69,7 @@ class Taken:
                 keys += (await self._mark(recipient), self._key(recipient))
         if keys:
             await asyncio.gather(*(self._store.put(key, True, REMEMBER, durable=True) for key in (*keys, ANY)))
-            self._runtime.look_for_marks_at = 0.0
+            self._runtime.no_marks_until = 0.0
 
     async def forget(self) -> None:
         """All are taken: the same content, should it come again, is a new message."""

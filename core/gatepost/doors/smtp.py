@@ -221,7 +221,7 @@ class SMTP(asyncio.Protocol):
             if len(self._replies) > BATCH:
                 await self._flush()
                 await asyncio.sleep(0)  # a client that sends a thousand commands at once does not keep others waiting
-            reader = conversation.reader
+            reader = conversation.transaction.reader
             if reader is not None:
                 await self._flush()
                 messages += 1
@@ -229,9 +229,11 @@ class SMTP(asyncio.Protocol):
                     await asyncio.sleep(0)
                 reply = await self._receive(reader)
                 continue
-            if conversation.delivering:  # what follows a message, such as ``queued``, follows the reply to it
+            if (
+                conversation.transaction.unfinished is not None
+            ):  # what follows a message, such as ``queued``, follows the reply to it
                 await self._flush()
-                await self._guard(conversation.finish_message())
+                await self._guard(conversation.transaction.finish_message())
             while not self._input or (line := self._cut_line()) is None:
                 if not self._may_wait():
                     return self._last_words
@@ -292,7 +294,7 @@ class SMTP(asyncio.Protocol):
             self._position = 0
             rest = reader.feed(block)
             if rest is None and reader.headers_done:
-                fault = await self._guard(self.conversation.headers())
+                fault = await self._guard(self.conversation.transaction.headers())
                 if fault is not None:
                     reader.refuse(fault)
         self._state = _COMMAND
@@ -381,7 +383,7 @@ class SMTP(asyncio.Protocol):
     def _check_rate(self) -> None:
         """Refuse DATA that trickles: it holds a spool file and a slot (RFC 5321 §4.5.3.2.5 is for honest senders)."""
         limits = self.listener.runtime.limits
-        reader = self.conversation.reader
+        reader = self.conversation.transaction.reader
         size = reader.size if reader is not None else 0
         seconds = min(RATE_SECONDS, limits.idle)
         if self._waiting_since is not None and size - self._size_seen < limits.data_rate * seconds:

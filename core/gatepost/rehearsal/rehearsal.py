@@ -60,18 +60,18 @@ class Rehearsal:
         stuffed = content.replace(b"\r\n.", b"\r\n..")
         await self.feed((b"." if stuffed.startswith(b".") else b"") + stuffed + b".\r\n")
         reply = self._replied(await self.conversation.end_of_data())
-        await self.conversation.finish_message()
+        await self.conversation.transaction.finish_message()
         return reply
 
     async def feed(self, octets: bytes) -> bytes:
         """Feed octets of DATA as they come from a socket. Returns what follows the end of data."""
         rest = None
         for start in range(0, len(octets), BLOCK):
-            reader = self.conversation.reader
+            reader = self.conversation.transaction.reader
             assert reader is not None, "not in DATA"
             rest = reader.feed(octets[start : start + BLOCK])
             if reader.headers_done:
-                await self.conversation.headers()
+                await self.conversation.transaction.headers()
         return b"" if rest is None else rest
 
     async def close(self) -> None:

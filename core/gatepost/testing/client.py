@@ -127,7 +127,7 @@ class Client:
         reply = await conversation.end_of_data()
         conversation.after_reply()
         self.rehearsal.closed = self.rehearsal.closed or reply.close
-        await conversation.finish_message()
+        await conversation.transaction.finish_message()
         return reply
 
     async def _heard(self, work: Coroutine[Any, Any, replies.Reply]) -> Reply:

@@ -282,7 +282,7 @@ class _Conversation:
     async def say(self, steps: Sequence[Step]) -> None:
         lines = [step.text.encode() for step in steps]
         while lines and not self._client.closed:
-            if self._client.rehearsal.conversation.reader is None:
+            if self._client.rehearsal.conversation.transaction.reader is None:
                 line = lines.pop(0)
                 self._replies.append(await self._client.say(line, behind=bool(lines)))
             else:

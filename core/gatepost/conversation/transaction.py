@@ -1,0 +1,281 @@
+"""The mail transactions of a session, one at a time: MAIL, RCPT, DATA and the message, driven by typed calls.
+
+It asks the phases of a transaction, fills the envelope, judges the message and hands it over. It returns replies and
+counts none of them; it knows no command lines, no HELO and no sockets, so that doors for other protocols can drive it.
+They import this module, and never ``conversation``, which drives it for SMTP.
+
+The calls, in their order:
+
+    mail            opens a transaction: ``session.envelope`` is there when the reply is positive
+    rcpt            adds a recipient, or does not
+    data            after a 354, ``reader`` is there to be fed with what the client sends
+    headers         may follow each ``reader.feed`` after which ``reader.headers_done`` is true
+    end_of_data     judges the message when ``reader.feed`` has met its end, and hands it over
+    finish_message  after the reply to the message is written: ``queued``, and the end of the transaction
+    reset           ends a transaction at any time before ``end_of_data``, also while its message is received
+
+RFC 5321 §3.3 (transactions), §4.1.1.2-4 (MAIL, RCPT, DATA), §4.5.1 (postmaster); RFC 1870 (SIZE), RFC 6152 (8BITMIME),
+RFC 6531 (SMTPUTF8), RFC 4954 §5 (AUTH of MAIL).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Final
+
+from gatepost import decisions, events, replies
+from gatepost.address import Address
+from gatepost.conversation.handover import hand_over
+from gatepost.conversation.phases import Phases
+from gatepost.conversation.records import Records
+from gatepost.conversation.trace_fields import add_received, forget_forged_results
+from gatepost.gate import Gate, rule_score
+from gatepost.ids import new_id
+from gatepost.message import DataReader, Message
+from gatepost.replies import Reply, identified
+from gatepost.rulings import Receipt, Ruling
+from gatepost.runtime import Runtime
+from gatepost.session import Envelope, Session
+
+_PARAMETERS: Final = frozenset({"SIZE", "BODY", "SMTPUTF8", "AUTH"})
+
+
+class Incoming:
+    """A message from the 354 until it is finished with: its envelope, its reader, and what has come of it so far."""
+
+    __slots__ = ("envelope", "headers_ruling", "message", "reader", "receipt")
+
+    def __init__(self, envelope: Envelope, reader: DataReader) -> None:
+        self.envelope = envelope
+        self.reader = reader
+        self.message: Message | None = None
+        self.headers_ruling: Ruling | None = None
+        """The refusal of the ``headers`` phase, to be spoken at the end of data."""
+        self.receipt: Receipt | None = None
+        """What ``queued`` is to be told, once the reply is written."""
+
+    def show_message(self) -> Message:
+        """Return the message, which is in the envelope from now on: its header block has come."""
+        if self.message is None:
+            self.message = self.envelope.message = self.reader.message()
+        return self.message
+
+
+class Transaction:
+    """The transactions of one session. ``reader`` is there while a message is received."""
+
+    __slots__ = ("_gate", "_incoming", "_runtime", "_session", "phases", "reader", "unfinished")
+
+    def __init__(self, gate: Gate, runtime: Runtime, session: Session) -> None:
+        self._gate = gate
+        self._runtime = runtime
+        self._session = session
+        self._incoming: Incoming | None = None
+        self.phases = Phases(gate, session, Records(runtime, session))
+        self.reader: DataReader | None = None
+        self.unfinished: Incoming | None = None
+        """The message that has its reply and waits for ``finish_message``."""
+        session.scored = gate.score is not None
+
+    # The envelope.
+
+    async def mail(self, sender: Address, parameters: dict[str, str | None]) -> Reply:
+        """Open a transaction for mail of ``sender``; the keys of the ESMTP ``parameters`` are in upper case."""
+        session, phases = self._session, self.phases
+        if session.envelope is not None:
+            return replies.NESTED_MAIL
+        envelope = Envelope(sender, parameters)
+        if parameters and (reply := _take_parameters(envelope, self._runtime.limits.max_size)) is not None:
+            return reply
+        if sender.smtputf8 and not envelope.smtputf8:
+            return replies.NEEDS_SMTPUTF8
+        if session._delayed:
+            phases.forget_delayed("mail")
+        ruling = await phases.ask("mail", (session, envelope, sender, envelope.parameters), envelope)
+        if ruling.refuses and (reply := phases.speak_or_delay(ruling, sender=str(sender))) is not None:
+            return reply
+        if session._delayed and (reply := phases.speak_due("mail", sender=str(sender))) is not None:
+            return reply
+        session.envelope = envelope
+        return replies.SENDER_OK
+
+    async def rcpt(self, recipient: Address, parameters: Mapping[str, str | None]) -> Reply:
+        """Add ``recipient`` to the envelope if a plugin vouches for it and none refuses it."""
+        session, envelope = self._session, self._session.envelope
+        if envelope is None:
+            return replies.NEED_MAIL
+        if parameters:
+            return replies.UNKNOWN_PARAMETER
+        if recipient.smtputf8 and not envelope.smtputf8:
+            return replies.NEEDS_SMTPUTF8
+        if len(envelope.recipients) >= self._runtime.limits.recipients:
+            return replies.TOO_MANY_RECIPIENTS
+        # The postmaster must be reachable also for those whom we wrongly suspect (RFC 5321 §4.5.1): neither a delayed
+        # refusal nor the score is held against mail to it. Plugins are asked all the same.
+        phases, score = self.phases, self._gate.score
+        due = session._delayed and not recipient.is_postmaster
+        if due and (reply := phases.speak_due("rcpt", recipient)) is not None:
+            return reply
+        ruling = await phases.ask("rcpt", (session, envelope, recipient, parameters), envelope, recipient)
+        if not ruling.vouched and not ruling.refuses:
+            ruling.decide(decisions.NOT_VOUCHED, "gatepost")
+        if score is not None and not recipient.is_postmaster:
+            rule_score(ruling, score, session, envelope, (recipient,))
+        if ruling.refuses:
+            return phases.speak(ruling, recipient)
+        if recipient not in envelope.recipients:
+            envelope.recipients = (*envelope.recipients, recipient)
+        return replies.RECIPIENT_OK
+
+    async def reset(self) -> None:
+        """End the transaction, if there is one, and give back what it holds."""
+        incoming, self._incoming, self.reader = self._incoming, None, None
+        envelope = self._session.envelope
+        if envelope is None:
+            return
+        if self._gate.chains["reset"]:
+            await self.phases.tell_all("reset", (self._session, envelope), envelope)
+        self._session.envelope = None
+        if envelope.message is not None:
+            envelope.message.close()
+        if incoming is not None:  # the end of its data will never come
+            incoming.reader.discard()
+
+    # The message.
+
+    async def data(self) -> Reply:
+        """Begin to receive a message: after a 354, feed ``reader``. A refusal of the plugins ends the transaction."""
+        envelope = self._session.envelope
+        if envelope is None:
+            return replies.NEED_MAIL
+        if not envelope.recipients:
+            return replies.NEED_RCPT
+        runtime = self._runtime
+        if not runtime.spool.has_room():
+            return replies.NO_ROOM
+        ruling = await self.phases.ask("data", (self._session, envelope), envelope)
+        if ruling.refuses:
+            reply = self.phases.speak(ruling)
+            await self.reset()
+            return reply
+        self.reader = DataReader(runtime.spool.content(), runtime.limits, reject=runtime.line_ends == "reject")
+        self._incoming = Incoming(envelope, self.reader)
+        return replies.START_DATA
+
+    async def headers(self) -> None:
+        """Ask ``headers`` once: the header block is here. Its refusal waits for the end of data."""
+        incoming = self._incoming
+        if incoming is None or incoming.message is not None or incoming.reader.reply is not None:
+            return
+        message, envelope = incoming.show_message(), incoming.envelope
+        if self._gate.chains["headers"]:
+            ruling = await self.phases.ask("headers", (self._session, envelope, message), envelope)
+            if ruling.refuses:
+                incoming.headers_ruling = ruling
+                incoming.reader.discard()
+
+    async def end_of_data(self) -> Reply:
+        """Judge the message that has been received, and hand it over.
+
+        From here until ``finish_message`` has run, the transaction is in ``runtime.delivering``: stopping waits for it,
+        and the caller does not break it off, whether the client stays or not.
+        """
+        incoming = self._incoming
+        assert incoming is not None, "end_of_data follows a 354 to data"
+        self._runtime.delivering.add(self)
+        try:
+            if self._gate.chains["headers"]:
+                await self.headers()
+            self.reader = None
+            reply = await self._judge(incoming)
+        except BaseException as error:  # whatever a plugin has done to this task: the client gets its answer
+            reply = self.internal_error(error)
+        self.reader = self._incoming = None
+        self.unfinished = incoming
+        if incoming.receipt is None:  # nothing has to wait for the reply to be written
+            try:  # noqa: SIM105, contextlib.suppress would be four calls more for each message
+                await self.finish_message()
+            except asyncio.CancelledError:  # a plugin's doing: the client gets its answer all the same
+                pass
+        return reply
+
+    async def _judge(self, incoming: Incoming) -> Reply:
+        """Refuse the message, or hand it over."""
+        session, runtime, phases = self._session, self._runtime, self.phases
+        envelope, reader = incoming.envelope, incoming.reader
+        # A refusal of the headers phase came first, but that of a smuggler must close the connection all the same.
+        if incoming.headers_ruling is not None and not (reader.reply is not None and reader.reply.close):
+            return phases.speak(incoming.headers_ruling)
+        if reader.reply is not None:
+            reply = identified(reader.reply, envelope.id)
+            phases.records.add_refused_message(reply, reader.size)
+            return reply
+        message = incoming.show_message()
+        message.eight_bit = reader.eight_bit
+        if reader.names_results:
+            forget_forged_results(message, runtime.hostname)
+        score = self._gate.score
+        if score is not None or self._gate.chains["message"]:
+            ruling = await phases.ask("message", (session, envelope, message), envelope)
+            if score is not None:
+                scored = [recipient for recipient in envelope.recipients if not recipient.is_postmaster]
+                rule_score(ruling, score, session, envelope, scored)
+            if ruling.refuses:
+                return phases.speak(ruling)
+        add_received(message, session, envelope, runtime)
+        ruling, reply = await hand_over(self._gate, runtime, session, envelope, message)
+        phases.keep(ruling, envelope)
+        if reply.code >= 400:
+            phases.refuse(ruling, reply)
+            return reply
+        phases.records.add_accepted_message(ruling, reply, envelope.id, message.size)
+        if self._gate.chains["queued"]:
+            plugins = {name: None for name, _ in envelope._answers.values()}
+            incoming.receipt = Receipt(envelope.id, reply.lines()[0], tuple(plugins))
+        return reply
+
+    async def finish_message(self) -> None:
+        """Tell ``queued``, if the message was taken, and end the transaction.
+
+        Call it when the reply to the message is written, or can no longer be written. Without such a message it does
+        nothing.
+        """
+        incoming, self.unfinished = self.unfinished, None
+        if incoming is None:
+            return
+        try:
+            if incoming.receipt is not None:
+                envelope = incoming.envelope
+                arguments = (self._session, envelope, incoming.message, incoming.receipt)
+                await self.phases.tell_all("queued", arguments, envelope)
+            await self.reset()
+        finally:
+            incoming.reader.discard()
+            self._runtime.delivering.discard(self)
+
+    def internal_error(self, error: BaseException) -> Reply:
+        """Log a fault of ours and return the reply to it: 451 with an incident id, and never the fault's text."""
+        identifier = new_id()
+        self._runtime.recorder.event(events.INTERNAL_ERROR, id=identifier, error=repr(error))
+        return replies.internal_error(identifier)
+
+
+def _take_parameters(envelope: Envelope, max_size: int) -> Reply | None:
+    """Take what the ESMTP parameters of MAIL say into the envelope; the reply when something is wrong with them."""
+    parameters = envelope.parameters
+    if not parameters.keys() <= _PARAMETERS:
+        return replies.UNKNOWN_PARAMETER
+    if "SIZE" in parameters:
+        size = parameters["SIZE"] or ""
+        if not (size.isascii() and size.isdigit() and len(size) <= 20):  # RFC 1870 §3: at most 20 digits
+            return replies.BAD_SIZE
+        envelope.size = int(size)
+        if envelope.size > max_size:
+            return replies.TOO_BIG
+    envelope.body = (parameters.get("BODY") or "7BIT").upper()
+    if ("BODY" in parameters and not parameters["BODY"]) or envelope.body not in {"7BIT", "8BITMIME"}:
+        return replies.BAD_BODY
+    if parameters.get("SMTPUTF8") is not None:
+        return replies.syntax_error("SMTPUTF8 takes no value")
+    return None
