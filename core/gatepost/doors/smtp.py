@@ -214,6 +214,7 @@ class SMTP(asyncio.Protocol):
     async def converse(self) -> Reply | None:
         """Greet the client, then answer it line by line. Return the reply to close with; None: there is none."""
         conversation = self.conversation
+        transaction = conversation.transaction
         messages = 0
         reply: Reply | None = await self._guard(conversation.greet())
         while reply is not None and not reply.close:
@@ -221,7 +222,7 @@ class SMTP(asyncio.Protocol):
             if len(self._replies) > BATCH:
                 await self._flush()
                 await asyncio.sleep(0)  # a client that sends a thousand commands at once does not keep others waiting
-            reader = conversation.transaction.reader
+            reader = transaction.reader
             if reader is not None:
                 await self._flush()
                 messages += 1
@@ -229,11 +230,9 @@ class SMTP(asyncio.Protocol):
                     await asyncio.sleep(0)
                 reply = await self._receive(reader)
                 continue
-            if (
-                conversation.transaction.unfinished is not None
-            ):  # what follows a message, such as ``queued``, follows the reply to it
+            if transaction.unfinished is not None:  # what follows a message, such as ``queued``, follows its reply
                 await self._flush()
-                await self._guard(conversation.transaction.finish_message())
+                await self._guard(transaction.finish_message())
             while not self._input or (line := self._cut_line()) is None:
                 if not self._may_wait():
                     return self._last_words

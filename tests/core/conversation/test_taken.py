@@ -1,150 +1,18 @@
-"""One answer for all recipients: 250 only when all are taken, and nobody gets a message twice for another's sake."""
+"""A recipient that was taken when others were not is remembered, and gets the message once."""
 
 from __future__ import annotations
 
 import asyncio
-import copy
-import pickle
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatepost import Address, Decision, Receipt, StoreError, accept, defer, deny, hookimpl
+from gatepost import Address, Decision, StoreError, accept, hookimpl
 from gatepost.conversation.taken import ANY, LOOK_EVERY, REMEMBER
-from gatepost.replies import Reply
-from tests.policy import MESSAGE, Client, Policy, delivering, instance, saying, vouching
-
-TAKEN, LATER, NEVER = accept("taken"), defer("mailbox busy"), deny("no such mailbox", code=550, status="5.1.1")
-
-
-class Scripted:
-    """A delivery that answers for each recipient by the name before the @, as the script of this attempt says."""
-
-    grants = "delivery"
-
-    def __init__(self, *attempts: dict[str, Decision]) -> None:
-        self.attempts = list(attempts)
-        self.asked: list[list[str]] = []
-        self.taken: list[str] = []
-
-    @hookimpl
-    async def queue(self, envelope: Any) -> dict[Address, Decision]:
-        await asyncio.sleep(0)
-        pending: tuple[Address, ...] = envelope.pending
-        self.asked.append([recipient.local for recipient in pending])
-        script = self.attempts.pop(0) if len(self.attempts) > 1 else self.attempts[0]
-        answers = {recipient: script[recipient.local] for recipient in pending if recipient.local in script}
-        self.taken += [recipient.local for recipient, decision in answers.items() if not decision.refuses]
-        return answers
-
-
-async def send(policy: Policy, *recipients: str, sender: str = "a@example.com", content: bytes = MESSAGE) -> Reply:
-    """Send a message to ``recipients`` of our domain from a session of its own; the reply to the final dot."""
-    client = await policy.connect()
-    await client.ehlo()
-    await client.mail(sender)
-    for recipient in recipients:
-        await client.rcpt(f"{recipient}@example.org")
-    reply = await client.data(content)
-    await client.close()
-    return reply
-
-
-def policy_of(*plugins: Any, **how: Any) -> Policy:
-    return Policy(vouching(), *(instance(plugin, f"d{number}") for number, plugin in enumerate(plugins)), **how)
-
-
-# One answer for all.
-
-
-@pytest.mark.parametrize(
-    ("one", "two", "start"),
-    [
-        (TAKEN, TAKEN, "250 2.0.0 queued as "),
-        (TAKEN, LATER, "451 4.3.0 some recipients are to be tried again: mailbox busy ["),
-        (TAKEN, NEVER, "554 5.1.1 refused for <two@example.org>: no such mailbox ["),
-        (TAKEN, None, "451 4.3.0 nobody took the message"),
-        (LATER, LATER, "451 4.3.0 mailbox busy ["),
-        (LATER, NEVER, "451 4.3.0 some recipients are to be tried again: mailbox busy ["),
-        (NEVER, LATER, "451 4.3.0 some recipients are to be tried again: mailbox busy ["),
-        (LATER, None, "451 4.3.0 some recipients"),
-        (NEVER, NEVER, "550 5.1.1 no such mailbox ["),
-        (NEVER, deny("full"), "554 5.1.1 refused for <one@example.org>: no such mailbox; <two@example.org>: full ["),
-        (NEVER, None, "451 4.3.0 nobody took the message"),
-        (None, None, "451 4.3.0 nobody took the message"),
-        (defer("busy", disconnect=True), TAKEN, "421 4.7.0 some recipients"),
-    ],
-)
-async def test_mixed_answers_become_one(one: Decision | None, two: Decision | None, start: str) -> None:
-    script = {name: answer for name, answer in (("one", one), ("two", two)) if answer is not None}
-    policy = policy_of(Scripted(script))
-    reply = await send(policy, "one", "two")
-    assert reply.wire.decode().startswith(start)
-    if reply.code != 250:
-        assert reply.lines()[-1].endswith(f"[{policy.events.records[0].id}]")
-
-
-async def test_one_answer_stands_for_all_who_are_pending() -> None:
-    assert (await send(policy_of(saying("queue", TAKEN, grants="delivery")), "one", "two")).code == 250
-    assert (await send(policy_of(saying("queue", NEVER)), "one", "two")).wire.startswith(b"550 5.1.1 no such mailbox")
-    assert (await send(policy_of(), "one")).wire.startswith(b"451 4.3.0 nobody took")
-
-
-async def test_each_delivery_is_given_what_nobody_has_answered_for() -> None:
-    first, second = Scripted({"one": TAKEN}), Scripted({"two": accept("also taken"), "one": NEVER})
-    policy = policy_of(first, second, saying("queue", deny("not asked")))
-    reply = await send(policy, "one", "two")
-    assert (first.asked, second.asked) == ([["one", "two"]], [["two"]])
-    assert "taken; also taken" in reply.lines()[0]
-    assert policy.events.records[0].plugin == "d0"
-
-
-async def test_an_answer_for_somebody_who_is_not_pending_means_nothing() -> None:
-    class Confused:
-        grants = "delivery"
-
-        @hookimpl
-        def queue(self) -> dict[Address, Decision]:
-            return {Address("stranger", "example.net"): accept()}
-
-    assert (await send(policy_of(Confused(), saying("queue", LATER)), "one")).wire.startswith(b"451 4.3.0 mailbox busy")
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        {"one@example.org": TAKEN},
-        {Address("one", "example.org"): None},
-        {Address("one", "example.org"): {Address("one", "example.org"): TAKEN}},
-        {Address("one", "example.org"): True},
-    ],
-)
-async def test_a_mapping_that_is_none_is_an_error_of_the_plugin(answer: Any) -> None:
-    policy = policy_of(saying("queue", answer, grants="delivery"))
-    assert (await send(policy, "one")).wire.startswith(b"451 4.3.0 local error")
-    assert len(policy.events.named("plugin_failed")) == 1
-
-
-async def test_the_receipt_names_who_took_it_and_what_the_client_was_told() -> None:
-    receipts: list[Receipt] = []
-
-    class Notes:
-        @hookimpl
-        def queued(self, receipt: Receipt) -> None:
-            receipts.append(receipt)
-
-    policy = policy_of(Scripted({"one": accept("queued as 4ABC")}), Scripted({"two": accept("stored")}), Notes())
-    reply = await send(policy, "one", "two")
-    (receipt,) = receipts
-    assert receipt.plugins == ("d0", "d1")
-    assert receipt.text == reply.lines()[0] == f"queued as {receipt.id}: queued as 4ABC; stored"
-    assert policy.events.records[0].id == receipt.id
-    assert copy.copy(receipt) == pickle.loads(pickle.dumps(receipt)) == receipt
-
-
-# The retry.
+from tests.core.conversation.deliveries import LATER, NEVER, TAKEN, Scripted, policy_of, send
+from tests.policy import MESSAGE, Policy
 
 
 async def test_who_was_taken_is_skipped_when_the_client_comes_back_and_forgotten_when_all_are_taken() -> None:
@@ -348,34 +216,3 @@ async def test_a_message_in_a_file_is_handed_over_and_recognized_too(tmp_path: A
     content = MESSAGE + b"0123456789\r\n" * 50_000
     assert [(await send(policy, "one", "two", content=content)).code for _ in range(2)] == [451, 250]
     assert list(tmp_path.iterdir()) == []
-
-
-async def test_without_recipients_that_are_taken_nothing_is_left_behind() -> None:
-    policy = Policy(vouching(), delivering())
-    client: Client = await policy.connect()
-    assert (await client.transaction()).code == 250
-    assert client.session.envelope is None
-    assert not policy.runtime.is_busy
-
-
-async def test_the_record_says_how_long_the_hand_over_took_and_not_the_session() -> None:
-    policy = policy_of(delivering())
-    client = await policy.connect()
-    await policy.clock.advance(60)
-    await client.transaction()
-    (accepted,) = [record for record in policy.events.records if record.event == "accepted"]
-    assert accepted.seconds == accepted.rulings[-1].seconds < 60
-    await client.close()
-    assert policy.events.records[-1].seconds >= 60
-
-
-class Forgets:
-    """Loses the recipients, as no plugin should."""
-
-    @hookimpl
-    def message(self, envelope: Any) -> None:
-        envelope.recipients = ()
-
-
-async def test_a_message_for_nobody_is_never_said_to_be_queued() -> None:
-    assert (await send(policy_of(Forgets(), delivering()), "b")).code == 451

@@ -1,0 +1,271 @@
+"""A message is the same however the network cuts it, and ends only at CRLF.CRLF."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from time import thread_time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gatepost.message.spool import BLOCK, Spool
+from gatepost.replies import (
+    BARE_LINE_END,
+    HEADERS_TOO_BIG,
+    MAIL_LOOP,
+    NUL_IN_MESSAGE,
+    TEXT_LINE_TOO_LONG,
+    TOO_BIG,
+    Reply,
+)
+from tests.core.message.feeding import HEADER, feed, read, reader_of, sent
+
+# The octets that matter to line ends, dots and headers, in any order.
+WILD = st.lists(
+    st.sampled_from([b"\r", b"\n", b"\r\n", b".", b"..", b"a", b"a: b", b" ", b"\xc3\xa9", b"\r\n.", b"x" * 20]),
+    max_size=40,
+).map(b"".join)
+CUTS = st.lists(st.integers(min_value=0, max_value=10_000), max_size=12)
+
+
+# The whole and its parts.
+
+
+@given(WILD, CUTS, st.sampled_from([b"", b"MAIL FROM:<a@example.com>\r\n", b"\r\n.\r\n"]))
+def test_any_cut_of_the_octets_gives_the_same_message_and_the_same_rest(
+    octets: bytes, cuts: list[int], behind: bytes
+) -> None:
+    whole, parts = reader_of(), reader_of()
+    stream = octets + b"\r\n.\r\n" + behind
+    assert feed(whole, stream) == feed(parts, stream, cuts)
+    assert read(whole.message()) == read(parts.message())
+    assert whole.header_size == parts.header_size
+    assert whole.eight_bit == parts.eight_bit
+    assert whole.names_results == parts.names_results
+    assert whole.message().headers.get_all("a") == parts.message().headers.get_all("a")
+
+
+@pytest.mark.parametrize("cuts", [[], [10], range(200)])
+def test_the_reader_notes_whether_the_headers_name_results_of_authentication(cuts: list[int]) -> None:
+    field = b"X: y\r\nAUTHENTICATION-Results : mx.example.org; spf=pass\r\n"
+    for content, names in [
+        (HEADER + field + b"\r\nhello\r\n", True),
+        (HEADER + field, True),
+        (HEADER + b"\r\n" + field, False),
+        (b"\r\n" + field, False),
+    ]:
+        reader = reader_of()
+        assert feed(reader, sent(content), list(cuts)) == b""
+        assert reader.names_results is names
+
+
+@given(WILD, CUTS)
+def test_any_cut_gives_the_same_verdict(octets: bytes, cuts: list[int]) -> None:
+    limits = {"max_size": 60, "line_length": 1000, "header_fields": 2, "header_size": 40, "received": 1}
+    verdicts = []
+    for some_cuts in ([], cuts, list(range(200))):
+        reader = reader_of(reject=True, **limits)
+        assert feed(reader, octets + b"\r\n.\r\n", some_cuts) is not None
+        verdicts.append(reader.reply and reader.reply.close)
+    assert verdicts == verdicts[:1] * 3
+
+
+def understood(octets: bytes) -> tuple[bytes, bytes, bool]:
+    """What RFC 5321 makes of ``octets``, one by one: the message, what follows it, and True if all ends are CRLF."""
+    left, _, behind = (b"\r\n" + octets).partition(b"\r\n.\r\n")
+    left, kept, canonical = left + b"\r\n", b"", True
+    while left:
+        if left.startswith(b"\r\n"):
+            kept, left = kept + b"\r\n", left[2:].removeprefix(b".")
+        elif left.startswith((b"\r", b"\n")):
+            kept, left, canonical = kept + b"\r\n", left[1:], False
+        else:
+            kept, left = kept + left[:1], left[1:]
+    content = kept[2:]
+    return b"\r\n" * content.startswith((b" ", b"\t")) + content, behind, canonical
+
+
+@pytest.mark.parametrize("reject", [False, True])
+@given(st.lists(st.one_of(WILD, st.sampled_from([b"\0", b"\t", b"\x0b\x0c\x1c\x85", b"\r\n\r\n"])), max_size=4), CUTS)
+def test_each_octet_is_understood_as_if_it_came_alone(reject: bool, pieces: list[bytes], cuts: list[int]) -> None:
+    reader, stream = reader_of(reject=reject), b"".join(pieces) + b"\r\n.\r\nQUIT\r\n"
+    content, behind, canonical = understood(stream)
+    assert feed(reader, stream, cuts) == behind
+    faults = {NUL_IN_MESSAGE} if b"\0" in content else set()
+    faults |= {BARE_LINE_END} if reject and not canonical else set()
+    if faults:
+        assert reader.reply in faults
+    else:
+        assert reader.reply is None
+        assert read(reader.message()) == content
+        assert reader.eight_bit is not content.isascii()
+        header, empty, _ = (b"\r\n" + content).partition(b"\r\n\r\n")
+        assert reader.header_size == (len(header) if empty else len(content))
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        b"\r\n",
+        b"\r",
+        b"\n",
+        b"\n\r",
+        b"\r\r\n",
+        b".",
+        b"\n.",
+        b"\r\n..",
+        b"\r\n.\r.",
+        b"\0",
+        b"\xff",
+        b"x" * 76 + b"\r\n",
+    ],
+)
+@pytest.mark.parametrize("reject", [False, True])
+def test_no_block_holds_up_the_loop(tmp_path: Path, piece: bytes, reject: bool) -> None:
+    """Others wait while a block is looked at. Of the processor's time, so that a busy machine does not count."""
+    seconds = []
+    for _ in range(5):
+        reader = reader_of(Spool(tmp_path), reject=reject)
+        start = thread_time()
+        reader.feed(b"\r\n" + piece * (BLOCK // len(piece)))
+        seconds.append(thread_time() - start)
+        reader.discard()
+    assert min(seconds) < 0.04  # an expression for line ends took 0.07
+
+
+@given(WILD)
+def test_what_is_kept_has_canonical_line_ends_and_nothing_is_lost(octets: bytes) -> None:
+    reader, stream = reader_of(), octets + b"\r\n.\r\n"
+    assert feed(reader, stream) is not None
+    content = read(reader.message())
+    assert content.count(b"\r\n") == content.count(b"\r") == content.count(b"\n")
+    before_the_end = (b"\r\n" + stream).split(b"\r\n.\r\n")[0]
+    assert re.sub(rb"[\r\n.]", b"", content) == re.sub(rb"[\r\n.]", b"", before_the_end)
+
+
+@given(st.lists(st.sampled_from([b".", b"..", b"line", b"", b". x", b"a: b"]), max_size=12))
+def test_dot_stuffing_is_undone_exactly(lines: list[bytes]) -> None:
+    content = b"".join(line + b"\r\n" for line in lines)
+    reader = reader_of()
+    assert feed(reader, sent(content)) == b""
+    assert read(reader.message()) == content
+
+
+def test_the_first_line_may_be_the_final_dot() -> None:
+    reader = reader_of()
+    assert reader.feed(b".\r\nQUIT\r\n") == b"QUIT\r\n"
+    assert read(reader.message()) == b""
+
+
+def test_octets_behind_the_end_are_given_back_and_not_kept() -> None:
+    reader = reader_of()
+    assert feed(reader, b"Subject: x\r\n\r\nbody\r\n.\r\nRSET\r\n.\r\n") == b"RSET\r\n.\r\n"
+    assert read(reader.message()) == b"Subject: x\r\n\r\nbody\r\n"
+
+
+# Smuggling (wire.md, line ends).
+
+FALSE_ENDS = {
+    "LF.LF": b"\n.\n",
+    "LF.CRLF": b"\n.\r\n",
+    "CRLF.LF": b"\r\n.\n",
+    "CR.CR": b"\r.\r",
+    "CRLF.CR": b"\r\n.\r",
+    "LF.CR": b"\n.\r",
+    "CR.CRLF": b"\r.\r\n",
+    "CR.LF": b"\r.\n",
+    "CRLF NUL.CRLF": b"\r\n\0.\r\n",
+    "CRLF.CRCRLF": b"\r\n.\r\r\n",
+}
+SMUGGLED = b"MAIL FROM:<evil@example.net>\r\nRCPT TO:<b@example.org>\r\nDATA\r\nSubject: evil\r\n\r\nx"
+
+
+@pytest.mark.parametrize("end", FALSE_ENDS.values(), ids=FALSE_ENDS)
+@pytest.mark.parametrize("bytewise", [False, True])
+@pytest.mark.parametrize("reject", [False, True])
+def test_only_crlf_dot_crlf_ends_the_data(end: bytes, bytewise: bool, reject: bool) -> None:
+    octets = HEADER + b"\r\nbody" + end + SMUGGLED + b"\r\n.\r\n"
+    reader = reader_of(reject=reject)
+    assert feed(reader, octets, list(range(len(octets))) if bytewise else None) == b""
+    if b"\0" in end:
+        assert reader.reply is NUL_IN_MESSAGE
+    elif reject:
+        assert reader.reply is BARE_LINE_END
+        assert reader.reply.close
+    else:
+        assert reader.reply is None
+        assert b"Subject: evil" in read(reader.message())
+        stuffed = sent(read(reader.message()))
+        assert stuffed.count(b"\r\n.\r\n") == 1
+        assert not re.search(rb"(?<!\r)\n|\r(?!\n)", stuffed)
+
+
+@pytest.mark.parametrize("first", [b"x" * 200, b"a: b\r\n" * 4 + b"\r\n"])
+def test_a_message_that_is_too_big_and_smuggles_too_closes_the_connection(first: bytes) -> None:
+    reader = reader_of(reject=True, max_size=100, header_fields=3)
+    reader.feed(first)
+    assert reader.feed(b"\r\n\r\nmore\n.\r\n.\r\n") == b""
+    assert reader.reply is BARE_LINE_END
+
+
+# Limits.
+
+
+@pytest.mark.parametrize(
+    ("octets", "limits", "reply"),
+    [
+        (b"x" * 100, {"max_size": 100}, TOO_BIG),
+        (b"\r\n" + b"x" * 100, {"header_size": 100}, None),
+        (b"a: " + b"x" * 200 + b"\r\n", {"header_size": 100}, HEADERS_TOO_BIG),
+        (b"a: b\r\n" * 4, {"header_fields": 3}, HEADERS_TOO_BIG),
+        (b"a: b\r\n c: d\r\n" * 3, {"header_fields": 3}, None),
+        (b"Received: x\r\n" * 2 + b"RECEIVED : x\r\n", {"received": 2}, MAIL_LOOP),
+        (b"Received: x\r\n" * 2 + b"\r\nReceived: x", {"received": 2}, None),
+        (b"\r\n" + b"x" * 998, {"line_length": 1000}, None),
+        (b"\r\n" + b"x" * 999, {"line_length": 1000}, TEXT_LINE_TOO_LONG),
+        (b"\r\n" + b"x" * 999 + b"\r\n" + b"y" * 20, {"line_length": 1000}, TEXT_LINE_TOO_LONG),
+        (b"\r\nshort\r\n" + b"x" * 2500, {"line_length": 1000}, TEXT_LINE_TOO_LONG),
+    ],
+)
+@pytest.mark.parametrize("cut", [None, 1, 7, 64])
+def test_a_limit_refuses_at_the_true_end_however_it_is_cut(
+    octets: bytes, limits: dict[str, int], reply: Reply | None, cut: int | None
+) -> None:
+    spool = Spool(None)
+    reader = reader_of(spool, **limits)
+    cuts = list(range(0, len(octets), cut)) if cut else None
+    assert feed(reader, octets + b"\r\n.\r\nNOOP\r\n", cuts) == b"NOOP\r\n"
+    assert reader.reply is reply
+    if reply is not None:
+        assert spool.in_memory == 0
+
+
+# The header block.
+
+
+def test_the_headers_are_there_before_the_body() -> None:
+    reader = reader_of()
+    assert reader.feed(HEADER) is None
+    assert not reader.headers_done
+    assert reader.feed(b"\r\nbody") is None
+    assert reader.headers_done
+    assert reader.message().headers.get("subject") == "hello"
+
+
+def test_a_message_without_an_empty_line_is_all_header() -> None:
+    reader = reader_of()
+    feed(reader, HEADER + b".\r\n")
+    assert reader.headers_done
+    assert reader.header_size == len(HEADER)
+
+
+@pytest.mark.parametrize("first", [b" \tfolded\r\n", b"\tfolded\r\n"])
+def test_a_first_line_that_is_folded_cannot_become_part_of_a_field_of_ours(first: bytes) -> None:
+    reader = reader_of()
+    feed(reader, first + b"Subject: x\r\n\r\nbody\r\n.\r\n")
+    message = reader.message()
+    message.prepend("Authentication-Results", "mx.example.org; spf=fail")
+    assert b"".join(message.blocks()).startswith(b"Authentication-Results: mx.example.org; spf=fail\r\n\r\n")
+    assert len(message.headers) == 0

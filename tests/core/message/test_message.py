@@ -1,0 +1,152 @@
+"""Header fields are read without harm, and edits show as the message leaves."""
+
+from __future__ import annotations
+
+import contextvars
+from time import thread_time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gatepost.errors import PluginError
+from gatepost.message.message import Headers, Message
+from gatepost.message.spool import BLOCK, Spool
+from gatepost.write_guard import Observed, forbid_writes
+from tests.core.message.feeding import HEADER, read
+
+
+@pytest.mark.parametrize(
+    ("block", "value"),
+    [
+        (b"Subject: plain\r\n", "plain"),
+        (b"Subject:no blank\r\n", "no blank"),
+        (b"SUBJECT : old syntax\r\n", "old syntax"),
+        (b"Subject: one\r\n two\r\n\tthree\r\n", "one two\tthree"),
+        (b"Subject: \r\n folded\r\n", "folded"),
+        (b"Subject: one\r\nrubbish\r\n", "one"),
+        (b"rubbish before\r\nSubject: found\r\n", "found"),
+        (b"Subject: =?utf-8?q?gr=C3=BC=C3=9Fe?=\r\n", "grüße"),
+        (b"Subject: =?utf-8?b?Z3LDvA==?=\r\n =?utf-8?b?w59l?= end\r\n", "grüße end"),
+        (b"Subject: =?utf-8?b?w?= =?utf-8?b?a?=\r\n", "=?utf-8?b?w?==?utf-8?b?a?="),
+        (b"Subject: =?nonsense?q?x?=\r\n", "=?nonsense?q?x?="),
+        (b"Subject: gr\xc3\xbc\xc3\x9fe\r\n", "grüße"),
+        (b"Subject: gr\xfc\r\n", "gr�"),
+        (b"Subject: a=?b\r\n", "a=?b"),
+        (b"Subject: first\r\nSubject: second\r\n", "first"),
+        (b"Other: x\r\n", None),
+        (b"", None),
+    ],
+)
+def test_a_header_field_is_unfolded_and_decoded(block: bytes, value: str | None) -> None:
+    assert Headers(block).get("subject") == value
+    assert ("Subject" in Headers(block)) == (value is not None)
+
+
+@given(
+    st.binary(max_size=300)
+    | st.lists(
+        st.sampled_from(
+            [b"=?", b"?=", b"?q?", b"?b?", b"utf-8", b"idna", b"hex", b"a", b"=", b"\r\n ", b"\xff", b"utf-16"]
+        ),
+        max_size=60,
+    ).map(b"".join)
+)
+def test_headers_never_raise(value: bytes) -> None:
+    headers = Headers(b"a: " + value + b"\r\n")
+    assert all(isinstance(text, str) for _, text in headers)
+    assert len(headers) == len(list(headers))
+
+
+@pytest.mark.parametrize(
+    "piece", [b"=?a?q?", b"=?", b"?= =?", b"=?utf-8?q?x?=", b"=?utf-8?q?x?= ", b"\r\n ", b"(", b"a:\r\n"]
+)
+def test_a_hostile_header_of_a_megabyte_is_read_in_time_that_grows_with_its_size_only(piece: bytes) -> None:
+    start = thread_time()
+    assert Headers(b"subject: " + piece * (2**20 // len(piece))).get("Subject") is not None
+    assert thread_time() - start < 3  # seconds; what grows with the square takes minutes
+
+
+# Header edits.
+
+EDITABLE = b"A: 1\r\nB: 2\r\n folded\r\nA: 3\r\nrubbish\r\na : 4\r\n\r\nA: body\r\n"
+
+
+def edited(content: bytes = EDITABLE) -> Message:
+    kept = Spool(None).content()
+    kept.write(content)
+    return Message(kept)
+
+
+def test_edits_show_as_the_message_leaves_and_not_before() -> None:
+    message = edited()
+    message.prepend("X", "one")
+    message.prepend("Y", "two")
+    message.remove("B")
+    assert b"".join(message.blocks()) == b"Y: two\r\nX: one\r\nA: 1\r\nA: 3\r\nrubbish\r\na : 4\r\n\r\nA: body\r\n"
+    assert read(message) == EDITABLE
+    assert message.size == len(EDITABLE)
+    assert message.size_out == len(b"".join(message.blocks()))
+    assert message.headers.get_all("x") == []
+
+
+@pytest.mark.parametrize(
+    ("index", "left"),
+    [
+        (None, b"B: 2"),
+        (0, b"B: 2"),
+        (1, b"A: 1\r\nB: 2"),
+        (2, b"A: 1\r\nB: 2\r\n folded\r\nA: 3\r\nrubbish\r\n\r\n"),
+        (3, EDITABLE),
+    ],
+)
+def test_a_field_is_removed_by_its_place_among_those_of_its_name(index: int | None, left: bytes) -> None:
+    message = edited()
+    values = message.headers.get_all("a")
+    message.remove("a", index)
+    out = b"".join(message.blocks())
+    assert out.startswith(left)
+    assert out.endswith(b"\r\n\r\nA: body\r\n")
+    kept = Headers(out.partition(b"\r\n\r\n")[0] + b"\r\n").get_all("a")
+    assert kept == ([] if index is None else [value for place, value in enumerate(values) if place != index])
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a:", "grüße", "a\r\nb"])
+def test_a_bad_name_of_a_field_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="is no name"):
+        edited().prepend(name, "x")
+
+
+@given(st.text(max_size=200))
+def test_no_value_breaks_out_of_its_field(value: str) -> None:
+    message = edited(b"\r\nbody\r\n")
+    message.prepend("X-Test", value)
+    head = b"".join(message.blocks()).partition(b"\r\n\r\nbody")[0]
+    assert all(line.startswith((b"X-Test: ", b"\t")) for line in head.split(b"\r\n"))
+
+
+def test_who_is_only_observed_edits_nothing_and_leaves_a_trace() -> None:
+    message = edited()
+    with Observed((message,)) as observed:
+        message.prepend("X", "one")
+        message.remove("A")
+    assert b"".join(message.blocks()) == EDITABLE
+    assert observed.withheld == ("message.prepend('X')", "message.remove('A')")
+
+
+def test_a_look_up_ahead_must_not_edit() -> None:
+    def look_up() -> None:
+        forbid_writes()
+        message.prepend("X", "one")
+
+    message = edited()
+    with pytest.raises(PluginError, match="must not write"):
+        contextvars.copy_context().run(look_up)
+
+
+def test_a_message_leaves_in_blocks_of_a_bounded_size() -> None:
+    kept = Spool(None).content()
+    kept.write(HEADER + b"\r\n" + b"x" * (3 * BLOCK))
+    sizes = [len(block) for block in Message(kept).blocks()]
+    assert max(sizes) == BLOCK
+    assert sum(sizes) == kept.size
