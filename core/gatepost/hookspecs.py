@@ -1,10 +1,10 @@
 """The phases of an SMTP session, as hook specifications, in the order of a session.
 
-A plugin implements those it cares for, marks them with ``@hookimpl``, and names just the arguments it needs. A plain
-``def`` is called, an ``async def`` awaited. ``None`` means "no opinion". The codes of deny and defer are those that are
-used when the plugin gives none of its own.
+A plugin implements the phases it needs, marks them with ``@hookimpl``, and names only the arguments it uses. A plain
+``def`` is called, an ``async def`` awaited. ``None`` means "no opinion". The codes of deny and defer given here are the
+defaults, used when the plugin names none of its own.
 
-This module does not know who asks the hooks, or in which order: see ``gate``.
+This module does not know how the hooks are asked, or in which order: see ``gate``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 PROJECT = "gatepost"
 
 HOOKS_VERSION = 1
-"""The version of the phases and of what they are given. It rises when something is added or taken away."""
+"""The version of the phases and of what they are given. It rises when something is added or removed."""
 
 Answer: TypeAlias = Decision | None
 """The answer of most hooks."""
@@ -70,7 +70,7 @@ def hookimpl(
     * ``specname``: the phase, when the function has another name.
     * ``optionalhook``: a phase that this gatepost may not know yet.
 
-    ``wrapper``, ``tryfirst`` and ``trylast`` are taken and refused at load: the order is the one in the configuration.
+    ``wrapper``, ``tryfirst`` and ``trylast`` are refused when the plugin is loaded: the configuration sets the order.
     """
 
     def mark(target: Any) -> Any:
@@ -86,7 +86,7 @@ class Hookspecs:
 
     @_hookspec
     def startup(self, server: Server) -> None:
-        """Fires once, before a client is accepted. For what must be ready first: read files, ask test points.
+        """Fires once, before a client is accepted: the place to read files and to ask test points.
 
         All implementations always run; answers are not used. An exception stops the start.
         """
@@ -185,7 +185,7 @@ class Hookspecs:
 
     @_hookspec
     def queue(self, session: Session, envelope: Envelope, message: Message) -> QueueAnswer:
-        """Fires to hand the message to somebody durable. accept needs ``grants = "delivery"`` and means "I have taken
+        """Fires to hand the message over. accept needs ``grants = "delivery"`` and means "I have taken
         responsibility" for all of ``envelope.pending``. A mapping answers for each recipient that it names.
 
         deny: 554 5.7.1, defer: 451 4.3.0.
@@ -247,7 +247,7 @@ class Hookspecs:
     def ruled(self, session: Session, ruling: Ruling) -> None:
         """Fires after the reply is written, for every ruling that decided or observed something. A plain ``def``.
 
-        For logs and metrics of one's own; answers are not used.
+        For logs and metrics of your own; answers are not used.
         """
 
     @_hookspec

@@ -1,7 +1,7 @@
-"""What was ruled and why: one ``Ruling`` for each phase that was asked, one ``Record`` for each outcome.
+"""Rulings: one ``Ruling`` for each phase that was asked, with what each plugin ``Said``.
 
-A record is what ``gatepost explain`` prints: who was asked, what each said, how long each took, what was observed and
-not enforced. Its id is short, sorts by time, and stands at the end of each refusal.
+A ruling tells which plugins were asked, what each answered, how long each took, and which answers were only observed.
+``gatepost explain`` prints them from the records (``telemetry.record``).
 
 This module only holds and prints facts; it neither rules nor writes files.
 """
@@ -21,9 +21,9 @@ from gatepost.ids import new_id
 class Said:
     """One plugin's part in a ruling, never changed once it is made.
 
-    ``answer`` is what it returned; ``error`` says why there is no answer (exception, time-out, wrong return value), and
+    ``answer`` is the value it returned; ``error`` says why there is no answer (exception, time-out, wrong type), and
     ``skipped`` why it was not asked at all (trusted, circuit open). ``seconds`` is how long the call took. Not a
-    dataclass, as with ``Ruling``.
+    dataclass, for the same reason as ``Ruling``.
     """
 
     __slots__ = ("answer", "answers", "did", "error", "observed", "plugin", "seconds", "skipped", "withheld")
@@ -48,11 +48,11 @@ class Said:
         self.skipped = skipped
         self.observed = observed
         self.withheld = withheld
-        """What an observed plugin did besides answering (trust, header edits, capabilities) and was not applied."""
+        """Acts of an observed plugin besides its answer (trust, header edits, capabilities), which were not applied."""
         self.did = did
-        """What it did besides answering and was applied: whom it trusts."""
+        """Acts of the plugin besides its answer, which were applied: whom it trusts."""
         self.answers = answers
-        """At queue: what it said of each recipient, when it did not say one thing of all."""
+        """At queue: its answer for each recipient, when it did not give one answer for all."""
 
     def __repr__(self) -> str:
         return f"Said({self.plugin!r}, {str(self)!r})"
@@ -68,7 +68,7 @@ class Said:
 class Ruling:
     """The outcome of asking one phase.
 
-    Not a dataclass, whose constructor would not be compiled: there are eight of these to a message.
+    Not a dataclass, whose constructor would not be compiled: a message takes eight of these.
     """
 
     __slots__ = (
@@ -91,14 +91,15 @@ class Ruling:
     ) -> None:
         self.phase = phase
         self.trace = list(trace)
-        """In the order of asking; a bare (plugin, seconds) is one that had no opinion, the common and cheap case."""
+        """In the order of asking; a bare (plugin, seconds) stands for "no opinion", the common and cheap case."""
         self.decision: Decision | None = None
-        """The deny, defer or accept that decided; None when nobody did."""
+        """The deny, defer or accept that decided; None when no plugin did."""
         self.plugin = ""
-        """Who decided; ``score`` and ``gatepost`` are the core's own names."""
+        """The plugin that decided; ``score`` and ``gatepost`` are the core's own names."""
         self.fault = False
         """True when the decision stands for an error of ours: 451 4.3.0 without the reason."""
         self.vouched = False
+        """At rcpt: True when a plugin said that the recipient is ours."""
         self.recipient = recipient
         self.repeats: Ruling | None = None
         """The delayed refusal that this one repeats to a recipient; None when the phase was asked for it."""
@@ -107,7 +108,7 @@ class Ruling:
         self.spoken_at = ""
         """The later phase at which a delayed refusal is to be spoken."""
         self.unasked: tuple[str, ...] = ()
-        """Those after the deciding one, who were not asked."""
+        """The plugins after the deciding one, which were not asked."""
 
     def __repr__(self) -> str:
         return f"Ruling({self.facts()})"
@@ -131,11 +132,11 @@ class Ruling:
 
     @property
     def remarkable(self) -> bool:
-        """True when somebody decided, failed, or was observed to say something."""
+        """True when a plugin decided, failed, or was observed to answer."""
         return self.decision is not None or any(said.observed or said.error for said in self.said)
 
     def identify(self) -> str:
-        """The id of this ruling's record, made when it is first needed."""
+        """Return the id of this ruling's record, made when it is first needed."""
         self.id = self.id or new_id()
         return self.id
 
@@ -153,7 +154,7 @@ class Ruling:
         return ruling
 
     def facts(self) -> dict[str, object]:
-        """The ruling as plain values, for JSON."""
+        """Return the ruling as plain values, for JSON."""
         return {
             "phase": self.phase,
             "recipient": str(self.recipient) if self.recipient else None,
@@ -177,7 +178,7 @@ class Ruling:
         }
 
     def without(self, plugin: str) -> str:
-        """What the others that were asked would have led to, had ``plugin`` been silent (the counterfactual)."""
+        """Return, in words, the outcome if ``plugin`` had been silent and the others had answered the same."""
         rest = [said for said in self.said if said.plugin != plugin and not said.observed and said.answer]
         refusals = [said for said in rest if said.answer and said.answer.refuses]
         if refusals:
@@ -191,7 +192,7 @@ class Ruling:
 @mypyc_attr(native_class=False)  # plugins may copy and pickle it
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What the ``queued`` hook is told: where the message went and under which words."""
+    """The argument of the ``queued`` hook: where the message went, and the words of our reply."""
 
     id: str
     text: str

@@ -1,4 +1,4 @@
-"""What plugins see of a client: its ``Session``, and inside it one ``Envelope`` at a time.
+"""The client as plugins see it: its ``Session``, with one ``Envelope`` at a time.
 
 Both are plain state with a few verbs (``silence``, ``later``, ``verified_name``, ``trust``, ``notes``). They do not
 know the protocol, the order of commands or the policy: the conversation fills them in.
@@ -33,13 +33,13 @@ Ledger = dict[tuple[str, str], float]
 
 _NEVER: Final[frozenset[str]] = frozenset()
 _NOBODY: Final[frozenset[Address]] = frozenset()
-"""Shared: an empty set of its own takes more than 200 octets, for each client that waits."""
+"""Shared by all: an empty set takes more than 200 octets, and thousands of clients may be waiting."""
 
 
 class Later(Generic[T]):
-    """The handle of work that ``session.later`` started. ``await`` it in any later phase, as often as you like.
+    """Work that ``session.later`` has started. Await it in any later phase, as often as you like.
 
-    It keeps the value or the error of the work; an error is raised where it is awaited.
+    It keeps the value of the work, or its error, which is raised by each await.
     """
 
     __slots__ = ("_error", "_task", "_value")
@@ -55,7 +55,7 @@ class Later(Generic[T]):
             self._value = await work
         except asyncio.CancelledError:
             raise
-        except BaseException as error:  # SystemExit must not leave a task of ours; it is raised where it is taken
+        except BaseException as error:  # SystemExit must not leave a task of ours; it is raised where it is awaited
             self._error = error
 
     def _ended(self, task: asyncio.Task[None], work: Coroutine[Any, Any, T]) -> None:
@@ -66,14 +66,14 @@ class Later(Generic[T]):
 
     @property
     def done(self) -> bool:
-        """True when awaiting it does not wait."""
+        """True when the work has ended, so that awaiting it takes no time."""
         return self._task is None
 
     def __await__(self) -> Generator[Any, None, T]:
         if self._task is not None:
             yield from asyncio.shield(self._task).__await__()
         if self._error is not None:
-            raise self._error.with_traceback(None)  # it would grow with each await, and hold what it passes through
+            raise self._error.with_traceback(None)  # its traceback would grow with each await, and keep frames alive
         return self._value  # type: ignore[return-value]
 
     def cancel(self) -> None:
@@ -83,10 +83,10 @@ class Later(Generic[T]):
 
 
 class Door(Protocol):
-    """What a session needs from the connection that it belongs to."""
+    """The connection of a session, as far as a session needs it."""
 
     def silence(self, seconds: float) -> asyncio.Future[bool]:
-        """A future that is True after ``seconds`` without a byte, False as soon as one is there."""
+        """Return a future: True after ``seconds`` without an octet, False as soon as there is one."""
 
 
 class Session:
@@ -95,12 +95,12 @@ class Session:
     Public attributes are for reading. ``client`` is the address as text (IPv4-mapped IPv6 as IPv4) and ``port`` its
     port, ``local`` our own address, ``listener`` the name of the listener, ``started`` the time of the connection in
     seconds of the monotonic clock. ``helo`` is the name that the client gave or "", ``esmtp`` whether with EHLO.
-    ``may_relay`` says whether authentication or a relay network allows it to send anywhere, ``trusted`` why checks
+    ``may_relay`` says whether authentication or a relay network allows it to send anywhere, ``trusted`` why plugins
     marked ``skip_trusted`` are skipped for it ("" when they are not), ``early_talk`` the phases at which it did not
     wait for its turn ("connect", "helo", "data", "quit"). ``envelope`` is the transaction under way, or None.
 
-    Attributes that begin with an underscore are the core's: its state is kept here, since thousands of clients wait and
-    a second object for each would take memory.
+    Attributes that begin with an underscore are the core's. It keeps its state of a client here, because thousands of
+    clients may be waiting and a second object for each would take memory.
     """
 
     __slots__ = (
@@ -145,15 +145,15 @@ class Session:
         self.may_relay = False
         self.trusted = ""
         self._did: tuple[str, ...] = ()
-        """What the plugin that is being asked has done besides answering, for the record."""
+        """Acts of the plugin that is being asked, besides its answer, for the record."""
         self.early_talk = _NEVER
         self.envelope: Envelope | None = None
         self.scored = False
         """True when the policy has a ``[score]``, so that points can refuse."""
         self._watch: Watch | None = None
-        """The limits of time that run just now, while a plugin is waited for."""
+        """The time limits that apply while a plugin is being waited for."""
         self._allowance = 0.0
-        """Seconds that the plugin which is being asked may wait beyond its ``time_limit``."""
+        """Seconds that the plugin being asked may wait beyond its ``time_limit``."""
         self._points: Ledger | None = None
         self._helo_points: Ledger | None = None
         self._rulings: tuple[Ruling, ...] = ()
@@ -166,7 +166,7 @@ class Session:
 
     @property
     def id(self) -> str:
-        """Under which log and journal know this session."""
+        """The id of this session in the log and the journal."""
         return id_of(self._number)
 
     @property
@@ -175,16 +175,16 @@ class Session:
         return ip_of(self.client)
 
     def notes(self, plugin: object) -> dict[str, Any]:
-        """``plugin``'s own dict in this session: ``session.notes(self)``."""
+        """Return the dict of ``plugin`` in this session, for values of its own: ``session.notes(self)``."""
         if self._notes is None:
             self._notes = {}
         return self._notes.setdefault(id(plugin), {})
 
     def silence(self, seconds: float) -> asyncio.Future[bool]:
-        """Wait until the client has been silent for ``seconds``: True then, False as soon as it has said a byte.
+        """Wait for silence: True after ``seconds`` without an octet, False as soon as the client has sent one.
 
-        Only before the greeting: ``await session.silence(6)`` in the connect phase. Bytes that came with the connection
-        count. The time does not count against the plugin's ``time_limit``.
+        Only before the greeting: ``await session.silence(6)`` in the connect phase. Octets that came before the call
+        count too. The time is not taken from the plugin's ``time_limit``.
 
         Raises ``PluginError`` when that phase is over.
         """
@@ -195,9 +195,9 @@ class Session:
         return self._door.silence(seconds)
 
     def later(self, work: Coroutine[Any, Any, T]) -> Later[T]:
-        """Start ``work`` now and take it in a later phase: ``await handle``.
+        """Start ``work`` now, and await the handle in a later phase.
 
-        An error is raised where it is taken. What nobody takes is cancelled at disconnect.
+        An error of the work is raised by that await. Work that is still running is cancelled at disconnect.
         """
         handle = Later(work)
         if self._later is None:
@@ -206,16 +206,16 @@ class Session:
         return handle
 
     def cancel_later(self) -> None:
-        """Cancel what ``later`` started and nobody took. Called at disconnect."""
+        """Cancel the work that ``later`` has started and that is still running. Called at disconnect."""
         for handle in self._later or ():
             handle.cancel()
         self._later = None
 
     async def verified_name(self) -> str | None:
-        """The client's forward-confirmed reverse DNS name (RFC 8601 §2.7.3), or None when it has none.
+        """Return the client's forward-confirmed reverse DNS name (RFC 8601 §2.7.3), or None when it has none.
 
-        Asked once a session; ``look_up_name`` in an earlier phase saves the wait. Raises ``DNSTemporaryError`` when it
-        cannot be known now.
+        DNS is asked once per session; ``look_up_name`` in an earlier phase saves the wait. Raises
+        ``DNSTemporaryError`` when DNS does not answer.
         """
         name = self._verified_name
         if isinstance(name, EllipsisType):
@@ -223,9 +223,9 @@ class Session:
         return name
 
     def look_up_name(self) -> None:
-        """Begin to look up the verified name, so that who asks for it in a later phase need not wait for DNS.
+        """Start the look-up of the verified name, so that a later phase need not wait for DNS.
 
-        Nothing begins where DNS has at hand what it says of the address, or the name is known already.
+        Does nothing when the name is known already, or DNS has an answer for the address in its cache.
         """
         if isinstance(self._verified_name, EllipsisType):
             pointer = reverse_pointer(self.client)
@@ -234,14 +234,14 @@ class Session:
 
     @property
     def known_name(self) -> str:
-        """The verified name if somebody has asked for it and there is one, else "unknown". Asks nobody."""
+        """The verified name if it has been looked up and there is one, else "unknown". Does not ask DNS."""
         return self._verified_name if isinstance(self._verified_name, str) else "unknown"
 
     def trust(self, why: str, until: datetime.date | None = None) -> None:
-        """Skip plugins marked ``skip_trusted`` for this client, because of ``why``, which lapses after ``until``.
+        """Skip plugins marked ``skip_trusted`` for this client, because of ``why``; not if ``until`` is a past day.
 
-        Only for what the client cannot choose: its network, authentication, or its verified name. To be trusted is not
-        to be allowed to relay.
+        Trust only what the client cannot choose: its network, its authentication, or its verified name. A trusted
+        client may not relay by that.
         """
         today = datetime.datetime.fromtimestamp(self._runtime.clock.now(), datetime.UTC).date()
         if may_write(f"session.trust({why!r})") and (until is None or today <= until):
@@ -258,8 +258,10 @@ class Envelope:
     """One mail transaction: the reverse-path, the accepted recipients, then the message (RFC 5321 §3.3).
 
     Public attributes are for reading. ``id`` is the transaction's id, ``sender`` the reverse-path, ``recipients`` the
-    accepted ones in their order, ``parameters`` those of MAIL with keys in upper case, ``smtputf8``, ``body`` and
-    ``size`` their meaning. ``message`` is there from the ``headers`` phase on. ``trusted`` is as in ``Session``.
+    accepted recipients in their order, ``parameters`` the ESMTP parameters of MAIL with keys in upper case, and
+    ``smtputf8``, ``body`` and ``size`` their meaning. ``message`` is None before the ``headers`` phase. ``trusted`` is
+    as in ``Session``.
+
     Attributes that begin with an underscore are the core's.
     """
 
@@ -294,7 +296,7 @@ class Envelope:
         self.smtputf8 = "SMTPUTF8" in parameters
         self.body = parameters.get("BODY") or "7BIT"
         self.size = 0
-        """What the client announced with SIZE, in octets; 0 when it did not."""
+        """The size that the client announced with SIZE, in octets; 0 when it did not."""
         self.trusted = ""
         self._did: tuple[str, ...] = ()
         """As in ``Session``."""
@@ -307,15 +309,15 @@ class Envelope:
 
     @property
     def pending(self) -> tuple[Address, ...]:
-        """In the queue phase: the recipients that nobody has answered for yet."""
+        """In the queue phase: the recipients for which no plugin has answered yet."""
         if not self._answers:
             return self.recipients
-        if len(self._answers) == len(self.recipients):  # nobody else is answered for
+        if len(self._answers) == len(self.recipients):  # only recipients are answered for
             return ()
         return tuple([recipient for recipient in self.recipients if recipient not in self._answers])
 
     def notes(self, plugin: object) -> dict[str, Any]:
-        """``plugin``'s own dict in this transaction: ``envelope.notes(self)``."""
+        """Return the dict of ``plugin`` in this transaction, for values of its own: ``envelope.notes(self)``."""
         if self._notes is None:
             self._notes = {}
         return self._notes.setdefault(id(plugin), {})
@@ -331,10 +333,10 @@ class Envelope:
         self._did = (*self._did, f"trusts {'the sender' if recipient is None else 'this recipient'}: {why}")
 
     def claim(self, next_hop: str) -> bool:
-        """Bind this transaction to ``next_hop``; False when it is already bound to another one.
+        """Bind this transaction to ``next_hop``; return False when it is already bound to another one.
 
-        SMTP has one answer for all recipients after the final dot, so a recipient that goes elsewhere is told 452 4.5.3
-        and comes in a transaction of its own (RFC 5321 §4.5.3.1.10).
+        SMTP has one reply for all recipients after the final dot. A recipient with another next hop is thus refused
+        with 452 4.5.3, and the client sends to it in a transaction of its own (RFC 5321 §4.5.3.1.10).
         """
         if may_write(f"envelope.claim({next_hop!r})"):
             self.next_hop = self.next_hop or next_hop

@@ -1,4 +1,4 @@
-"""A conversation: the state of one SMTP dialogue over a gate."""
+"""Conversations: the state of one SMTP dialogue over a gate, and the mail transactions in it."""
 
 from gatepost.conversation.conversation import Conversation
 

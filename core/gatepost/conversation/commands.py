@@ -1,10 +1,8 @@
-"""What a command line may look like, before anybody is asked about what it says.
+"""Command lines: which are not SMTP at all, which octets a command may contain, and how long a line may be.
 
-Lines that are no SMTP, octets that no command holds, how long a line may be, and the parameters of MAIL. It knows no
-session and no order of commands: see ``conversation``.
+It knows no session and no order of commands: see ``conversation``.
 
-RFC 5321 §4.1.2 (syntax), §4.5.3.1.4 (length of a line); RFC 1870 (SIZE), RFC 6152 (8BITMIME), RFC 6531 (SMTPUTF8),
-RFC 2920 §3.1 (who may pipeline what).
+RFC 5321 §4.1.2 (syntax), §4.5.3.1.4 (length of a line), RFC 2920 §3.1 (pipelining).
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ from gatepost.replies import Reply
 MUST_WAIT: Final = {b"HELO": "helo", b"EHLO": "helo", b"DATA": "data", b"QUIT": "quit"}
 """Commands after which a client must wait for the reply (RFC 2920 §3.1), with their phases."""
 NOISE: Final = frozenset({b"NOOP", b"RSET", b"HELO", b"EHLO", b"VRFY"})
-"""Commands that bring no mail."""
+"""Commands that bring no mail; a session may give only so many of them before a message."""
 
 _CONTROLS: Final = re.compile(rb"[\x00-\x1f\x7f]")
 _HTTP: Final = frozenset({b"GET", b"POST", b"PUT", b"HEAD", b"DELETE", b"OPTIONS", b"CONNECT", b"PATCH", b"TRACE"})
@@ -31,25 +29,25 @@ _LINE_LIMITS: Final = {b"MAIL": 512 + 26 + 17 + 10 + 500, b"AUTH": 12288}
 
 @lru_cache(maxsize=8)
 def keywords(max_size: int) -> tuple[str, ...]:
-    """The EHLO keywords of what the core itself can do."""
+    """Return the EHLO keywords of the extensions that the core itself offers."""
     return ("PIPELINING", f"SIZE {max_size}", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES")
 
 
 def is_http(verb: bytes) -> bool:
-    """True when a browser, or whoever is led by one, speaks to us. ``verb`` is in upper case."""
+    """Return True when the client speaks HTTP, such as a browser led to our port. ``verb`` is in upper case."""
     return verb in _HTTP or verb.startswith(_HTTP_FIELDS)
 
 
 def has_controls(line: bytes) -> bool:
-    """True when there are control characters in ``line``, which no command holds."""
+    """Return True when ``line`` contains control characters, which no command may."""
     return _CONTROLS.search(line) is not None
 
 
 def line_limit(verb: bytes) -> int:
-    """Octets a line may have, CRLF included (RFC 5321 §4.5.3.1.4). MAIL grows with what its extensions add."""
+    """Return how many octets a line may have, CRLF included (RFC 5321 §4.5.3.1.4). The extensions of MAIL add to it."""
     return _LINE_LIMITS.get(verb.upper(), 512)
 
 
 def unreadable(argument: str, error: AddressError, smtputf8: bool) -> Reply:
-    """A path or parameters that cannot be read; with octets beyond ASCII, because nobody announced them."""
+    """Return the reply to a path or parameters that cannot be parsed; 553 when that is for want of SMTPUTF8."""
     return replies.syntax_error(str(error)) if smtputf8 or argument.isascii() else replies.NEEDS_SMTPUTF8

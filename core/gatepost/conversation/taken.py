@@ -1,6 +1,7 @@
-"""Recipients that were taken when others of the same message were not: remembered, and skipped the next time.
+"""Recipients that were taken when others of the same message were not: they are remembered, and skipped next time.
 
-RFC 1047 (a client that missed our 250 sends a new message).
+A client that is told 451 sends the message again, to all its recipients. Those whose mail somebody has already taken
+must not get it twice, and the store remembers them in marks. RFC 5321 §4.5.4.1 (retries), RFC 1047 (duplicates).
 """
 
 from __future__ import annotations
@@ -20,23 +21,28 @@ if TYPE_CHECKING:
     from gatepost.runtime import Runtime
 
 REMEMBER: Final = 7 * 86400.0
-"""Seconds a taken recipient is remembered: longer than clients keep trying (RFC 5321 §4.5.4.1: 4 to 5 days)."""
+"""Seconds for which a taken recipient is remembered: clients keep trying for 4 to 5 days (RFC 5321 §4.5.4.1)."""
 ANY: Final = "any"
-"""The mark that stands for all others. No other key is without a line end."""
+"""The key of the mark that stands for all others. Every other key contains a line end."""
 LOOK_EVERY: Final = 0.01
-"""Seconds for which a look that found no marks holds. What another process writes meanwhile is seen that much later:
-less than a client mostly takes to come back, and less than a store in a file may lag behind."""
+"""Seconds for which a look that found no marks holds. A mark that another process writes is seen that much later:
+clients mostly take longer to come back, and a store in a file may lag behind longer."""
 ALREADY_TAKEN: Final = "taken before"
-"""Stands for the plugin of a recipient that was taken when the client came the first time."""
+"""The name in place of a plugin's for a recipient that was taken at an earlier attempt."""
 
 
 class Taken:
-    """What the store remembers of recipients that were taken when others of the same message were not.
+    """The marks of one message: which of its recipients were taken at an earlier attempt.
 
-    A mark stands for content, sender and recipient. A second one, for sender and recipient alone, says whether there is
-    any, so that the content is hashed only when there is something to remember or to recall. A third, for all, says
-    whether there are any marks at all: mostly there are none, and nothing else is read. No mark holds a list: two
-    messages of one sender may be handed over at the same time.
+    Each recipient that was taken, when others were not, has three marks in the store:
+
+    1. content hash, sender and recipient: the one that counts. Hashing is slow, so two cheaper ones are read before it;
+    2. sender and recipient: without it there is no mark of the first kind, whatever the content;
+    3. ``ANY``: without it there are no marks at all. That is the usual case, in which nothing else is read; and for
+       ``LOOK_EVERY`` not even this one (``runtime.no_marks_until``).
+
+    The second and the third are hints, and are left to expire. No mark holds a list, which two messages of one sender,
+    handed over at the same time, would overwrite for each other.
     """
 
     __slots__ = ("_envelope", "_hash", "_message", "_runtime", "_store", "recalled")
@@ -48,10 +54,10 @@ class Taken:
         self._message = message
         self._hash = ""
         self.recalled: tuple[Address, ...] = ()
-        """The recipients that were taken before."""
+        """The recipients that were taken at an earlier attempt."""
 
     async def recall(self) -> None:
-        """Answer for the recipients that were taken before."""
+        """Find the recipients that were taken at an earlier attempt, and answer for them in the envelope."""
         now = self._runtime.clock.monotonic()
         if not await self._store.get(ANY):
             self._runtime.no_marks_until = now + LOOK_EVERY
@@ -62,7 +68,7 @@ class Taken:
                 self.recalled += (recipient,)
 
     async def remember(self) -> None:
-        """Write down, durably, who was taken although others were not."""
+        """Write marks, durably, for the recipients that were taken at this attempt although others were not."""
         keys: list[str] = []
         for recipient, (plugin, decision) in self._envelope._answers.items():
             if not decision.refuses and plugin != ALREADY_TAKEN:
@@ -72,11 +78,11 @@ class Taken:
             self._runtime.no_marks_until = 0.0
 
     async def forget(self) -> None:
-        """All are taken: the same content, should it come again, is a new message."""
+        """Delete the marks, now that all recipients are taken: the same content is then a new message."""
         try:
             for recipient in self.recalled:
                 await self._store.delete(await self._mark(recipient))
-        except StoreError as error:  # they are taken all the same
+        except StoreError as error:  # all recipients are taken: the client gets its 250 all the same
             self._runtime.recorder.event(events.STORE_FAILED, error=str(error))
 
     def _key(self, recipient: Address) -> str:
@@ -86,7 +92,7 @@ class Taken:
         return f"{await self._content_hash()}\n{self._key(recipient)}"
 
     async def _content_hash(self) -> str:
-        if not self._hash:  # in a thread: a large message would hold up everybody else
+        if not self._hash:  # in a thread: hashing a large message would hold up all other clients
             self._hash = await asyncio.to_thread(_hash, self._message)
         return self._hash
 

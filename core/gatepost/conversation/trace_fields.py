@@ -1,6 +1,6 @@
-"""Trace information: the Received field that we add, and forged Authentication-Results that we take away.
+"""Trace fields: the Received field that we add, and forged Authentication-Results that we remove.
 
-RFC 5321 §4.4 (Received), RFC 6531 §4.3 (UTF8SMTP), RFC 8601 §5 (results that bear our name).
+RFC 5321 §4.4 (Received), RFC 6531 §4.3 (UTF8SMTP), RFC 8601 §5 (results that claim to be ours).
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9.:\[\]_-]")
 RESULTS: Final = "Authentication-Results"
 SEARCHED: Final = 1000
-"""Characters in which those who wrote results must have said who they are."""
+"""How many characters into the field the authserv-id is looked for."""
 
 
 def add_received(message: Message, session: Session, envelope: Envelope, runtime: Runtime) -> None:
-    """Put our Received field in front. What the client said of itself keeps only harmless characters."""
+    """Put our Received field in front. Names that the client gave itself keep only harmless characters."""
     helo = _harmless(session.helo) or "unknown"
     client = f"IPv6:{session.client}" if ":" in session.client else session.client
     protocol = ("UTF8SMTP" if envelope.smtputf8 else "ESMTP") if session.esmtp else "SMTP"
@@ -41,29 +41,29 @@ def add_received(message: Message, session: Session, envelope: Envelope, runtime
 
 @lru_cache(maxsize=256)
 def _harmless(name: str) -> str:
-    """A name that a client gave itself, as it may stand in a header field."""
+    """Return a name that a client gave itself, as it may stand in a header field."""
     return _UNSAFE.sub("?", name)[:255]
 
 
 @lru_cache(maxsize=1)
 def _date(second: int) -> str:
-    """A second since the epoch as RFC 5322 §3.3 writes it. Many messages come in the same one."""
+    """Return a second since the epoch in the form of RFC 5322 §3.3. Many messages come in the same second."""
     return email.utils.format_datetime(datetime.datetime.fromtimestamp(second, datetime.UTC))
 
 
 def forget_forged_results(message: Message, hostname: str) -> None:
-    """Remove the Authentication-Results that bear our name: they were not written by us (RFC 8601 §5)."""
+    """Remove the Authentication-Results that bear our name: we did not write them (RFC 8601 §5)."""
     for index, value in enumerate(message.headers.get_all(RESULTS)):
         name = _authserv_id(value)
-        if name is None or name.rstrip(".").lower() == hostname.lower():  # who hides who he is may be anybody
+        if name is None or name.rstrip(".").lower() == hostname.lower():  # a hidden name may be ours
             message.remove(RESULTS, index)
 
 
 def _authserv_id(value: str) -> str | None:
-    """Who wrote these results (RFC 8601 §2.2): the first word, comments aside, which may stand in each other.
+    """Return the authserv-id of these results (RFC 8601 §2.2): the first word outside of comments, which may be nested.
 
-    None when it does not stand in the first 1,000 characters: a line holds no more, and a header block may be so large
-    that to look through all of it keeps everybody else waiting.
+    None when it is not in the first 1,000 characters. A line has no more, and searching the whole of a large header
+    block would keep all other clients waiting.
     """
     depth, text, is_whole = 0, "", len(value) <= SEARCHED
     for character in value[:SEARCHED]:

@@ -1,7 +1,8 @@
-"""The intake: reads DATA block by block, as it comes from the socket.
+"""Reading DATA block by block, as it comes from the socket.
 
-Only CRLF.CRLF ends the data. The intake removes dot-stuffing, makes every line end canonical, and counts instead of
-believing: octets, text lines, header fields, hops. What breaks a rule is read to its true end and refused there.
+Only CRLF.CRLF ends the data. The reader removes dot-stuffing, makes every line end canonical, and trusts no announced
+size: it counts octets, text lines, header fields and hops. A message that breaks a rule is read to its true end and
+refused there, so that none of its octets is taken for a command.
 
 It knows no session and no socket. RFC 5321 §2.3.8 (line ends), §4.1.1.4 (end of data), §4.5.2 (transparency),
 §4.5.3.1.6 (text lines), §6.3 (loops).
@@ -34,17 +35,17 @@ _END: Final = b"\r\n.\r\n"
 _DOT_LINE: Final = b"\r\n."
 _RESULTS: Final = b"authentication-results"
 _LINE_ENDS: Final = IncrementalNewlineDecoder(None, translate=False)
-"""Notes which line ends it meets, and looks at each character once. To count CRLF, CR and LF takes thrice as long."""
+"""Notes the kinds of line end that it meets, in one pass. Counting CRLF, CR and LF would take three times as long."""
 _RECEIVED: Final = re.compile(rb"^received[ \t]*:", re.MULTILINE | re.IGNORECASE)
 
 
 class DataReader:
-    """Reads DATA block by block. Feed it; it says when the end has come.
+    """Reads one message. Give each block to ``feed``.
 
-    After ``feed`` returned something else than None the data is over: the octets behind it are the answer, ``reply``
-    is the refusal to speak (None when all is well), and ``message`` the message. A refused message is read to its true
-    end and thrown away. ``headers_done`` turns True when the header block is here; ``names_results`` then says whether
-    ``Authentication-Results`` stands anywhere in it.
+    ``feed`` returns None until it has met the end of data, and then the octets that follow it. From then on ``reply``
+    is the refusal to speak, or None, and ``message()`` the message. A refused message is thrown away as it comes.
+    ``headers_done`` turns True when the header block is here; ``names_results`` then tells whether the text
+    ``Authentication-Results`` occurs in it.
     """
 
     __slots__ = (
@@ -79,11 +80,11 @@ class DataReader:
         self.reply: Reply | None = None
 
     def feed(self, block: bytes) -> bytes | None:
-        """Take a block. Returns None while data goes on, else the octets that follow the end of data."""
+        """Take a block. Return None while the data goes on, else the octets that follow its end."""
         self.size += len(block)
         data = self._carry + block
-        # Most blocks of large messages hold no dot, and to look for one octet is quickest ("in" would try to take it
-        # for a number first).
+        # Most blocks of large messages hold no dot, and the search for a single octet is the fastest. ("in" is slower:
+        # it first tries to take the octet for a number.)
         dot_line = data.find(_DOT_LINE) if data.find(b".") >= 0 else -1
         end = data.find(_END, dot_line) if dot_line >= 0 else -1
         whole = end + 2 if end >= 0 else len(data) - _unfinished(data)
@@ -95,16 +96,22 @@ class DataReader:
         if end < 0:
             self._carry = data[whole:]
             return None
-        if not self.headers_done:
-            self._finish()
+        if not self.headers_done and self.reply is None:  # a message without an empty line is all header
+            try:
+                self._count_fields()
+            except SpoolError:
+                self.refuse(NO_ROOM)
         return data[end + len(_END) :]
 
     def _take(self, data: bytes) -> None:
-        """Make ``data``, which ends at no half line end and has no dot-stuffing, canonical and keep it."""
+        """Make the line ends of ``data`` canonical, check it and keep it.
+
+        It has no dot-stuffing, and it does not end within a line end.
+        """
         if not self.started:
             self.started = True
             data = data[2:]
-            if data.startswith((b" ", b"\t")):  # it would be folded into the field that we put in front of it
+            if data.startswith((b" ", b"\t")):  # or it would continue the field that we put in front of it
                 data = b"\r\n" + data
         data = self._canonical(data)
         if data.find(b"\0") >= 0:
@@ -121,9 +128,9 @@ class DataReader:
             self.discard()
 
     def _canonical(self, data: bytes) -> bytes:
-        """``data`` with CRLF for every line end; remembers what may not pass (wire.md, line ends), and 8-bit octets."""
+        """Return ``data`` with CRLF for every line end. Note bare CR and LF (wire.md, line ends) and 8-bit octets."""
         text = data.decode("latin-1")
-        if not text.isascii():  # text, unlike octets, knows it without a look
+        if not text.isascii():  # a str knows this without a search; bytes would be searched
             self.eight_bit = True
         _LINE_ENDS.reset()
         _LINE_ENDS.decode(text, True)
@@ -131,7 +138,7 @@ class DataReader:
             return data
         if self._reject:
             self.refuse(BARE_LINE_END)
-        # In three steps, since an expression takes 70 ms for a block of nothing but line ends.
+        # In three steps: a regular expression takes 70 ms for a block of nothing but line ends, and all clients wait.
         return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
 
     def _check(self, data: bytes) -> None:
@@ -146,7 +153,8 @@ class DataReader:
         self._line = self._line + len(data) if last < 0 else len(data) - last - 1
 
     def _check_lines(self, data: bytes) -> None:
-        """Refuse a text line over the limit, CRLF included, stepping from line end to line end."""
+        """Refuse a text line over the limit, CRLF included."""
+        # Step from the last line end within the limit to the next such one: lines in between need no look.
         limit = self._limits.line_length
         start = -self._line
         while start + limit < len(data):
@@ -157,7 +165,7 @@ class DataReader:
             start = end + 1
 
     def _check_headers(self, data: bytes) -> None:
-        """Find the end of the header block, which may stand across two blocks; count its octets, fields and hops."""
+        """Look for the end of the header block, which two blocks may share; count its octets, fields and hops."""
         before = self._content.size
         seen = self._content.read(max(0, before - len(END_OF_HEADERS) + 1), before) if before else b""
         end = (seen + data).find(END_OF_HEADERS)
@@ -172,11 +180,12 @@ class DataReader:
             self._count_fields(data)
 
     def _count_fields(self, data: bytes = b"") -> None:
-        """Count in what is kept and in ``data``, which is about to be: the spool alone holds a header block."""
+        """Count the fields and hops of the header block: what the spool has of it, and ``data``, which it gets next."""
         kept = self._content.read(0, self.header_size) if self._content.size else b""
         head = (kept + data)[: self.header_size]
         self.headers_done = True
-        # There are no more fields than lines, and no more hops than their name: mostly that is all there is to know.
+        # There are at most as many fields as lines, and as many hops as the word "received": mostly few enough, so that
+        # the slower expressions need not be run.
         limits = self._limits
         if head.count(b"\n") >= limits.header_fields and len(FIELD.findall(head)) > limits.header_fields:
             self.refuse(HEADERS_TOO_BIG)
@@ -184,15 +193,6 @@ class DataReader:
         self.names_results = lower.find(_RESULTS) >= 0
         if lower.count(b"received") > limits.received < len(_RECEIVED.findall(head)):
             self.refuse(MAIL_LOOP)
-
-    def _finish(self) -> None:
-        """A message without an empty line is all header."""
-        if self.reply is not None:
-            return
-        try:
-            self._count_fields()
-        except SpoolError:
-            self.refuse(NO_ROOM)
 
     def refuse(self, reply: Reply) -> None:
         """Refuse the message with ``reply``, spoken at the end of data.
@@ -203,17 +203,17 @@ class DataReader:
             self.reply = reply
 
     def message(self) -> Message:
-        """The message, once the data is over or its header block is here."""
+        """Return the message, once the data is over or its header block is here."""
         return Message(self._content, self.header_size, self.eight_bit)
 
     def discard(self) -> None:
-        """Give the spool back what was kept, and throw the rest away as it comes."""
+        """Release what the spool has kept, and throw the rest away as it comes."""
         self._discarding = True
         self._content.close()
 
 
 def _unfinished(data: bytes) -> int:
-    """How many octets at the end of ``data`` may be part of a line end, a dot-stuffed line or the end of data."""
+    """Return how many octets at the end of ``data`` may begin a line end, a dot-stuffed line or the end of data."""
     for length in (4, 3, 2, 1):
         if _END.startswith(data[-length:]) and len(data) >= length:
             return length

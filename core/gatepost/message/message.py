@@ -1,7 +1,7 @@
 """A received message, as plugins see it and as it leaves.
 
-Its headers are parsed once, when asked for; its content is read in blocks; header edits are applied as it leaves. It
-knows neither how it came in (``intake``) nor where its octets are kept (``spool``).
+Its headers are parsed once, on first use; its content is read in blocks; header edits are applied as it leaves. It
+knows neither how it came in (``data``) nor where its octets are kept (``spool``).
 
 RFC 5322 §2.2 (header fields), RFC 2047 (encoded words), RFC 6532 (UTF-8 in fields).
 """
@@ -20,20 +20,20 @@ from gatepost.write_guard import may_write
 
 END_OF_HEADERS: Final = b"\r\n\r\n"
 FIELD: Final = re.compile(rb"^([!-9;-~]+)[ \t]*:(.*\n?(?:[ \t].*\n?)*)", re.MULTILINE)
-"""A field: its name, and its value with the lines that are folded into it (RFC 5322 §2.2, and §4.5 for the blanks)."""
+"""A field: its name, and its value with folded lines (RFC 5322 §2.2). Blanks before the colon are obsolete (§4.5)."""
 _BETWEEN_WORDS: Final = re.compile(r"(?<=\?=)\s+(?==\?)")
 _ENCODED_WORDS: Final = re.compile(r"(?:=\?[^?\s]{1,64}\?[bqBQ]\?[^?\s]{0,1000}\?=){1,100}")
-"""Words of RFC 2047 §2, bounded: without a bound the library takes time that grows with the square of the length."""
+"""Runs of encoded words (RFC 2047 §2), bounded: the time of the library's decoder grows with the square of a run."""
 DECODED: Final = 20
-"""Runs of encoded words that are decoded in one field; what follows stays as it came."""
+"""The number of runs of encoded words that are decoded in one field; later ones stay as they came."""
 _FOLD: Final = re.compile(r"\r?\n[ \t]+")
 _FIELD_NAME: Final = re.compile(r"[!-9;-~]+")
 
 
 class Headers:
-    """The header fields of a message, in order. Names are compared without case; values come unfolded and decoded.
+    """The header fields of a message, in order. Names are compared without case; values are unfolded and decoded.
 
-    Octets that are no ASCII are read as UTF-8, and what is no UTF-8 either as U+FFFD. Never raises for bad input.
+    Octets beyond ASCII are read as UTF-8, and invalid UTF-8 as U+FFFD. No input raises an exception.
     """
 
     __slots__ = ("_fields",)
@@ -42,11 +42,11 @@ class Headers:
         self._fields = [(found[1].decode("ascii"), found[2]) for found in FIELD.finditer(block)]
 
     def get(self, name: str, default: str | None = None) -> str | None:
-        """The value of the first field called ``name``."""
+        """Return the value of the first field called ``name``, or ``default``."""
         return next(iter(self.get_all(name)), default)
 
     def get_all(self, name: str) -> list[str]:
-        """The values of all fields called ``name``."""
+        """Return the values of all fields called ``name``."""
         wanted = name.lower()
         return [_decoded(value) for field, value in self._fields if field.lower() == wanted]
 
@@ -74,10 +74,10 @@ def _decoded_words(found: re.Match[str]) -> str:
 
 
 class Message:
-    """A received message. Its content is what the client sent, with canonical line ends and without dot-stuffing.
+    """A received message. Its content is as the client sent it, with canonical line ends and without dot-stuffing.
 
-    ``size`` is in octets. Header edits (``prepend``, ``remove``) do not change the content; they are applied as the
-    message leaves, in ``blocks()``.
+    ``size`` is in octets; ``eight_bit`` is True when some octet is beyond ASCII. Header edits (``prepend``, ``remove``)
+    do not change the content; they are applied as the message leaves, in ``blocks()``.
     """
 
     __slots__ = ("_content", "_header_size", "_headers", "_prepended", "_removed", "eight_bit")
@@ -92,29 +92,25 @@ class Message:
 
     @property
     def size(self) -> int:
-        """Octets of the content, as received."""
+        """The size of the content as received, in octets."""
         return self._content.size
 
     @property
     def headers(self) -> Headers:
-        """The header fields as received, parsed when first asked for."""
+        """The header fields as received, parsed on first use."""
         if self._headers is None:
             self._headers = Headers(self._content.read(0, self._header_size))
         return self._headers
 
-    def may_hold(self, name: str) -> bool:
-        """False when there is surely no field called ``name``: cheaper than parsing the headers to find out."""
-        return name.lower().encode() in self._content.read(0, self._header_size).lower()
-
     def open(self) -> io.BufferedReader:
-        """The content as received, as a binary file of its own position."""
+        """Return the content as received, as a binary file with a position of its own."""
         return io.BufferedReader(ContentReader(self._content), BLOCK)
 
     def prepend(self, name: str, value: str) -> None:
         """Put a header field in front of the others as the message leaves.
 
-        Raises ``ValueError`` for a name that RFC 5322 §3.6.8 does not allow. Controls in ``value`` become blanks, but
-        a line that is folded by CRLF and a blank stays folded.
+        Control characters in ``value`` become blanks, but a line that is folded by CRLF and a blank stays folded.
+        Raises ``ValueError`` for a name that RFC 5322 §3.6.8 does not allow.
         """
         if not _FIELD_NAME.fullmatch(name):
             raise ValueError(f"{name!r} is no name of a header field")
@@ -123,7 +119,7 @@ class Message:
             put_first(self, f"{name}: ".encode() + "\r\n\t".join(lines).encode() + b"\r\n")
 
     def remove(self, name: str, index: int | None = None) -> None:
-        """Leave out the fields called ``name`` as the message leaves; only the ``index``-th (from 0) if it is given."""
+        """Leave out the fields called ``name`` as the message leaves; only the one at ``index`` (from 0) if given."""
         if may_write(f"message.remove({name!r})"):
             self._removed.add((name.lower().encode(), index))
 
@@ -144,12 +140,12 @@ class Message:
 
     @property
     def size_out(self) -> int:
-        """Octets of the message as it leaves."""
+        """The size of the message as it leaves, in octets."""
         kept = len(self._kept_headers()) - self._header_size if self._removed else 0
         return self.size + len(self._prepended) + kept
 
     def _kept_headers(self) -> bytes:
-        """The header block without the fields that were removed."""
+        """Return the header block without the fields that were removed."""
         block = self._content.read(0, self._header_size)
         counts: dict[bytes, int] = {}
 
@@ -161,24 +157,24 @@ class Message:
         return FIELD.sub(kept, block)
 
     def close(self) -> None:
-        """Give the spool's memory and disk back."""
+        """Release the spool's memory and disk."""
         self._content.close()
 
 
 def put_first(message: Message, field: bytes) -> None:
-    """Put ``field``, written as it is to leave and with its CRLF, in front of the others as ``message`` leaves."""
+    """Put ``field``, complete with its CRLF, in front of the other fields as ``message`` leaves."""
     message._prepended = field + message._prepended
 
 
 def printable_utf8(text: str) -> str:
-    """``text`` without control characters, for a header field (RFC 6532 allows UTF-8 there)."""
+    """Return ``text`` without control characters, for a header field (RFC 6532 allows UTF-8 there)."""
     if text.isprintable():
         return text
     return "".join(character if character.isprintable() else " " for character in text)
 
 
 def _header_size(content: Content) -> int:
-    """Octets up to and without the empty line that ends the header block."""
+    """Return the size of the header block, without the empty line that ends it."""
     block = content.read(0, 1 << 21)
     end = block.find(END_OF_HEADERS)
     return 0 if block.startswith(b"\r\n") else end + 2 if end >= 0 else len(block)

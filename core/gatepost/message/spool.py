@@ -1,9 +1,9 @@
-"""The spool: where the octets of messages wait while they are judged.
+"""The spool: the octets of messages are kept here while the messages are judged.
 
-Up to 512 KiB of a message stay in memory, more go to a file without a name, so that a crash leaves nothing behind. All
-messages together have a budget of memory, and the disk must keep some room (RFC 5321 §4.2: 452 when there is none).
+Up to 512 KiB of a message stay in memory; a larger one goes to a file without a name, so that a crash leaves nothing
+behind. All messages together have a budget of memory, and the disk must keep some room (RFC 5321 §4.2: 452 if not).
 
-It knows nothing of what the octets mean.
+It does not know what the octets mean.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from typing import BinaryIO, Final
 from gatepost.errors import SpoolError
 
 BLOCK: Final = 256 * 1024
-"""Octets read and written at a time."""
+"""The number of octets read and written at a time."""
 LOOK_EVERY: Final = 0.1
-"""Seconds between two looks at how much the disk has left."""
+"""Seconds between two checks of the room on the disk."""
 
 
 class Spool:
-    """Where messages wait: memory for small ones, a folder for the rest, and a budget for all of them together.
+    """Memory for small messages, a folder for large ones, and a budget of memory for all of them together.
 
-    ``memory`` is how much of one message stays in memory, ``budget`` how much all of them together may take there,
-    ``min_free`` how much the disk must have left; all in octets.
+    ``memory`` is the size up to which a message stays in memory, ``budget`` the memory that all messages may take
+    together, ``min_free`` the room that the disk must keep; all in octets. Without a folder all stay in memory.
     """
 
     def __init__(self, folder: Path | None, *, memory: int = 512 * 1024, budget: int = 1 << 28, min_free: int = 0):
@@ -40,7 +40,7 @@ class Spool:
         self._look_again = 0.0
 
     def has_room(self) -> bool:
-        """False when a new message must be refused for now: the memory budget is spent or the disk nearly full."""
+        """Return False when a new message must wait: the memory budget is spent, or the disk is nearly full."""
         if self.in_memory + self.memory > self.budget:
             return False
         if self.folder is None or not self.min_free:
@@ -52,12 +52,12 @@ class Spool:
         return self._free >= self.min_free
 
     def content(self) -> Content:
-        """An empty content, to be closed by whoever asked for it."""
+        """Return an empty content. The caller closes it."""
         return Content(self)
 
 
 def _free(folder: Path) -> int:
-    """Octets that the disk under ``folder`` has left for us; fewer than none when nobody can say."""
+    """Return how many octets the disk under ``folder`` has left for us; -1 when that cannot be found out."""
     try:
         disk = os.statvfs(folder)
     except OSError:
@@ -66,10 +66,7 @@ def _free(folder: Path) -> int:
 
 
 class Content:
-    """The octets of one message: in memory, or in a file without a name once they are too many.
-
-    The file is unlinked as soon as it is made, so a crash leaves nothing behind.
-    """
+    """The octets of one message: in memory, or in a file without a name once they are too many."""
 
     __slots__ = ("_buffer", "_file", "_spool", "size")
 
@@ -83,36 +80,24 @@ class Content:
         """Append ``block``. Raises ``SpoolError`` when the disk does not take it."""
         more = len(block)
         self.size += more
-        spool = self._spool
-        if self._file is None:
+        spool, file = self._spool, self._file
+        if file is None:
             if spool.folder is None or (self.size <= spool.memory and spool.in_memory + more <= spool.budget):
                 self._buffer += block
                 spool.in_memory += more
                 return
-            self._move_to_file()
-        self._to_file(block)
-
-    def _move_to_file(self) -> None:
-        try:
-            self._file = tempfile.TemporaryFile(dir=self._spool.folder, buffering=0)  # noqa: SIM115, closed by close()
-        except OSError as error:
-            raise SpoolError(f"cannot make a file in {self._spool.folder}: {error.strerror}") from error
-        self._to_file(self._buffer)
-        self._spool.in_memory -= len(self._buffer)
-        self._buffer = bytearray()
-
-    def _to_file(self, block: bytes | bytearray) -> None:
-        assert self._file is not None
-        try:
-            rest = memoryview(block)
-            while rest:
-                written = self._file.write(rest)
-                rest = rest[written:]
-        except OSError as error:
-            raise SpoolError(f"cannot write to the spool: {error.strerror}") from error
+            try:
+                # Without a name from the start (or unlinked at once), so that a crash leaves nothing behind.
+                file = self._file = tempfile.TemporaryFile(dir=spool.folder, buffering=0)  # noqa: SIM115, see close()
+            except OSError as error:
+                raise SpoolError(f"cannot make a file in {spool.folder}: {error.strerror}") from error
+            _write_all(file, self._buffer)
+            spool.in_memory -= len(self._buffer)
+            self._buffer = bytearray()
+        _write_all(file, block)
 
     def read(self, start: int, length: int) -> bytes:
-        """At most ``length`` octets from ``start``. Readers do not disturb each other."""
+        """Return at most ``length`` octets from ``start``. Readers do not disturb each other."""
         if self._file is None:
             return bytes(self._buffer[start : start + length])
         try:
@@ -121,12 +106,23 @@ class Content:
             raise SpoolError(f"cannot read from the spool: {error.strerror}") from error
 
     def close(self) -> None:
-        """Give memory and disk back. May be called twice."""
+        """Release memory and disk. May be called twice."""
         self._spool.in_memory -= len(self._buffer)
         self._buffer = bytearray()
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+def _write_all(file: BinaryIO, block: bytes | bytearray) -> None:
+    """Write ``block`` to a file without a buffer, which may take less than all at a time."""
+    rest = memoryview(block)
+    try:
+        while rest:
+            written = file.write(rest)  # not within the slice, whose index mypyc evaluates twice
+            rest = rest[written:]
+    except OSError as error:
+        raise SpoolError(f"cannot write to the spool: {error.strerror}") from error
 
 
 class ContentReader(io.RawIOBase):

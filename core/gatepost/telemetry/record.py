@@ -33,11 +33,11 @@ class Record:
     size: int = 0
     """Octets of the message; 0 when there was none."""
     seconds: float = 0.0
-    """How long the phase (or the session) took."""
+    """Duration of the phase, or of the session at its end."""
     trusted: str = ""
 
     def facts(self) -> dict[str, object]:
-        """The record as plain values, for JSON. Client text is as the client sent it: who prints it escapes it."""
+        """Return the record as plain values, for JSON. Text of the client is unescaped: escape it before printing."""
         return {
             "id": self.id,
             "at": self.at,
@@ -58,7 +58,7 @@ class Record:
 
 
 def reply_text(reply: Reply) -> str:
-    """A reply as one line, for the log and the journal."""
+    """Return a reply as one line, for the log and the journal."""
     if reply.wire.count(b"\n") == 1:
         return reply.wire[:-2].decode("ascii")
     return " ".join(part for part in (str(reply.code), reply.status or "", " ".join(reply.lines())) if part)
