@@ -12,7 +12,7 @@ from gatepost.services.clock import SystemClock
 from tests.door import live
 from tests.policy import Policy
 
-MOST = 11
+MOST = 8
 """Frames from ``data_received`` to a plugin at RCPT, both counted."""
 
 
