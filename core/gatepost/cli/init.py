@@ -57,7 +57,7 @@ def command(path: Path, force: bool) -> None:
 def starting_config(environ: Mapping[str, str]) -> str:
     """Return the text: the policy of the embedded default, with everything else commented out."""
     from gatepost.config import STATE_DIR, Config, Listener, Plugins, PluginTable, default_text
-    from gatepost.options import CORE_KEYS
+    from gatepost.options import CORE_KEYS, RESERVED_KEYS
 
     if os.geteuid() == 0:  # root sets up a service of the machine, not a trial
         environ = {"GATEPOST__STATE_DIR": str(STATE_DIR), **environ}
@@ -73,7 +73,8 @@ def starting_config(environ: Mapping[str, str]) -> str:
         parts += [f"[plugins.{name}]", *_plugin_keys(name, config.plugin(name).options)]
         if name == config.order[0]:
             parts.append("# The table of every plugin may contain these keys too.\n")
-            parts += _keys(PluginTable, {}, config.plugin(name).model_dump(mode="json"), only=CORE_KEYS)
+            settable = set(CORE_KEYS).difference(RESERVED_KEYS)
+            parts += _keys(PluginTable, {}, config.plugin(name).model_dump(mode="json"), only=settable)
     parts.append(FORWARD)
     for name, field in Config.model_fields.items():
         if name in tables and name != "plugins":

@@ -1,4 +1,4 @@
-"""The configuration: ``gatepost.toml`` and what is laid over it, as one frozen ``Config``, with every mistake in it."""
+"""The configuration: ``gatepost.toml`` and the layers over it as one frozen ``Config``, and every mistake in them."""
 
 from gatepost.config.load import default_text, find_config_file, load_config, survey_config, validate_options
 from gatepost.config.model import (

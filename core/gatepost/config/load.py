@@ -1,15 +1,14 @@
-"""gatepost.toml: which file, what it says, and everything that is wrong with it at once.
+"""Loading the configuration: finding the file, merging its layers, and reporting all its mistakes at once.
 
-A file, the drop-ins of ``gatepost.d`` beside it and ``GATEPOST__…`` variables are laid over each other and become one
-frozen ``Config``. Without any file the text of ``default_text`` goes the very same way.
+A file, the drop-ins of ``gatepost.d`` beside it and ``GATEPOST__…`` variables are merged in this order and become one
+frozen ``Config``. Without a file the text of ``default_text`` takes the same way.
 
-This module knows no plugin: their options are validated by ``validate_options`` once the loader has found the class.
+This module knows no plugin: ``validate_options`` validates a plugin's options once the loader has found its class.
 """
 
 from __future__ import annotations
 
 import copy
-import json
 import os
 import re
 import tomllib
@@ -26,7 +25,7 @@ from gatepost.config.values import own_host_name
 from gatepost.config.wording import Complaint, complaints
 from gatepost.errors import ConfigError, Mistake
 from gatepost.events import NULL_RECORDER, Recorder
-from gatepost.options import CORE_KEYS, Options, dotted_key
+from gatepost.options import CORE_KEYS, RESERVED_KEYS, Options, dotted_key, toml_value
 
 STANDARD_PLACES = (Path("gatepost.toml"), Path("/etc/gatepost/gatepost.toml"))
 DROP_INS = "gatepost.d"
@@ -57,10 +56,10 @@ path = {maildir}
 
 
 def find_config_file(explicit: Path | None, environ: Mapping[str, str]) -> Path | None:
-    """The configuration file: the one asked for, else $GATEPOST_CONFIG, else the first of the standard places.
+    """Return the configuration file: ``explicit``, else $GATEPOST_CONFIG, else the first of the standard places.
 
-    None when there is none: then ``load`` takes the embedded default. A file that is asked for need not exist here;
-    ``load`` says so.
+    None if there is none: then ``load_config`` takes the embedded default. The first two need not exist;
+    ``load_config`` reports that.
     """
     if explicit is not None:
         return explicit
@@ -70,7 +69,7 @@ def find_config_file(explicit: Path | None, environ: Mapping[str, str]) -> Path 
 
 
 def load_config(path: Path | None, environ: Mapping[str, str]) -> Config:
-    """Read, merge and validate; None means the embedded default. Raises ConfigError with every mistake there is."""
+    """Read, merge and validate; None means the embedded default. Raises ``ConfigError`` with every mistake."""
     config, mistakes = survey_config(path, environ)
     if mistakes or config is None:
         raise ConfigError(mistakes)
@@ -78,39 +77,34 @@ def load_config(path: Path | None, environ: Mapping[str, str]) -> Config:
 
 
 def survey_config(path: Path | None, environ: Mapping[str, str]) -> tuple[Config | None, list[Mistake]]:
-    """Every mistake, and what the rest says: so that ``check`` can name mistakes in plugins' tables at the same time.
+    """Return the configuration without its wrong keys, and every mistake, so that plugins' tables can be checked too.
 
-    The rest is None when a file cannot be read, or when nothing sensible is left without the wrong keys.
+    The configuration is None if a file cannot be read, or if too little is left without the wrong keys.
     """
     layers, mistakes = Layers(), list[Mistake]()
     if path is None:
         name, folder = "the embedded default", Path.cwd()
-        _lay_text(layers, default_text(environ), name)
+        _add_text(layers, default_text(environ), name)
     else:
         name, folder = str(path), path.absolute().parent
-        mistakes = _lay_files(layers, path)
-    is_whole = not mistakes
-    mistakes += _lay_environment(layers, environ)
+        mistakes = _add_files(layers, path)
+    is_complete = not mistakes
+    mistakes += _add_environment(layers, environ)
     source = Source(folder, environ, name, layers.places, layers.merged)
     config, wrong = _validated(layers.merged, source)
     mistakes += [
         Mistake(*source.locate(complaint.path), dotted_key(complaint.path), complaint.message)
         for complaint in wrong
-        if is_whole or not complaint.is_missing
+        if is_complete or not complaint.is_missing  # a file that cannot be read may have the key
     ]
-    if is_whole and wrong:
-        config = _rest(layers.merged, wrong, source)
-    return (config if is_whole else None), _in_order(mistakes, source)
-
-
-def _rest(tables: Mapping[str, Any], wrong: list[Complaint], source: Source) -> Config | None:
-    """What is left without what is wrong, and without what is wrong for lack of that; None when nothing helps."""
-    rest, config = _without(tables, wrong), None
-    while config is None and rest != tables:
-        tables = rest
+    tables = layers.merged
+    while config is None and is_complete:
+        # Leaving out a wrong key may make another one wrong, such as a table that lacks it, so try until all is well.
+        if (smaller := _without(tables, wrong)) == tables:
+            break
+        tables = smaller
         config, wrong = _validated(tables, source)
-        rest = _without(tables, wrong)
-    return config
+    return (config if is_complete else None), _in_order(mistakes, source)
 
 
 def _validated(tables: Mapping[str, Any], source: Source) -> tuple[Config | None, list[Complaint]]:
@@ -121,15 +115,15 @@ def _validated(tables: Mapping[str, Any], source: Source) -> tuple[Config | None
 
 
 def _without(tables: Mapping[str, Any], wrong: list[Complaint]) -> dict[str, Any]:
-    """The tables without what is wrong in them: a wrong key or list element, or a table that lacks a required key."""
-    rest = copy.deepcopy(dict(tables))
+    """Return the tables without each wrong key or list element, and without each table that lacks a required key."""
+    smaller = copy.deepcopy(dict(tables))
     paths = {complaint.path[:-1] if complaint.is_missing else complaint.path for complaint in wrong}
     for path in sorted(filter(None, paths), reverse=True):  # the last element of a list first, or indexes would shift
-        holder: Any = rest
+        holder: Any = smaller
         for part in path[:-1]:
             holder = holder[part]
         del holder[path[-1]]
-    return rest
+    return smaller
 
 
 OptionsT = TypeVar("OptionsT", bound=Options)
@@ -138,54 +132,52 @@ OptionsT = TypeVar("OptionsT", bound=Options)
 def validate_options(
     model: type[OptionsT], table: PluginTable, config: Config, recorder: Recorder = NULL_RECORDER
 ) -> OptionsT:
-    """Return the plugin's options as its class wants them. Raises ConfigError with every mistake in its table.
+    """Return the options in a plugin's table as its class wants them. Raises ``ConfigError`` with every mistake.
 
-    ``recorder`` is told later when a file that they name changes and cannot be used.
+    ``recorder`` is told later if a file that they name changes and cannot be used.
     """
     try:
         return model.model_validate(table.options, context={**config.source.context(), "recorder": recorder})
     except ValidationError as error:
-        mistakes = []
-        for complaint in complaints(error, model, table.options, also_known=CORE_KEYS):
-            path = ("plugins", table.name, *complaint.path)
-            mistakes.append(Mistake(*config.locate(path), dotted_key(path), complaint.message))
+        core = set(CORE_KEYS).difference(RESERVED_KEYS)
+        mistakes = [
+            config.mistake(("plugins", table.name, *complaint.path), complaint.message)
+            for complaint in complaints(error, model, table.options, also_known=core)
+        ]
         raise ConfigError(_in_order(mistakes, config.source)) from None
 
 
 def _in_order(mistakes: list[Mistake], source: Source) -> list[Mistake]:
-    """The file first, then what is laid over it, each from its first line on."""
+    """Return the mistakes of the main file first, then those of the other layers, each from its first line on."""
     return sorted(mistakes, key=lambda mistake: (mistake.where != source.name, mistake.where, mistake.line))
 
 
 def default_text(environ: Mapping[str, str]) -> str:
-    """What runs when there is no configuration file, as TOML: a trial on loopback that delivers to maildirs.
+    """Return the configuration without a file, as TOML: a trial on loopback that delivers to maildirs.
 
-    Host name and state folder may come from the environment, as they stand again in the plugins' options.
+    The environment may set host name and state folder. They are inserted here because plugins' options need them too.
     """
     hostname = environ.get(f"{VARIABLE_PREFIX}HOSTNAME") or own_host_name()
-    state_dir = environ.get(f"{VARIABLE_PREFIX}STATE_DIR") or str(_own_state_dir(environ))
+    state_dir = environ.get(f"{VARIABLE_PREFIX}STATE_DIR")
+    if not state_dir:
+        # The folder for state of this account (XDG Base Directory: only an absolute path counts).
+        base = Path(environ.get("XDG_STATE_HOME", ""))
+        if not base.is_absolute():
+            base = Path(environ.get("HOME") or Path.home()) / ".local/state"
+        state_dir = str(base / "gatepost")
     return _DEFAULT.format(
-        hostname=_quoted(hostname),
-        state_dir=_quoted(state_dir),
-        domains=f"[{', '.join(_quoted(domain) for domain in dict.fromkeys(('localhost', hostname)))}]",
-        maildir=_quoted(f"{state_dir}/maildir/{{local}}"),
+        hostname=toml_value(hostname),
+        state_dir=toml_value(state_dir),
+        domains=toml_value(list(dict.fromkeys(("localhost", hostname)))),
+        maildir=toml_value(f"{state_dir}/maildir/{{local}}"),
     )
 
 
-def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
+# Layers
 
 
-def _own_state_dir(environ: Mapping[str, str]) -> Path:
-    """The folder for state of the account that runs this (XDG Base Directory: only an absolute path counts)."""
-    base = Path(environ.get("XDG_STATE_HOME", ""))
-    if base.is_absolute():
-        return base / "gatepost"
-    return Path(environ.get("HOME") or Path.home()) / ".local/state/gatepost"
-
-
-def _lay_files(layers: Layers, path: Path) -> list[Mistake]:
-    """Lay the file and its drop-ins, by name; a file with a mistake is left out and the others are still read."""
+def _add_files(layers: Layers, path: Path) -> list[Mistake]:
+    """Add the file and its drop-ins, by name. A file with a mistake is left out, and the others are still read."""
     folder, mistakes = path.parent / DROP_INS, []
     try:
         names = sorted(name for name in os.listdir(folder) if name.endswith(".toml") and not name.startswith("."))
@@ -196,7 +188,7 @@ def _lay_files(layers: Layers, path: Path) -> list[Mistake]:
         mistakes.append(Mistake(str(folder), 0, "", f"cannot read the folder: {error.strerror}"))
     for file in (path, *(folder / name for name in names)):
         try:
-            _lay_text(layers, file.read_text(encoding="utf-8"), str(file))
+            _add_text(layers, file.read_text(encoding="utf-8"), str(file))
         except OSError as error:
             mistakes.append(Mistake(str(file), 0, "", f"cannot read the file: {error.strerror}"))
         except UnicodeDecodeError as error:
@@ -207,39 +199,36 @@ def _lay_files(layers: Layers, path: Path) -> list[Mistake]:
     return mistakes
 
 
-def _lay_text(layers: Layers, text: str, where: str) -> None:
+def _add_text(layers: Layers, text: str, where: str) -> None:
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         message = re.sub(r"\s*\(at [^()]*\)$", "", str(error))
-        message = message.replace(
-            r"Illegal character '\n'", "a text ends where its line does, without a quotation mark"
-        )
+        message = message.replace(r"Illegal character '\n'", "a string ends with its line, without a quotation mark")
         raise ConfigError([Mistake(where, error_line(error, text), "", f"this is not TOML: {message}")]) from None
-    layers.lay(table, where, key_lines(text))
+    layers.add(table, where, key_lines(text))
 
 
-def _lay_environment(layers: Layers, environ: Mapping[str, str]) -> list[Mistake]:
-    """Lay ``GATEPOST__TABLE__KEY`` variables, by name."""
+def _add_environment(layers: Layers, environ: Mapping[str, str]) -> list[Mistake]:
+    """Add ``GATEPOST__TABLE__KEY`` variables, by name."""
     mistakes = []
     for name in sorted(name for name in environ if name.startswith(VARIABLE_PREFIX)):
         keys = name.removeprefix(VARIABLE_PREFIX).lower().split("__")
         if not all(keys):
-            mistakes.append(
-                Mistake(name, 0, "", "expected keys between double underscores, as in GATEPOST__LOG__LEVEL")
-            )
+            message = "expected keys between double underscores, as in GATEPOST__LOG__LEVEL"
+            mistakes.append(Mistake(name, 0, "", message))
             continue
         table: Any = _variable_value(environ[name])
         for key in reversed(keys):
             table = {key: table}
-        layers.lay(table, name, {})
+        layers.add(table, name, {})
     return mistakes
 
 
 def _variable_value(text: str) -> object:
-    """The text as a value of TOML, or as it stands when it is none."""
+    """Return the text as a TOML value, or as it is if it is not one."""
     try:
         table = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError:
         return text
-    return table["value"] if list(table) == ["value"] else text
+    return table["value"] if list(table) == ["value"] else text  # a line break can begin a second key

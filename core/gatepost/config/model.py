@@ -1,9 +1,9 @@
 """The configuration as frozen values: a model for each table of ``gatepost.toml``, and ``Config`` over all of them.
 
-The string under a field is its documentation. Sizes are octets and durations are seconds. This module knows what may be
-written and what is meant when nothing is; reading files, merging them and wording mistakes are ``config``'s affair.
+The string under a field is its documentation. Sizes are octets and durations are seconds. This module knows the allowed
+values and the defaults; ``load`` reads and merges files, and ``wording`` phrases mistakes.
 
-What a plugin's own options mean is not known here: ``PluginTable.options`` keeps them as they were written.
+It does not know the meaning of a plugin's own options: ``PluginTable.options`` keeps them as they were written.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from gatepost.config.values import (
     PluginName,
     PositiveDuration,
     PositiveSize,
+    Reserved,
     StoreUrl,
     own_host_name,
 )
@@ -42,42 +43,42 @@ T = TypeVar("T", bound=Table)
 
 
 def _with_defaults(table: T, **defaults: object) -> T:
-    """The table with these values where nothing was written."""
+    """Return the table with ``defaults`` for the keys that were not written."""
     return table.model_copy(
         update={name: value for name, value in defaults.items() if name not in table.model_fields_set}
     )
 
 
 class Listener(Table):
-    """`[listen.NAME]`: where clients connect, and to what policy."""
+    """`[listen.NAME]`: addresses where clients connect, and the policy for them."""
 
     bind: Annotated[tuple[BindAddress, ...], Field(min_length=1)]
     """Addresses with ports: "0.0.0.0:25" for all of IPv4, "[::]:25" for all of IPv6. Port 0 takes any free one."""
     plugins: Order | None = None
-    """An order of its own for this listener. Default: the order of `[plugins]`."""
+    """The order of plugins for this listener. Default: the order of `[plugins]`."""
 
 
 class Store(Table):
-    """`[store]`: where plugins keep what they must remember."""
+    """`[store]`: the place where plugins keep data."""
 
     url: StoreUrl = f"sqlite://{STATE_DIR}/state.db"
-    """A file ("sqlite:///path") or nothing that lasts ("memory:", for trials). Default: `state.db` in `state_dir`."""
+    """A file ("sqlite:///path"), or memory ("memory:", for trials). Default: `state.db` in `state_dir`."""
 
 
 class Dns(Table):
-    """`[dns]`: who is asked."""
+    """`[dns]`: the name servers."""
 
     servers: tuple[NameServer, ...] = ()
-    """Name servers, in the order in which they are tried. Default: the system's."""
+    """Name servers, in the order in which they are tried. Default: those of the system."""
     timeout: PositiveDuration = 5.0
-    """The longest a question may take, all tries together."""
+    """The time limit for a query, including all retries."""
 
 
 class Spool(Table):
-    """`[spool]`: where messages are while their session lasts."""
+    """`[spool]`: the place where messages are kept while their session lasts."""
 
     path: ConfiguredPath = STATE_DIR / "spool"
-    """Folder of messages too long for memory. Default: `spool` in `state_dir`."""
+    """The folder for messages that are too large for memory. Default: `spool` in `state_dir`."""
     memory: Size = 512 * 1024
     """A message up to this size stays in memory."""
     budget: PositiveSize = 256 * MIB
@@ -87,7 +88,7 @@ class Spool(Table):
 
 
 class Limits(Table):
-    """`[limits]`: what a client may do, and for how long."""
+    """`[limits]`: limits for every client."""
 
     max_size: PositiveSize = 50 * MIB
     """The largest message; over it 552 5.3.4 (RFC 1870)."""
@@ -102,11 +103,11 @@ class Limits(Table):
     line_length: Annotated[Size, Field(ge=1000)] = 65536
     """Octets of a text line with its end; over it 554 5.6.0 at the end of data (RFC 5321 §4.5.3.1.6)."""
     idle: PositiveDuration = 300.0
-    """How long a client may be silent between commands; over it 421 4.4.2 (RFC 5321 §4.5.3.2)."""
+    """The longest silence of a client between commands; over it 421 4.4.2 (RFC 5321 §4.5.3.2)."""
     session: PositiveDuration = 3600.0
-    """How long a session may last, looked at between transactions; over it 421 4.4.2."""
+    """The longest duration of a session, checked between transactions; over it 421 4.4.2."""
     data_rate: Annotated[int, Field(ge=0)] = 100
-    """Octets a second, over a minute, below which DATA gets 421 4.4.2; 0 asks for none."""
+    """The lowest average rate of DATA over a minute, in octets per second; below it 421 4.4.2. 0 means no limit."""
     unknown_commands: Count = 10
     """Unknown commands in a row before 421."""
     noise_commands: Count = 100
@@ -114,18 +115,18 @@ class Limits(Table):
     refusals: Count = 20
     """Permanent refusals (5xx) since the last accepted message before 421 4.7.0: address harvest."""
     connections: Count = 20_000
-    """Clients at one time; a further one gets 421 4.7.0 at once."""
+    """Connections at the same time; each further one gets 421 4.7.0 at once."""
     connections_per_client: Count = 50
-    """Connections at one time from one IPv4 address or IPv6 /64 network; loopback is exempt."""
+    """Connections at the same time from one IPv4 address or IPv6 /64 network; loopback is exempt."""
 
 
 class Score(Table):
-    """`[score]`: what the points of all plugins together lead to."""
+    """`[score]`: limits for the sum of the points that all plugins give."""
 
     defer_at: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    """Points at which the client is told to come back later."""
+    """The score at which a client is deferred."""
     deny_at: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    """Points at which the client is refused."""
+    """The score at which a client is refused."""
 
     @model_validator(mode="after")
     def _defer_comes_first(self) -> Score:
@@ -137,23 +138,23 @@ class Score(Table):
 
 
 class Log(Table):
-    """`[log]`: what is written to standard error."""
+    """`[log]`: the log on standard error."""
 
     format: Literal["auto", "json", "human"] = "auto"
-    """A JSON object a line ("json") or lines for reading ("human"); "auto" is human on a terminal."""
+    """One JSON object per line ("json") or lines for people ("human"); "auto" means "human" on a terminal."""
     level: Literal["debug", "info", "warning", "error"] = "info"
-    """The least that is written."""
+    """The lowest level that is written."""
 
 
 class Journal(Table):
     """`[journal]`: the records behind `gatepost explain`."""
 
     enabled: bool = True
-    """Whether records of rulings are kept."""
+    """`true` if records of rulings are kept."""
     path: ConfiguredPath = STATE_DIR / "journal.db"
     """The file. Default: `journal.db` in `state_dir`."""
     keep: Count = 100_000
-    """Records to keep; the oldest go first."""
+    """The number of records to keep; the oldest are deleted first."""
 
 
 class PluginTable(Table):
@@ -164,39 +165,43 @@ class PluginTable(Table):
     use: Annotated[str, Field(min_length=1)]
     """The installed plugin, or a file relative to the configuration ("plugins/mine.py"). Default: the table's name."""
     mode: Literal["enforce", "observe", "off"] = "enforce"
-    """Whether it is obeyed ("enforce"), asked and recorded only ("observe") or not asked ("off")."""
+    """Its answers are applied ("enforce") or only recorded ("observe"), or it is not asked ("off")."""
     time_limit: PositiveDuration = 30.0
-    """The longest one call may take."""
+    """The time limit for one call."""
     on_error: Literal["defer", "pass"] | None = None
-    """What an error of the plugin counts as. Default: what the plugin declares, else "defer"."""
+    """How an error of the plugin counts. Default: as the plugin declares, else "defer"."""
     reject_at: Literal["connect", "helo", "mail", "rcpt"] | None = None
-    """The phase at which its earlier refusals are spoken. Default: "rcpt" for helo and mail, "connect" for connect."""
+    """The phase at which its earlier refusals are sent. Default: "rcpt" for helo and mail, "connect" for connect."""
     phases: tuple[str, ...] | None = None
-    """The phases it takes part in, besides startup and shutdown. Default: all it implements."""
+    """The phases in which it is asked, besides startup and shutdown. Default: all that it implements."""
+    observe: Reserved = None
+    """Reserved for a later version."""
+    instead: Reserved = None
+    """Reserved for a later version."""
     options: dict[str, object] = Field(default_factory=dict, repr=False)
     """The plugin's own options as they were written."""
 
 
 class Plugins(Table):
-    """`[plugins]`: who is asked, in which order. Each further key is the table of one instance."""
+    """`[plugins]`: the plugins that are asked, and their order. Each further key is the table of one plugin."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, PluginTable]
 
     order: Order = ()
-    """The names of the plugins that are asked, in this order. An installed plugin that is not named does nothing."""
+    """The names of the plugins that are asked, in this order. An installed plugin that is not listed does nothing."""
 
     @model_validator(mode="before")
     @classmethod
-    def _part_options(cls, value: object) -> object:
-        """Part each table into the core's keys and the plugin's own."""
+    def _separate_options(cls, value: object) -> object:
+        """Separate the options in the plugins' tables from the core's keys."""
         if not isinstance(value, Mapping):
             return value
-        return {key: part if key == "order" else _parted(key, part) for key, part in value.items()}
+        return {key: part if key == "order" else _separated(key, part) for key, part in value.items()}
 
 
-def _parted(name: str, table: object) -> object:
-    if not isinstance(table, Mapping):
+def _separated(name: str, table: object) -> object:
+    if not isinstance(table, Mapping):  # a mistake, which pydantic reports
         return table
     core = {key: value for key, value in table.items() if key in CORE_KEYS}
     options = {key: value for key, value in table.items() if key not in CORE_KEYS}
@@ -204,32 +209,32 @@ def _parted(name: str, table: object) -> object:
 
 
 class Config(Table):
-    """All that ``gatepost.toml`` says. Immutable: a reload reads a new one."""
+    """Everything in ``gatepost.toml``. Immutable: a reload reads a new one."""
 
     hostname: HostName = Field(default_factory=own_host_name)
-    """The name in greeting, EHLO reply and Received. Default: the machine's full name."""
+    """The name in the greeting, the reply to EHLO and Received. Default: the machine's full name."""
     state_dir: ConfiguredPath = STATE_DIR
-    """The folder of what the server itself writes."""
+    """The folder for files that the server itself writes."""
     user: Annotated[str, Field(min_length=1)] | None = None
-    """The account to run as once the ports are bound."""
+    """The account to which gatepost switches once the ports are bound."""
     grace: Duration = 30.0
-    """How long dialogues under way may last when the server stops."""
+    """The time that open sessions are given when the server stops."""
     line_ends: Literal["normalize", "reject"] = "normalize"
-    """What happens to a lone CR or LF in a message: it becomes CRLF, or the message is refused."""
+    """A lone CR or LF in a message becomes CRLF ("normalize"), or the message is refused ("reject")."""
     listeners: dict[str, Listener] = Field(default_factory=dict, alias="listen")
-    """Where clients connect, a table for each listener."""
+    """Listeners, a table for each."""
     limits: Limits = Limits()
-    """What a client may do."""
+    """Limits for every client."""
     store: Store = Field(default_factory=Store, validate_default=True)
-    """What plugins remember."""
+    """Data of plugins."""
     dns: Dns = Dns()
-    """Who is asked."""
+    """Name servers."""
     spool: Spool = Field(default_factory=Spool, validate_default=True)
-    """Messages in passing."""
+    """Messages in transit."""
     score: Score = Score()
-    """What points lead to."""
+    """Limits for points."""
     log: Log = Log()
-    """What is written to standard error."""
+    """The log."""
     journal: Journal = Field(default_factory=Journal, validate_default=True)
     """The records of rulings."""
     plugins: Plugins = Plugins()
@@ -275,7 +280,7 @@ class Config(Table):
 
     @property
     def source(self) -> Source:
-        """What this was read from."""
+        """The origin of this configuration."""
         return self._source
 
     @property
@@ -290,19 +295,19 @@ class Config(Table):
 
     @property
     def plugin_tables(self) -> dict[str, PluginTable]:
-        """Every plugin instance that has a table or is named in an order."""
+        """The table of every plugin that has one or that an order names."""
         written = self.plugins.__pydantic_extra__ or {}
         return written | {name: self.plugin(name) for name in self._named()}
 
     def plugin(self, name: str) -> PluginTable:
-        """The table of a plugin instance; all defaults when none is written."""
+        """Return the table of a plugin; all defaults if it has none."""
         written = self.plugins.__pydantic_extra__ or {}
         return written.get(name) or PluginTable(name=name, use=name)
 
     def locate(self, path: KeyPath) -> Place:
-        """Where a key was written, for messages: file or environment variable, and line.
+        """Return the place of a key, for messages: file or environment variable, and line.
 
-        A key that nobody wrote is where the table around it is; a plugin without a table is where an order names it.
+        The place of a missing key is that of the table around it; a plugin without a table is where an order names it.
         """
         if len(path) > 1 and path[0] == "plugins" and path[:2] not in self._source.places:
             for order_path, names in self._orders():
@@ -310,26 +315,27 @@ class Config(Table):
                     return self._source.locate((*order_path, names.index(str(path[1]))))
         return self._source.locate(path)
 
+    def mistake(self, path: KeyPath, message: str) -> Mistake:
+        """Return the mistake ``message`` about a key, with the place where the key was written."""
+        return Mistake(*self.locate(path), dotted_key(path), message)
+
     @property
     def warnings(self) -> tuple[Mistake, ...]:
-        """What is allowed and hardly meant: tables of plugins that no order names, and that nobody listens."""
+        """Valid settings that are probably not intended: a plugin's table that no order names, and no listener."""
         named = self._named()
         unused = [name for name in self.plugins.__pydantic_extra__ or {} if name not in named]
         found = [
-            self._warning(("plugins", name), f"no order names it, so it does nothing{did_you_mean(name, named)}")
+            self.mistake(("plugins", name), f"no order names it, so it does nothing{did_you_mean(name, named)}")
             for name in unused
         ]
         if not self.listeners:
-            found.append(self._warning(("listen",), 'nobody listens; write [listen.smtp] with bind = ["0.0.0.0:25"]'))
+            found.append(self.mistake(("listen",), 'nobody listens; write [listen.smtp] with bind = ["0.0.0.0:25"]'))
         return tuple(found)
-
-    def _warning(self, path: KeyPath, message: str) -> Mistake:
-        return Mistake(*self.locate(path), dotted_key(path), message)
 
     def _orders(self) -> list[tuple[KeyPath, Sequence[str]]]:
         own = [(("listen", name, "plugins"), listener.plugins or ()) for name, listener in self.listeners.items()]
         return [(("plugins", "order"), self.order), *own]
 
     def _named(self) -> dict[str, None]:
-        """Every name in every order, each once, in the order of first mention."""
+        """Return every name in every order, each once, in the order of first mention."""
         return {name: None for _, names in self._orders() for name in names}

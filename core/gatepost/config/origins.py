@@ -1,10 +1,9 @@
-"""What a configuration says in the end, key by key: each value, where it was written, and no secret.
+"""The effective configuration, key by key: each value and its origin, without secrets.
 
-A value is shown as it was written. What is a secret is known from the JSON schema of the table that it stands in; what
-no schema describes may be a misspelt secret, so it is hidden too. Where a secret is to be found (``{ file = … }``,
-``{ env = … }``) is none.
+A value is shown as it was written. The JSON schema of its table says whether it is a secret; a value without a schema
+may be a misspelt secret, so it is hidden too. The place of a secret (``{ file = … }``, ``{ env = … }``) is not secret.
 
-This module prints nothing, and takes the models of plugins from others.
+This module prints nothing, and its callers pass the models of plugins.
 """
 
 from __future__ import annotations
@@ -20,15 +19,15 @@ from gatepost.config.schema import Schema, schema_of
 from gatepost.config.source import Place
 from gatepost.config.toml_lines import KeyPath
 from gatepost.errors import ConfigError
-from gatepost.options import CORE_KEYS, UNDESCRIBED, Options
+from gatepost.options import CORE_KEYS, RESERVED_KEYS, UNDESCRIBED, Options
 
 MASK = "**********"
-"""What stands for a secret."""
+"""The text in place of a secret."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One key with its value; an empty table is one, too. ``place`` is None for a default."""
+    """One key with its value; also an empty table. ``place`` is None for a default."""
 
     path: KeyPath
     value: Any
@@ -36,7 +35,7 @@ class Entry:
 
     @property
     def origin(self) -> str:
-        """File and line, or the variable, or "default"."""
+        """The file and line, the variable, or "default"."""
         if self.place is None:
             return "default"
         return f"{self.place.where}:{self.place.line}" if self.place.line else self.place.where
@@ -45,10 +44,10 @@ class Entry:
 def entries(
     config: Config, models: Mapping[str, type[Options] | None], *, with_defaults: bool = False
 ) -> Iterator[Entry]:
-    """Every value, in the order in which it was written, with defaults behind what was written in each table.
+    """Yield every value in the order in which it was written, and after those of each table its defaults.
 
-    ``models`` has the options of the plugins by the names of their tables, None for one that takes none. Of a plugin
-    that is missing there every option is hidden, and no default is known.
+    ``models`` has the classes of the plugins' options by the names of their tables, None for a plugin without options.
+    For a plugin that is missing there, every option is hidden and no default is known.
     """
     written = dict(config.source.tables)
     effective = _effective(config, models) if with_defaults else {}
@@ -57,7 +56,7 @@ def entries(
 
 
 def _leaves(written: Any, effective: Any, path: KeyPath) -> Iterator[tuple[KeyPath, Any, bool]]:
-    """The values in a table: its own first, then those that hold because nothing was written."""
+    """Yield the values in a table: first the written ones, then the defaults."""
     for key, value in written.items():
         below = effective.get(key)
         if isinstance(value, dict) and value:
@@ -79,17 +78,17 @@ def _leaves(written: Any, effective: Any, path: KeyPath) -> Iterator[tuple[KeyPa
 
 
 def _effective(config: Config, models: Mapping[str, type[Options] | None]) -> dict[str, Any]:
-    """What holds, as TOML would write it, secrets hidden."""
+    """Return the effective values in their TOML form, with secrets hidden."""
     tables: dict[str, Any] = {"order": list(config.order)}
     for name, table in config.plugin_tables.items():
-        core = table.model_dump(mode="json", include=set(CORE_KEYS))
+        core = table.model_dump(mode="json", include=set(CORE_KEYS).difference(RESERVED_KEYS))
         tables[name] = core | _options(config, table, models.get(name))
     top: dict[str, Any] = config.model_dump(mode="json", by_alias=True, exclude={"plugins"})
     return top | {"plugins": tables}
 
 
 def _options(config: Config, table: PluginTable, model: type[Options] | None) -> dict[str, Any]:
-    """The plugin's options as they hold; none when they are wrong, which ``check`` says."""
+    """Return the plugin's effective options; none if they are wrong, which ``check`` reports."""
     if model is None:
         return {}
     try:
@@ -117,7 +116,7 @@ def _masked_tables(written: Mapping[str, Any], models: Mapping[str, type[Options
 def _masked_plugin(
     name: str, table: Any, models: Mapping[str, type[Options] | None], definitions: Mapping[str, Schema]
 ) -> Any:
-    """One value of ``[plugins]``: the order, or a table, which may have the core's keys and the plugin's own."""
+    """Return one value of ``[plugins]`` masked: the order, or a table with the core's keys and the plugin's own."""
     if name == "order":
         return masked(table, definitions["Plugins"]["properties"]["order"], definitions)
     model = models.get(name)
@@ -127,12 +126,12 @@ def _masked_plugin(
 
 
 def masked(value: Any, schema: Schema, definitions: Mapping[str, Schema]) -> Any:
-    """``value`` without what ``schema`` calls a secret, and without what it does not describe."""
+    """Return ``value`` without secrets: what ``schema`` describes as one, and everything that it does not describe."""
     return _masked(value, [schema], definitions)
 
 
 def _masked(value: Any, schemas: Sequence[Schema], definitions: Mapping[str, Schema]) -> Any:
-    """The same for a value that any of several schemas may describe."""
+    """Return the same for a value that any of several schemas may describe."""
     alternatives = [each for schema in schemas for each in _alternatives(schema, definitions)]
     if not alternatives or any(_is_secret(each) for each in alternatives):
         return hidden(value)
@@ -141,12 +140,12 @@ def _masked(value: Any, schemas: Sequence[Schema], definitions: Mapping[str, Sch
     if isinstance(value, list):
         return [_masked(part, _elements(alternatives, number), definitions) for number, part in enumerate(value)]
     if isinstance(value, str) and not any("string" in each.get("type", "string") for each in alternatives):
-        return MASK  # text where none may stand might be a secret in the wrong place
+        return MASK  # text in the place of something else may be a secret in the wrong place
     return _without_password(value)
 
 
 def hidden(value: Any) -> Any:
-    """``value`` with everything hidden but its shape, and where a secret is to be found."""
+    """Return ``value`` with everything hidden but its structure and the places of secrets."""
     match value:
         case {"file": str()} | {"env": str()} if len(value) == 1:
             return value
@@ -158,7 +157,7 @@ def hidden(value: Any) -> Any:
 
 
 def _without_password(value: Any) -> Any:
-    """A URL in which a user name has a password (RFC 3986 §3.2.1), without that."""
+    """Return a URL without the password after its user name (RFC 3986 §3.2.1), any other value as it is."""
     return re.sub(r"(://[^/@:\s]*:)[^/@\s]+@", rf"\1{MASK}@", value) if isinstance(value, str) else value
 
 
@@ -167,7 +166,7 @@ def _is_secret(schema: Schema) -> bool:
 
 
 def _alternatives(schema: Schema, definitions: Mapping[str, Schema]) -> Iterator[Schema]:
-    """The schemas that a value may follow, without references and unions."""
+    """Yield the schemas that a value may follow, with references and unions resolved."""
     if "$ref" in schema:
         yield from _alternatives(definitions[schema["$ref"].removeprefix("#/definitions/")], definitions)
         return
@@ -179,7 +178,7 @@ def _alternatives(schema: Schema, definitions: Mapping[str, Schema]) -> Iterator
 
 
 def _inside(schemas: Sequence[Schema], key: str) -> list[Schema]:
-    """What may stand under ``key`` of a table; nothing when nobody describes that."""
+    """Return the schemas for ``key`` of a table; none if no schema describes it."""
     found = []
     for schema in schemas:
         may_be_open = "properties" not in schema and schema.get("type", "object") == "object"
@@ -190,7 +189,7 @@ def _inside(schemas: Sequence[Schema], key: str) -> list[Schema]:
 
 
 def _elements(schemas: Sequence[Schema], number: int) -> list[Schema]:
-    """What may stand in a list at a place."""
+    """Return the schemas for the element of a list at index ``number``."""
     found: list[Schema] = []
     for schema in schemas:
         first = schema.get("prefixItems", ())

@@ -1,11 +1,11 @@
-"""The JSON schema of ``gatepost.toml``, by which editors complete and check: the core's tables and those of plugins.
+"""The JSON schema of ``gatepost.toml``, for completion and checks in editors: the tables of the core and of plugins.
 
-It is draft-07, which taplo (and so the usual TOML extensions of editors) and every other checker read. It knows what
-can be seen in one file: keys, kinds of value, what a table requires. What needs the program (is this an address, is
-the file there, does the order make sense) is ``gatepost check``'s. It calls nothing wrong that gatepost takes, but for
-a required key that stands in a drop-in or a variable.
+It is draft-07, which every checker reads, also taplo and so the usual TOML extensions of editors. It covers what is
+visible in one file: keys, kinds of value, required keys. What needs the program (is this an address, does the file
+exist, does the order make sense) is left to ``gatepost check``. The schema rejects nothing that gatepost accepts, with
+one exception: a required key that is in a drop-in or a variable.
 
-Which plugins there are is not known here; their models are given.
+This module does not know which plugins exist; their models are arguments.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ Schema = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the table of a plugin may hold besides the core's keys: the fields of ``options``, or nothing."""
+    """The options in the table of one plugin: the fields of ``options``, or none."""
 
     options: type[BaseModel] | None
     summary: str = ""
 
 
 def configuration_schema(plugins: Mapping[str, Known], comment: str = "") -> Schema:
-    """The schema. ``plugins`` has the known tables by their names; any other table of a plugin may hold anything."""
+    """Return the schema. ``plugins`` has the known tables by name; another plugin's table may have any options."""
     whole, definitions = schema_of(Config)
     properties = definitions.pop("PluginTable")["properties"]
     core = {key: properties[key] for key in CORE_KEYS}
@@ -47,16 +47,16 @@ def configuration_schema(plugins: Mapping[str, Known], comment: str = "") -> Sch
 
 
 def schema_of(model: type[BaseModel], prefix: str = "") -> tuple[Schema, dict[str, Schema]]:
-    """What may be written for a model, and the definitions that this refers to; ``prefix`` keeps their names apart."""
+    """Return the schema of a model and the definitions that it refers to, with ``prefix`` before their names."""
     schema = json_schema(model, f"#/definitions/{prefix}{{model}}")
     definitions = {prefix + name: part for name, part in schema.pop("$defs", {}).items()}
-    if "$ref" in schema:  # a model that contains itself is one of its own definitions
+    if "$ref" in schema:  # a model that contains itself is among its own definitions
         schema = definitions[schema["$ref"].removeprefix("#/definitions/")]
     return schema, definitions
 
 
 def _table(name: str, known: Known, core: Mapping[str, Any]) -> tuple[Schema, dict[str, Schema]]:
-    """The table of one plugin with the definitions of its own."""
+    """Return the schema of one plugin's table, and its definitions."""
     table: Schema = {"type": "object", "additionalProperties": False}
     definitions: dict[str, Schema] = {}
     if known.options is not None:
@@ -69,11 +69,11 @@ _MAPS = frozenset({"properties", "patternProperties"})
 _LISTS = frozenset({"allOf", "anyOf", "oneOf", "prefixItems"})
 _SCHEMAS = frozenset({"items", "additionalProperties", "propertyNames"})
 _DROPPED = frozenset({"title", "uniqueItems"})
-"""Titles only repeat the key; a set may be written with an element twice."""
+"""Titles only repeat the key; gatepost accepts a set that lists an element twice."""
 
 
 def _draft_07(schema: Any) -> Any:
-    """A schema that pydantic made (draft 2020-12) in the older words, and without null, which TOML has not."""
+    """Return a schema of pydantic's (draft 2020-12) as draft-07, and without null, which does not exist in TOML."""
     if not isinstance(schema, dict):
         return schema
     made: Schema = {}
@@ -91,10 +91,10 @@ def _draft_07(schema: Any) -> Any:
 
 def _reworded(made: Schema) -> Schema:
     if "prefixItems" in made:
-        rest = {"additionalItems": made.pop("items")} if "items" in made else {}
-        made |= {"items": made.pop("prefixItems"), **rest}
+        others = {"additionalItems": made.pop("items")} if "items" in made else {}
+        made |= {"items": made.pop("prefixItems"), **others}
     if len(made.get("anyOf", ())) == 1:
         made = {**made.pop("anyOf")[0], **made}
-    if "$ref" in made and len(made) > 1:  # draft-07 reads nothing beside a reference
+    if "$ref" in made and len(made) > 1:  # draft-07 ignores everything beside a reference
         made["allOf"] = [{"$ref": made.pop("$ref")}]
     return made

@@ -1,7 +1,7 @@
-"""What a configuration was read from, laid one layer over the other: a file, drop-ins, the environment.
+"""The layers of a configuration, one over the other: a file, drop-ins, the environment.
 
-Tables merge deeply; everything else (a list too) replaces what a lower layer said. Each key keeps the place it was
-written at. This module does not know which keys there are.
+Tables merge deeply; every other value, also a list, replaces that of a lower layer. Each key keeps the place where it
+was written. This module does not know the keys.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from gatepost.config.toml_lines import KeyPath
 
 
 class Place(NamedTuple):
-    """Where something was written: a file or an environment variable, and the line (0: unknown)."""
+    """The place of a key or value: a file or an environment variable, and the line (0: unknown)."""
 
     where: str
     line: int
@@ -24,24 +24,24 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What a configuration was read from: for relative paths, secrets, and messages with lines."""
+    """The origin of a configuration: for relative paths, secrets, and messages with lines."""
 
     folder: Path = field(default_factory=Path.cwd)
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
     name: str = "configuration"
     places: Mapping[KeyPath, Place] = field(default_factory=dict, repr=False)
     tables: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    """All that was written, laid together."""
+    """All layers, merged."""
 
     def locate(self, path: KeyPath) -> Place:
-        """The place of a key, or of the nearest table around it that was written."""
+        """Return the place of a key, or of the nearest table around it that was written."""
         for depth in range(len(path), 0, -1):
             if path[:depth] in self.places:
                 return self.places[path[:depth]]
         return Place(self.name, 0)
 
     def context(self) -> dict[str, Any]:
-        """What the kinds of value in ``options.kinds`` want to know."""
+        """Return pydantic's validation context, as the kinds of value in ``options.kinds`` need it."""
         return {"folder": self.folder, "environ": self.environ, "source": self}
 
 
@@ -52,8 +52,8 @@ class Layers:
         self.merged: dict[str, Any] = {}
         self.places: dict[KeyPath, Place] = {}
 
-    def lay(self, table: Mapping[str, Any], where: str, lines: Mapping[KeyPath, int]) -> None:
-        """Lay a table over what is there; ``lines`` has the line of each key, as far as there are lines."""
+    def add(self, table: Mapping[str, Any], where: str, lines: Mapping[KeyPath, int]) -> None:
+        """Add a layer over the others. ``lines`` has the line of each key; it is empty for a source without lines."""
         self._merge(self.merged, table, (), where, lines)
 
     def _merge(
@@ -67,7 +67,9 @@ class Layers:
         for key, value in table.items():
             here = (*path, key)
             if not (isinstance(value, dict) and isinstance(below.get(key), dict)):
-                self._forget(here, key in below)
+                if key in below:  # replaced, so the places inside it are gone too
+                    for place in [place for place in self.places if place[: len(here)] == here]:
+                        del self.places[place]
                 self.places[here] = Place(where, lines.get(here, 0))
             if isinstance(value, dict):
                 if not isinstance(below.get(key), dict):
@@ -78,7 +80,7 @@ class Layers:
                 self._place_parts(value, here, where, lines)
 
     def _place_parts(self, value: object, path: KeyPath, where: str, lines: Mapping[KeyPath, int]) -> None:
-        """Note where the elements of a list stand, and what is in them."""
+        """Note the place of each element of a list, and of everything inside it."""
         if not isinstance(value, dict | list):
             return
         parts = enumerate(value) if isinstance(value, list) else value.items()
@@ -86,8 +88,3 @@ class Layers:
             here = (*path, key)
             self.places[here] = Place(where, lines.get(here, 0))
             self._place_parts(part, here, where, lines)
-
-    def _forget(self, path: KeyPath, is_known: bool) -> None:
-        if is_known:
-            for place in [place for place in self.places if place[: len(path)] == path]:
-                del self.places[place]

@@ -1,8 +1,8 @@
-"""Where each key of a TOML text stands, which tomllib does not say.
+"""The line of each key in a TOML text, which tomllib does not report.
 
-``key_lines`` follows the grammar of TOML 1.0 just far enough to know where keys and values begin: strings (so that a
-header inside a multi-line string is no header), brackets and braces. It takes only text that tomllib has read, so it
-checks nothing, and it lets tomllib read each key, so quoting and dots are tomllib's affair.
+``key_lines`` follows the grammar of TOML 1.0 just far enough to find the beginnings of keys and values: strings (so
+that a header inside a multi-line string is not taken for one), brackets and braces. Its input is text that tomllib has
+read, so it checks nothing, and tomllib reads each key, with its quotes and dots.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import tomllib
 from collections.abc import Iterator
 
 KeyPath = tuple[str | int, ...]
-"""A way to a value: keys of tables and indexes of lists."""
+"""The path to a value: keys of tables and indexes of lists."""
 
 _TOKEN = re.compile(
     r'''
-      """ (?: \\. | [^\\] )*? """ "{0,2}    # strings first: what they hold is no syntax
+      """ (?: \\. | [^\\] )*? """ "{0,2}    # strings first: their content is not syntax
     | \'\'\' .*? \'\'\' '{0,2}
     | " (?: \\. | [^"\\] )* "
     | ' [^']* '
@@ -30,18 +30,18 @@ _TOKEN = re.compile(
 
 
 def key_lines(text: str) -> dict[KeyPath, int]:
-    """The line (from 1) of every table, key and list element of a valid TOML text."""
+    """Return the line (from 1) of every table, key and list element of a valid TOML text."""
     return _Reader(text.replace("\r\n", "\n")).read()
 
 
 def error_line(error: tomllib.TOMLDecodeError, text: str) -> int:
-    """The line that tomllib names in its message, from 1; the last one if it says "end of document"."""
+    """Return the line in tomllib's message, from 1; the last line if the message says "end of document"."""
     match = re.search(r"\(at line (\d+), column \d+\)", str(error))
     return int(match[1]) if match else text.rstrip().count("\n") + 1
 
 
 class _Reader:
-    """One pass over the tokens. ``_token`` is the one at hand, ``_line`` the line it begins on."""
+    """One pass over the tokens. ``_token`` is the current one, ``_line`` the line on which it begins."""
 
     def __init__(self, text: str) -> None:
         self._lines: dict[KeyPath, int] = {}
@@ -60,7 +60,7 @@ class _Reader:
         yield ""
 
     def _next(self) -> str:
-        """Step on; gives the token that was at hand."""
+        """Go to the next token, and return the one before."""
         passed, self._token = self._token, next(self._tokens, "")
         return passed
 
@@ -89,7 +89,7 @@ class _Reader:
         return table
 
     def _resolve(self, keys: KeyPath, is_list: bool) -> KeyPath:
-        """The path of a header: a key on the way that is a list of tables means its latest table."""
+        """Return the path of a header: a key in it that is a list of tables means the latest table of that list."""
         path: KeyPath = ()
         for depth, key in enumerate(keys, 1):
             path += (key,)
@@ -119,7 +119,7 @@ class _Reader:
         self._value(path)
 
     def _mark(self, path: KeyPath, line: int) -> None:
-        """Name the line of a key, and of the tables on the way that are named nowhere else."""
+        """Note the line of a key, and of the tables in its path that have no line yet."""
         for depth in range(1, len(path) + 1):
             self._lines.setdefault(path[:depth], line)
 

@@ -1,7 +1,7 @@
 """The kinds of value that only the configuration of the server has: host names, addresses to listen on, plugin names.
 
-Plugins' options have kinds of their own, in ``options.kinds``. Errors are sentences; they never hold a secret, since no
-secret is written where these values are.
+The kinds of value for plugins' options are in ``options.kinds``. Errors are sentences and may repeat what was written,
+because no secret is written in the places of these values.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ HostName = Annotated[str, BeforeValidator(_host_name)]
 
 
 def own_host_name() -> str:
-    """The fully qualified name of this machine as the system knows it; "localhost" when that is no host name."""
+    """Return the fully qualified name of this machine, or "localhost" if the system's name is not a host name."""
     name = socket.getfqdn().rstrip(".").lower()
     return name if len(name) <= 253 and _HOST_NAME.fullmatch(name) else "localhost"
 
@@ -69,12 +69,12 @@ def _socket_address(value: object, default_port: int | None) -> SocketAddress:
         return SocketAddress(value, default_port)
     match = _ADDRESS.fullmatch(value)
     if match is None or (match["v6"] is None and _is_ipv6(value.rpartition(":")[0])):
-        raise ValueError(f'{as_toml(value)} is not clear; write an IPv6 address in brackets, such as "[::1]:25"')
-    if match["port"] is None and default_port is None:
-        raise ValueError(f'{as_toml(value)} has no port; write it behind a colon, such as "127.0.0.1:25" or "[::1]:25"')
-    port = default_port if match["port"] is None else _port(match["port"])
-    assert port is not None
-    return SocketAddress(_bindable_host(match), port)
+        raise ValueError(f'{as_toml(value)} is ambiguous; write an IPv6 address in brackets, such as "[::1]:25"')
+    if match["port"] is not None:
+        return SocketAddress(_bindable_host(match), _port(match["port"]))
+    if default_port is not None:
+        return SocketAddress(_bindable_host(match), default_port)
+    raise ValueError(f'{as_toml(value)} has no port; add it after a colon, as in "127.0.0.1:25" or "[::1]:25"')
 
 
 def _bindable_host(match: re.Match[str]) -> str:
@@ -126,15 +126,15 @@ def _plugin_name(value: object) -> str:
     if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", value):
         return value
     raise ValueError(
-        f"{as_toml(value)} cannot name a plugin: letters, digits, _, - and . can; "
-        'a file is named by use in the plugin\'s table ([plugins.mine] use = "plugins/mine.py")'
+        f"{as_toml(value)} is not a name for a plugin: use letters, digits, _, - and .; "
+        'a file goes into the plugin\'s table ([plugins.mine] use = "plugins/mine.py")'
     )
 
 
 def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
     twice = [name for number, name in enumerate(names) if name in names[:number]]
     if twice:
-        raise ValueError(f"{as_toml(twice[0])} is named twice; a plugin has one place in the order")
+        raise ValueError(f"{as_toml(twice[0])} is listed twice; a plugin has one place in the order")
     return names
 
 
@@ -142,10 +142,18 @@ PluginName = Annotated[str, BeforeValidator(_plugin_name)]
 Order = Annotated[tuple[PluginName, ...], AfterValidator(_each_once)]
 
 
+def _reserved(value: object, info: ValidationInfo) -> None:
+    raise ValueError(f"{info.field_name} is reserved for a later version")
+
+
+Reserved = Annotated[None, BeforeValidator(_reserved), WithJsonSchema({"not": {}, "x-kind": "reserved"})]
+"""No value is allowed yet."""
+
+
 def _store_url(value: object) -> str:
     if isinstance(value, str) and (value == "memory:" or re.fullmatch(r"sqlite:///[^/].*", value)):
         return value
-    raise ValueError('expected "sqlite:///var/lib/gatepost/state.db" (a path from the root) or "memory:"')
+    raise ValueError('expected "sqlite:///var/lib/gatepost/state.db" (an absolute path) or "memory:"')
 
 
 StoreUrl = Annotated[str, BeforeValidator(_store_url)]

@@ -1,9 +1,9 @@
-"""What pydantic finds wrong, in sentences that an administrator can act on.
+"""The mistakes that pydantic finds, in sentences that an administrator can act on.
 
-One sentence a key: what is allowed, what was found, and the near miss. Found text is repeated only where a number, a
-truth value or one of a few words is wanted: elsewhere it might be a secret in the wrong place.
+One sentence per key: the allowed values, the found one, and the near miss. Found text is repeated only in place of a
+number, a truth value or one of a few words: elsewhere it might be a secret in the wrong place.
 
-This module knows no files: ``Complaint.path`` says which key is meant, and others find its line.
+This module knows no files: ``Complaint.path`` is the key, and its callers find the line.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Complaint:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """``; did you mean "delay"?`` when a known name is near, else nothing."""
+    """Return ``; did you mean "delay"?`` if a known name is similar, else ""."""
     near = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean {as_toml(near[0])}?" if near else ""
 
@@ -38,10 +38,10 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 def complaints(
     error: ValidationError, model: type[BaseModel], given: object, also_known: Collection[str] = ()
 ) -> list[Complaint]:
-    """Everything that ``error`` says, a sentence for each key, in pydantic's order.
+    """Return a sentence for each key in ``error``, in pydantic's order.
 
-    ``given`` is what ``model`` was to validate; ``also_known`` are top-level keys that it does not have and that are
-    good for a near miss all the same.
+    ``given`` is the input of ``model``; ``also_known`` are top-level keys that the model does not have but that may be
+    suggested for a misspelt one.
     """
     by_path: dict[KeyPath, list[_Finding]] = {}
     for detail in error.errors(include_url=False):
@@ -55,12 +55,12 @@ def complaints(
 
 
 def _is_inside(path: KeyPath, paths: Iterable[KeyPath]) -> bool:
-    """Whether a complaint goes deeper: then the others at this value are of union members that were not meant."""
+    """True if a complaint is inside this value: then those about the value itself are of other union members."""
     return any(len(other) > len(path) and other[: len(path)] == path for other in paths)
 
 
 def _written_path(location: KeyPath, kind: str, given: object) -> KeyPath:
-    """The location without what pydantic adds, such as the names of union members."""
+    """Return the location without the parts that pydantic adds, such as the names of union members."""
     path: KeyPath = ()
     for part in location:
         parts = dict(enumerate(given)) if isinstance(given, list) else given
@@ -74,7 +74,7 @@ def _written_path(location: KeyPath, kind: str, given: object) -> KeyPath:
 
 @dataclass(frozen=True, slots=True)
 class _Finding:
-    """What was wanted, if that fits "expected … or …, found …"; else a sentence."""
+    """One error of pydantic: ``wanted`` if it fits "expected … or …, found …", else a ``sentence``."""
 
     wanted: str
     sentence: str
@@ -110,7 +110,7 @@ _BOUNDS = {
 
 
 def _finding(detail: Any, model: type[BaseModel], also_known: Collection[str]) -> _Finding:
-    """Word one of pydantic's error details."""
+    """Return the words for one of pydantic's error details."""
     kind, context, given = detail["type"], detail.get("ctx", {}), detail["input"]
     family = kind.partition("_")[0]
     found = "text" if isinstance(given, str) and family not in _SHOWN and kind not in _BOUNDS else shown(given)
@@ -146,23 +146,23 @@ def _either(words: list[str]) -> str:
 
 
 def _joined(findings: list[_Finding]) -> str:
-    """One sentence from what all members of a union say about one value."""
+    """Return one sentence from the findings of all members of a union about one value."""
     wanted = list(dict.fromkeys(finding.wanted for finding in findings if finding.wanted))
     sentences = list(dict.fromkeys(finding.sentence for finding in findings if finding.sentence and not finding.wanted))
     if wanted:
         hint = next((finding.sentence for finding in findings if finding.wanted and finding.sentence), "")
-        found = min((finding.found for finding in findings if finding.wanted), key=_tells)
+        found = min((finding.found for finding in findings if finding.wanted), key=_repeats_value)
         sentences.insert(0, f"expected {_either(wanted)}, found {found}{hint}")
     return "; or ".join(sentences)
 
 
-def _tells(found: str) -> bool:
-    """Order: what only names the kind comes first, since one member of a union may be a secret."""
+def _repeats_value(found: str) -> bool:
+    """False for words that only name the kind. They are preferred, because one member of a union may be a secret."""
     return found not in ("text", "a list", "a table")
 
 
 def _misspelt(location: KeyPath, model: type[BaseModel]) -> str:
-    """The near miss of a key that is no plugin's name: a table that takes any key takes a misspelt one of ours too."""
+    """Return the near miss of a key in a table that accepts any key, such as [plugins], and so a misspelt one too."""
     owners = [owner for owner in _models_at(location[:-1], model) if owner.model_config.get("extra") == "allow"]
     known = {name for owner in owners for name in _keys(owner)}
     return did_you_mean(str(location[-1]), known - {location[-1]}) if location else ""
@@ -181,7 +181,7 @@ def _keys(model: type[BaseModel]) -> list[str]:
 
 
 def _models_at(location: KeyPath, model: type[BaseModel]) -> set[type[BaseModel]]:
-    """The models whose keys may stand at a location: several where a union lets either stand."""
+    """Return the models whose keys are allowed at a location: several if a union allows either."""
     models = {model}
     for part in location:
         fields = [

@@ -1,10 +1,10 @@
-"""The options of a plugin: a pydantic model made right for a TOML table.
+"""The options of a plugin: a pydantic model for a TOML table.
 
 A plugin's author writes a subclass of ``Options``; the string under each field is its documentation. A whole number is
-not a truth value and text is not a number, unknown keys are refused, and no value is repeated in an error of pydantic.
-The kinds of value that come with it (``Duration``, ``Secret`` …) are in ``kinds`` and ``watched_file``.
+not accepted as a truth value, nor text as a number; unknown keys are refused; pydantic's errors repeat no value. The
+kinds of value (``Duration``, ``Secret`` …) are in ``kinds`` and ``watched_file``.
 
-This module knows nothing of files, lines and sections: ``config`` validates with it and words what pydantic finds.
+This package does not know files, lines and tables: ``config`` validates with it and phrases what pydantic finds.
 """
 
 from gatepost.options.describe import UNDESCRIBED, Option, describe, json_schema
@@ -21,11 +21,12 @@ from gatepost.options.kinds import (
     shown,
     toml_value,
 )
-from gatepost.options.model import CORE_KEYS, Options, Table
+from gatepost.options.model import CORE_KEYS, RESERVED_KEYS, Options, Table
 from gatepost.options.watched_file import WatchedFile
 
 __all__ = [
     "CORE_KEYS",
+    "RESERVED_KEYS",
     "UNDESCRIBED",
     "Duration",
     "Network",

@@ -11,36 +11,36 @@ from pydantic.json_schema import GenerateJsonSchema
 from gatepost.options.kinds import as_toml
 
 UNDESCRIBED = "any value"
-"""What the JSON schema calls a type of a plugin's own that says nothing of itself."""
+"""The description of a type of a plugin's own that does not describe itself."""
 
 
 class _Describing(GenerateJsonSchema):
-    """pydantic's generator, which would rather fail than leave a type undescribed."""
+    """pydantic's generator, except that a type without a description is no error."""
 
     def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> dict[str, Any]:
         return {"x-kind": UNDESCRIBED}
 
 
 def json_schema(model: type[BaseModel], ref_template: str = "#/$defs/{model}") -> dict[str, Any]:
-    """What may be written for a model, as pydantic says it (draft 2020-12); ``x-kind`` names our own kinds of value."""
+    """Return pydantic's JSON schema of a model (draft 2020-12); ``x-kind`` names our own kinds of value."""
     return model.model_json_schema(schema_generator=_Describing, ref_template=ref_template)
 
 
 class Option(NamedTuple):
-    """One option as the manual and ``gatepost plugins show`` print it."""
+    """One option, as the manual and ``gatepost plugins show`` print it."""
 
     name: str
     type: str
     default: str
-    """As TOML; "required" or "none" in words."""
+    """As TOML, or "required" or "none"."""
     doc: str
 
 
 def describe(model: type[BaseModel]) -> list[Option]:
-    """The options of a model in the order of its fields, for documentation."""
+    """Return the options of a model in the order of its fields."""
     schema = json_schema(model)
     definitions = schema.get("$defs", {})
-    if "$ref" in schema:  # a model that contains itself is one of its own definitions
+    if "$ref" in schema:  # a model that contains itself is among its own definitions
         schema = definitions[schema["$ref"].rpartition("/")[2]]
     required = schema.get("required", [])
     return [
@@ -66,7 +66,7 @@ _TYPES = {
 
 
 def _type_text(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
-    """What may be written, in words, from a JSON schema."""
+    """Return the allowed values in words, from a JSON schema."""
     items, values = schema.get("items"), schema.get("additionalProperties")
     match schema:
         case {"x-kind": str(kind)}:

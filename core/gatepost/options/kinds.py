@@ -1,10 +1,10 @@
-"""The kinds of value that options come with: durations, sizes, networks and secrets.
+"""The kinds of value for options: durations, sizes, networks and secrets.
 
-``Duration`` is seconds (float) in the program and "10s" in the file; ``Size`` is octets (int) and "25MiB". From Python
-code (a default, a test) a plain number of seconds is taken as it is; in a configuration file it needs its unit.
+``Duration`` is seconds (float) in the program and "10s" in the file; ``Size`` is octets (int) and "25MiB". Python code
+(a default, a test) may give a plain number of seconds; in a configuration file a duration needs its unit.
 
-This module knows nothing of files and lines. It takes two things from pydantic's validation context: ``folder``, to
-which relative paths belong (its presence says that the values come from a file), and ``environ``.
+This module does not know files and lines. It takes two things from pydantic's validation context: ``folder``, to which
+paths are relative (if it is there, the values come from a file), and ``environ``.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 
 def expected(what: str, found: object) -> PydanticCustomError:
-    """The error to raise when a value cannot be read; ``what`` says what is allowed. Not for secrets."""
+    """Return the error to raise for a wrong value, which it shows; ``what`` are the allowed ones. Not for secrets."""
     return PydanticCustomError("expected", "expected {what}, found {found}", {"what": what, "found": shown(found)})
 
 
 def shown(value: object) -> str:
-    """What a message says that it found. What a list or table holds is not shown: it might be a secret."""
+    """Return a value for a message. The content of a list or table is not shown, because it might be a secret."""
     match value:
         case dict():
             return "a table"
@@ -45,13 +45,13 @@ def shown(value: object) -> str:
 
 
 def as_toml(value: object) -> str:
-    """The value as one line of TOML, cut at 80 characters. For messages and manuals, not for files."""
+    """Return the value as one line of TOML, cut at 80 characters. For messages and manuals, not for files."""
     text = toml_value(value)
     return text if len(text) <= 80 else text[:79] + "…"
 
 
 def toml_value(value: object) -> str:
-    """The value as one line of TOML; "none" for None, which TOML has not."""
+    """Return the value as one line of TOML; "none" for None, which does not exist in TOML."""
     match value:
         case Mapping():
             pairs = ", ".join(f"{dotted_key((key,))} = {toml_value(part)}" for key, part in value.items())
@@ -69,7 +69,7 @@ _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def dotted_key(path: Iterable[str | int]) -> str:
-    """The path as TOML writes it, with list indexes in brackets: ``zones."bl.example.com"``, ``bind[0]``."""
+    """Return the path in TOML's syntax, with list indexes in brackets: ``zones."bl.example.com"``, ``bind[0]``."""
     text = ""
     for part in path:
         if isinstance(part, int):
@@ -100,12 +100,12 @@ def _is_from_file(info: ValidationInfo) -> bool:
 
 
 def format_duration(seconds: float | str) -> str:
-    """The duration as it is written in a file, in the largest unit that leaves no fraction: 300.0 is "5m"."""
+    """Return the duration as in a file, in the largest unit without a fraction: 300.0 is "5m"."""
     if isinstance(seconds, str):
         return seconds
     for unit in ("d", "h", "m", "s"):
-        count, rest = divmod(seconds, _MILLISECONDS[unit] / 1000)
-        if not rest and (count or unit == "s"):
+        count, fraction = divmod(seconds, _MILLISECONDS[unit] / 1000)
+        if not fraction and (count or unit == "s"):
             return f"{count:.0f}{unit}"
     milliseconds = round(seconds * 1000)
     if milliseconds / 1000 == seconds:
@@ -137,12 +137,12 @@ def _octets(value: object) -> int:
 
 
 def format_size(octets: int | str) -> str:
-    """The size as it is written in a file, in the largest binary unit that leaves no fraction: "25MiB"."""
+    """Return the size as in a file, in the largest binary unit without a fraction: "25MiB"."""
     if isinstance(octets, str):
         return octets
     for unit in ("GiB", "MiB", "KiB"):
-        count, rest = divmod(octets, _OCTETS[unit.upper()])
-        if count and not rest:
+        count, fraction = divmod(octets, _OCTETS[unit.upper()])
+        if count and not fraction:
             return f"{count}{unit}"
     return f"{octets}B"
 
@@ -168,11 +168,7 @@ def _network(value: object) -> IPv4Network | IPv6Network:
         if "host bits" in str(error):
             raise ValueError(f'{as_toml(value)} has host bits set; did you mean "{network}"?') from None
         raise expected('a network such as "192.0.2.0/24" or "2001:db8::/32"', value) from None
-    return _unmapped(network)
-
-
-def _unmapped(network: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
-    """The IPv4 network of ::ffff:a.b.c.d (RFC 4291 §2.5.5.2), under which its clients are known."""
+    # The clients of ::ffff:a.b.c.d have IPv4 addresses in a session (RFC 4291 §2.5.5.2).
     if isinstance(network, IPv6Network) and network.prefixlen >= 96 and (mapped := network.network_address.ipv4_mapped):
         return IPv4Network((IPv4Address(mapped), network.prefixlen - 96))
     return network
@@ -187,7 +183,7 @@ Network = Annotated[
 
 
 class Secret:
-    """Text that is not shown: not in logs, errors, dumps or tracebacks. Only ``reveal()`` gives it away.
+    """Text that is never shown, neither in logs nor in errors, dumps or tracebacks. Only ``reveal()`` returns it.
 
     Written as text, as ``{ file = "/run/secrets/x" }`` (a trailing newline is not part of it) or ``{ env = "NAME" }``.
     """
@@ -199,7 +195,7 @@ class Secret:
         self._text = text
 
     def reveal(self) -> str:
-        """The secret itself. Hand it on at once; keep the ``Secret``."""
+        """Return the secret itself. Pass it on at once; keep the ``Secret``."""
         return self._text
 
     def __repr__(self) -> str:
@@ -234,9 +230,9 @@ def _secret(value: object, info: ValidationInfo) -> Secret:
             return value
         case str():
             return Secret(value)
-        case {"file": str(name), **rest} if not rest:
+        case {"file": str(name), **others} if not others:
             return Secret(_secret_file(Path(context.get("folder", ""), name)))
-        case {"env": str(name), **rest} if not rest:
+        case {"env": str(name), **others} if not others:
             text = context.get("environ", os.environ).get(name)
             if text is None:
                 raise ValueError(f"the environment variable {name} is not set")

@@ -1,7 +1,7 @@
-"""A plugin's options as a pydantic model made right for a TOML table.
+"""A plugin's options as a pydantic model for a TOML table.
 
-A whole number is not a truth value and text is not a number, unknown keys are refused, and no value is repeated in an
-error of pydantic. This module knows nothing of files, lines and sections: see ``config``.
+A whole number is not accepted as a truth value, nor text as a number; unknown keys are refused; pydantic's errors
+repeat no value. This module does not know files, lines and tables: see ``config``.
 """
 
 from __future__ import annotations
@@ -11,14 +11,16 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema
 
-CORE_KEYS = ("use", "mode", "time_limit", "on_error", "reject_at", "phases")
+RESERVED_KEYS = ("observe", "instead")
+"""Keys of a plugin's table that the core will use in a later version: until then a table may not have them."""
+CORE_KEYS = ("use", "mode", "time_limit", "on_error", "reject_at", "phases", *RESERVED_KEYS)
 """Keys of a plugin's table that belong to the core, so that no plugin may have options of these names."""
 
 
 def _be_exact(schema: Any) -> None:
-    """Make numbers and truth values strict, but not collections: TOML's lists shall become tuples and sets.
+    """Make numbers and truth values strict, but not collections, because TOML's lists become tuples and sets.
 
-    A default written as text ("10s") is read as the file's text would be; any other default stands as it is.
+    A default written as text ("10s") is read like text in the file; any other default stays as it is.
     """
     if isinstance(schema, list | tuple):
         for part in schema:
@@ -37,7 +39,7 @@ def _be_exact(schema: Any) -> None:
 
 
 class Table(BaseModel):
-    """A table of TOML as a frozen model: unknown keys are refused, and a value is of its type or a mistake."""
+    """A table of TOML as a frozen model: unknown keys and values of another type are refused."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -70,7 +72,7 @@ class Table(BaseModel):
 class Options(Table):
     """The base of every plugin's options. A subclass is also the plugin's page in the manual.
 
-    Raises TypeError where the class is made, if a field has a name that belongs to the core (``CORE_KEYS``).
+    Raises TypeError where the class is defined, if a field has a name that belongs to the core (``CORE_KEYS``).
     """
 
     @classmethod
@@ -78,6 +80,4 @@ class Options(Table):
         taken = sorted(set(cls.model_fields) & set(CORE_KEYS))
         if taken:
             names = ", ".join(taken)
-            raise TypeError(
-                f"{cls.__qualname__} may not have an option named {names}: the core's own keys are so named"
-            )
+            raise TypeError(f"{cls.__qualname__} may not have an option named {names}: the core has a key of this name")

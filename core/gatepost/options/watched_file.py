@@ -1,8 +1,8 @@
-"""A list file that is reread when it changes: addresses, networks, entries, one thing a line or in a format of its own.
+"""A list file that is reread when it changes: addresses, networks, entries, one per line or in a format of its own.
 
-At most once a second, when somebody asks, the file is looked at (modification time, size, inode). A file that went
-away or cannot be read or parsed any more changes nothing but a warning: the last good content stays, because an empty
-allow list or recipient list would refuse good mail. This module knows nothing of what the lines mean.
+When its content is used, the file is checked for changes (modification time, size, inode), at most once per second. If
+a file disappears or can no longer be read or parsed, there is a warning and the last good content stays in use, because
+an empty allow list or recipient list would refuse good mail. This module does not know the meaning of the lines.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from gatepost.events import NULL_RECORDER, Recorder
 T = TypeVar("T")
 
 LOOK_EVERY = 1.0
-"""Seconds between two looks at a file."""
+"""Seconds between two checks for changes."""
 
 _COMMENT = re.compile(r"(?:^|\s)#.*")
 
@@ -32,9 +32,9 @@ _COMMENT = re.compile(r"(?:^|\s)#.*")
 class WatchedFile:
     """A text file (UTF-8) that may change while the server runs.
 
-    In a model it is written as a path, relative to the configuration file. ``monotonic`` is the clock by which it is
-    looked at, for tests; ``recorder`` is told when a change cannot be used. Raises ValueError, with a sentence, when
-    the file cannot be read at first.
+    In a model it is written as a path, relative to the configuration file. ``monotonic`` is the clock for the checks,
+    for tests; ``recorder`` is told if a change cannot be used. Raises ValueError, with a sentence, if the file cannot
+    be read at first.
     """
 
     __slots__ = (
@@ -69,11 +69,11 @@ class WatchedFile:
 
     @property
     def problem(self) -> str | None:
-        """Why the content in use is not the file's present content; None when it is."""
+        """The reason why the content in use is not the file's current content; None if it is."""
         return self._unreadable or self._unusable
 
     def text(self) -> str:
-        """The file's content, or its last good content."""
+        """Return the file's content, or its last good content."""
         now = self._monotonic()
         if now >= self._look_at:
             self._look_at = now + LOOK_EVERY
@@ -81,15 +81,15 @@ class WatchedFile:
         return self._text
 
     def lines(self) -> tuple[str, ...]:
-        """The lines without blank ones and without comments, which are ``#`` at the start or after a blank."""
+        """Return the lines without empty ones and without comments: ``#`` at the start or after a blank."""
         stripped = (_COMMENT.sub("", line).strip() for line in self.text().splitlines())
         return tuple(line for line in stripped if line)
 
     def parsed(self, parse: Callable[[str], T]) -> T:
-        """What ``parse`` makes of the text, kept until the file changes.
+        """Return the result of ``parse`` for the text, which is kept until the file changes.
 
-        Pass the same function each time. If it raises ValueError on a changed file, its last good result stays and
-        ``problem`` says why; on the first call the error is raised.
+        Pass the same function each time. If it raises ValueError on a changed file, its last good result stays in use
+        and ``problem`` gives the reason; on the first call the error is raised.
         """
         text = self.text()
         known = self._parsed if self._parsed is not None and self._parsed[0] == parse else None
@@ -117,7 +117,7 @@ class WatchedFile:
             self._unreadable = self._report(self._unreadable, _sentence(self.path, error))
 
     def _report(self, before: str | None, problem: str) -> str:
-        """Warn when the problem is a new one."""
+        """Log a warning if the problem is a new one, and return it."""
         if problem != before:
             self._recorder.event(events.FILE_UNUSABLE, path=str(self.path), error=problem)
         return problem
@@ -152,14 +152,14 @@ _Signature = tuple[int, int, int, int]
 
 
 def _signature(status: os.stat_result) -> _Signature:
-    """What changes when the content does. Raises OSError for what is no regular file: a pipe would block the reader."""
+    """Return facts that change with the content. Raises OSError if this is not a regular file: a pipe would block."""
     if not stat.S_ISREG(status.st_mode):
         raise OSError(0, "it is not a regular file")
     return status.st_mtime_ns, status.st_size, status.st_ino, status.st_dev
 
 
 def _read(path: Path) -> tuple[_Signature, str]:
-    """Signature and text; the signature is taken first, so that a change while reading is seen at the next look."""
+    """Return signature and text, in this order, so that the next check sees a change while reading."""
     signature = _signature(os.stat(path))
     return signature, path.read_text(encoding="utf-8-sig")
 

@@ -118,6 +118,8 @@ def test_what_gatepost_takes_it_takes(text: str) -> None:
         ("[plugins.x]\ndomains = []\npair = ['a', 'b']", "$.plugins.x.pair[0]: 'a' is not of type 'integer'"),
         ("[plugins.x]\ndomains = []\nzone = {}", "$.plugins.x.zone: 'points' is a required property"),
         ("[plugins.none]\na = 1", "$.plugins.none: Additional properties are not allowed ('a' was unexpected)"),
+        ("[plugins.x]\ndomains = []\nobserve = true", "$.plugins.x.observe: True should not be valid under {}"),
+        ("[plugins.other]\ninstead = 'x'", "$.plugins.other.instead: 'x' should not be valid under {}"),
         ("[plugins.other]\nmode = 'observ'", "$.plugins.other.mode: 'observ' is not one of"),
     ],
 )
