@@ -24,7 +24,7 @@ from gatepost import events
 from gatepost.config.model import Config, PluginTable
 from gatepost.hookspecs import ALL_RUN, PHASES
 from gatepost.options import CORE_KEYS, Option, describe
-from gatepost.plugins.contract import hooks_of
+from gatepost.plugins.contract import declaration_of, hooks_of, options_of
 from gatepost.plugins.discovery import Installed, installed
 from gatepost.replies import PHASE_CODES
 
@@ -59,6 +59,7 @@ def pages() -> dict[str, str]:
         "commands.md": commands(),
         "log.md": log(),
         "phases.md": phases(),
+        "declarations.md": declarations(),
         "api.md": public_api(),
         "testing.md": test_kit(),
     } | {f"plugins/{offer.name}.md": plugin(offer) for offer in built_in()}
@@ -130,7 +131,7 @@ def _default(option: Option) -> str:
 def plugin(offer: Installed) -> str:
     """Return the page of one plugin: its module's docstring, its options, an example, and its declarations."""
     loaded = offer.load()
-    module, model = import_module(offer.target.partition(":")[0]), getattr(loaded, "Options", None)
+    module, model = import_module(offer.target.partition(":")[0]), options_of(loaded)
     text = inspect.cleandoc(module.__doc__ or "")
     parts = [f"# {offer.name}", text]
     if "```toml" not in text:
@@ -160,14 +161,27 @@ def _example(name: str, model: type[BaseModel] | None) -> str:
 
 def _declared(loaded: Any) -> str:
     taken = {phase for phase, _ in hooks_of(loaded)}
-    grants = getattr(loaded, "grants", ())
+    declared = declaration_of(loaded)
     rows = [
         ("takes part in", ", ".join(f"[{phase}](../phases.md#{phase})" for phase in PHASES if phase in taken)),
-        ("grants", grants if isinstance(grants, str) else ", ".join(grants) or "nothing"),
-        ("`on_error`", _code(f'"{getattr(loaded, "on_error", "defer")}"')),
-        ("trusted clients", "skipped" if getattr(loaded, "skip_trusted", False) else "not skipped"),
+        ("grants", ", ".join(sorted(declared.grants)) or "nothing"),
+        ("`on_error`", _code(f'"{declared.on_error}"')),
+        ("trusted clients", "skipped" if declared.skip_trusted else "not skipped"),
     ]
     return _table(("", ""), rows) + "\n\n[How plugins decide](../../plugins.md) explains these terms."
+
+
+def declarations() -> str:
+    """Return the page on every attribute by which a plugin declares something about itself."""
+    text = """\
+        A plugin declares facts about itself in attributes of its class; all of them are optional. An attribute whose
+        value depends on the options is a property, or is set in the constructor: gatepost reads all attributes once,
+        when it has made the object. A plugin that is a module declares them as variables.
+
+        A value of the wrong type stops the start. So does an attribute of the class that is one letter away from a
+        declaration and could be one, such as `skip_trused = True`. All other names are the plugin's own."""
+    rows = [(_code(each.name), each.doc) for each in definition("gatepost.gate.instance", "Declaration").members]
+    return _page("# Declarations", inspect.cleandoc(text), _table(("attribute", "meaning"), rows))
 
 
 # Phases

@@ -12,6 +12,7 @@ from gatepost import accept, testing
 from gatepost.gate.gate import Gate
 from gatepost.gate.instance import Instance, Mode
 from gatepost.gate.score import Score
+from gatepost.plugins.contract import declaration_of
 from gatepost.plugins.load import Policy as LoadedPolicy
 from gatepost.replies import Reply
 from gatepost.testing import MESSAGE, saying
@@ -94,18 +95,11 @@ class Client(testing.Client):
 
 
 def instance(plugin: Any, name: str = "", **settings: Any) -> Instance:
-    """A configured plugin, with what its class declares and ``settings`` over it, which nobody has checked."""
-    grants = getattr(plugin, "grants", ())
+    """Return a configured plugin with what it declares, and ``settings``, which nothing has checked."""
+    declaration = declaration_of(plugin)
     settings["mode"] = Mode(settings.get("mode", "enforce"))
-    settings.setdefault("on_error", getattr(plugin, "on_error", "defer"))
-    return Instance(
-        name=name or type(plugin).__name__.lower(),
-        plugin=plugin,
-        grants=frozenset((grants,) if isinstance(grants, str) else grants),
-        skip_trusted=getattr(plugin, "skip_trusted", False),
-        longest_wait=getattr(plugin, "longest_wait", 0.0),
-        **settings,
-    )
+    settings.setdefault("on_error", declaration.on_error)
+    return Instance(name or type(plugin).__name__.lower(), plugin, declaration, **settings)
 
 
 def vouching() -> Any:

@@ -135,21 +135,21 @@ async def test_an_observed_answer_is_recorded_and_not_applied(kind: str, answer:
 class Meddles:
     """Trusts everybody, edits every message, and offers and hides capabilities."""
 
-    def trusts(self, session: Session) -> None:
+    def trust(self, session: Session) -> None:
         session.trust("observed")
 
     @hookimpl
     def connect(self, session: Session) -> None:
-        self.trusts(session)
+        self.trust(session)
 
     @hookimpl(blocking=True)
     def helo(self, session: Session) -> None:
-        self.trusts(session)
+        self.trust(session)
 
     @hookimpl
     async def mail(self, session: Session, envelope: Any) -> None:
         await asyncio.sleep(0)
-        self.trusts(session)
+        self.trust(session)
         envelope.trust("observed")
         envelope.claim("elsewhere")
 

@@ -10,6 +10,7 @@ import inspect
 import re
 import tomllib
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args
 
@@ -20,6 +21,7 @@ from pydantic import BaseModel
 import gatepost
 from gatepost.config.model import Config, PluginTable
 from gatepost.events import EVENTS, FACTS, Event
+from gatepost.gate.instance import Declaration
 from gatepost.hookspecs import PHASES, Hookspecs
 from gatepost.options import CORE_KEYS, describe
 from gatepost.plugins.contract import hooks_of
@@ -139,6 +141,12 @@ def test_a_plugin_page_shows_the_declarations_of_the_class(pages: dict[str, str]
     assert {phase for phase, _ in hooks_of(declared)} == set(re.findall(r"phases\.md#(\w+)", text))
     assert f"| grants | {getattr(declared, 'grants', 'nothing')} |" in text
     assert f'`"{getattr(declared, "on_error", "defer")}"`' in text
+
+
+def test_every_declaration_is_in_the_table_with_its_meaning(pages: dict[str, str]) -> None:
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", pages["declarations.md"], re.MULTILINE))
+    assert list(rows) == [field.name for field in fields(Declaration)]
+    assert len(rows) == 11 and all(meaning.endswith(".") for meaning in rows.values())
 
 
 @pytest.mark.parametrize("name", ENTRY_POINTS)

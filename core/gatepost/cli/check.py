@@ -25,8 +25,8 @@ def command(ctx: click.Context, path: Path | None, as_json: bool) -> None:
     """Show every mistake of the configuration at once, each with its file and line.
 
     Plugins are loaded, and no socket is bound. Settings that are valid but probably not intended are warnings: no
-    plugin vouches for recipients, no plugin delivers, anyone may relay, a plugin is never reached, a next hop is this
-    gate itself. A table lists which plugins may grant what.
+    plugin vouches for recipients, no plugin delivers, anyone may relay, a plugin is never reached, a next hop is
+    gatepost itself. A table lists which plugins may grant what.
 
     The exit status is 78 if there are errors, and 0 if there are none or only warnings.
     """

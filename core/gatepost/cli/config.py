@@ -32,13 +32,13 @@ def show(path: Path | None, as_json: bool, defaults: bool) -> None:
     """
     from gatepost.config import entries, survey_config
     from gatepost.errors import ConfigError
-    from gatepost.plugins import find_plugins
+    from gatepost.plugins import find_plugins, options_of
 
     config, mistakes = survey_config(find_config(path), os.environ)
     if config is None:
         raise ConfigError(mistakes)
     plugins, broken = find_plugins(config, config.plugin_tables)
-    models = {name: getattr(plugin, "Options", None) for name, (plugin, _) in plugins.items()}
+    models = {name: options_of(found.plugin) for name, found in plugins.items()}
     shown = list(entries(config, models, with_defaults=defaults))
     if as_json:
         print_json([{"key": _dotted(entry.path), "value": entry.value, "origin": entry.origin} for entry in shown])
@@ -64,7 +64,7 @@ def schema(path: Path | None) -> None:
 
     config, offers = survey_config(find_config(path), os.environ)[0] or Config(), installed()
     plugins, broken = find_plugins(config, {*config.plugin_tables, *(offer.name for offer in offers)})
-    known = {name: _known(plugin) for name, (plugin, _) in sorted(plugins.items())}
+    known = {name: _known(plugins[name].plugin) for name in sorted(plugins)}
     made_of = ", ".join(f"{pin.package} {pin.version}" for pin in pins(offer.package for offer in offers))
     print_json(configuration_schema(known, f'Made by "gatepost config schema" from {made_of}.'))
     for mistake in broken:
@@ -75,9 +75,10 @@ def _known(plugin: Any) -> Known:
     """Return the part of the schema about a plugin: its options, and the first paragraph of its page."""
     from gatepost.cli.plugins.show import documentation
     from gatepost.config import Known
+    from gatepost.plugins import options_of
 
     summary = documentation(plugin).partition("\n\n")[0].replace("\n", " ")
-    return Known(getattr(plugin, "Options", None), summary)
+    return Known(options_of(plugin), summary)
 
 
 def _toml_lines(entries: Iterable[Entry]) -> Iterator[str]:

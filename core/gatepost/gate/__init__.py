@@ -3,7 +3,7 @@
 from gatepost.gate.chain import Chain, Hook, Kind, arguments_of
 from gatepost.gate.composition import fault_of
 from gatepost.gate.gate import Gate
-from gatepost.gate.instance import GRANTS, CircuitBreaker, Instance, Mode
+from gatepost.gate.instance import GRANTS, CircuitBreaker, Declaration, Instance, Mode
 from gatepost.gate.score import Score, rule_score
 from gatepost.gate.slow_path import STALL
 
@@ -12,6 +12,7 @@ __all__ = [
     "STALL",
     "Chain",
     "CircuitBreaker",
+    "Declaration",
     "Gate",
     "Hook",
     "Instance",

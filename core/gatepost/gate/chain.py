@@ -65,7 +65,8 @@ class Chain:
         self.budget = BUDGETS.get(phase, BUDGET)
         """Seconds that the phase may take as a whole."""
         if phase == "connect":
-            self.budget = CONNECT_SLACK + max((hook.instance.longest_wait for hook in self.hooks), default=0.0)
+            declared = (hook.instance.declaration.longest_wait for hook in self.hooks)
+            self.budget = CONNECT_SLACK + max(declared, default=0.0)
 
     def __len__(self) -> int:
         return len(self.hooks)
@@ -87,7 +88,7 @@ def compile_hook(
         kind,
         _picker(wanted, arguments_of(phase)),
         observed=instance.observed,
-        skips_trusted=instance.skip_trusted,
+        skips_trusted=instance.declaration.skip_trusted,
         on_loop=on_loop,
         direct=on_loop and not instance.observed,
     )

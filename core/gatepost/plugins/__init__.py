@@ -1,31 +1,53 @@
 """Plugins: from entry points and TOML to a loaded policy."""
 
-from gatepost.plugins.contract import hooks_of, phases_of, problems_of
-from gatepost.plugins.discovery import Installed, find_plugins, installed
+from gatepost.plugins.contract import (
+    declaration_of,
+    declaration_problems,
+    declared_grants,
+    hook_problems,
+    hooks_of,
+    options_of,
+    problems_of,
+)
+from gatepost.plugins.discovery import Found, Installed, find_plugins, installed
 from gatepost.plugins.distributions import imprint, pins
 from gatepost.plugins.lifecycle import Jobs, end_plugins, start_plugins
-from gatepost.plugins.load import Policy, load_policy, make_gate, register, survey_plugins
-from gatepost.plugins.services import SERVICES, Services
+from gatepost.plugins.load import (
+    Policy,
+    conflicts,
+    load_policy,
+    make_gate,
+    make_instance,
+    register,
+    survey_plugins,
+)
+from gatepost.plugins.services import Services
 from gatepost.plugins.template import Question, bake, default_of, objections, questions
 
 __all__ = [
-    "SERVICES",
+    "Found",
     "Installed",
     "Jobs",
     "Policy",
     "Question",
     "Services",
     "bake",
+    "conflicts",
+    "declaration_of",
+    "declaration_problems",
+    "declared_grants",
     "default_of",
     "end_plugins",
     "find_plugins",
+    "hook_problems",
     "hooks_of",
     "imprint",
     "installed",
     "load_policy",
     "make_gate",
+    "make_instance",
     "objections",
-    "phases_of",
+    "options_of",
     "pins",
     "problems_of",
     "questions",

@@ -1,6 +1,7 @@
-"""Discovery: plugins of installed distributions, through entry points, and local files.
+"""Discovery: the classes and modules that configured plugins mean, from installed distributions or local files.
 
-Only plugins that an order names are imported.
+Distributions offer plugins through entry points. Only a plugin whose name is asked for is imported, and no object is
+made of it: see ``load``.
 """
 
 from __future__ import annotations
@@ -10,15 +11,14 @@ import importlib.metadata
 import importlib.util
 import inspect
 import sys
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gatepost.config import Config
-from gatepost.errors import Mistake
-from gatepost.hookspecs import HOOKS_VERSION
-from gatepost.plugins.contract import hooks_of
+from gatepost.errors import ConfigError, Mistake
+from gatepost.plugins.contract import hooks_of, needs_newer
 from gatepost.plugins.distributions import unmet
 
 GROUP = "gatepost.plugins"
@@ -26,7 +26,7 @@ GROUP = "gatepost.plugins"
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """A plugin that some distribution offers. Nothing of it is imported to know this."""
+    """A plugin that a distribution offers. Nothing of it is imported to know this."""
 
     name: str
     target: str
@@ -44,8 +44,24 @@ class Installed:
         return importlib.metadata.EntryPoint(self.name, self.target, GROUP).load()
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The class or module of a configured plugin, and where it comes from."""
+
+    plugin: Any
+    package: str = ""
+    """The distribution, or the path of a local file."""
+    version: str = ""
+    """"" for a local file."""
+
+    @property
+    def origin(self) -> str:
+        """Package and version, or the path, for messages."""
+        return f"{self.package} {self.version}".strip()
+
+
 def installed() -> tuple[Installed, ...]:
-    """All plugins that installed distributions offer, by name."""
+    """Return all plugins that installed distributions offer, by name."""
     found = {
         Installed(
             point.name, point.value, point.dist.name if point.dist else "", point.dist.version if point.dist else ""
@@ -55,85 +71,71 @@ def installed() -> tuple[Installed, ...]:
     return tuple(sorted(found, key=lambda offer: (offer.name, offer.package)))
 
 
-@dataclass(slots=True)
-class _Finder:
-    """Finds the class or module of each configured plugin, and complains of those that cannot be had."""
+def find_plugins(config: Config, names: Iterable[str]) -> tuple[dict[str, Found], list[Mistake]]:
+    """Return each plugin that can be imported, by name, and the mistakes of the others.
 
-    config: Config
-    offers: tuple[Installed, ...] = field(default_factory=installed)
-    mistakes: list[Mistake] = field(default_factory=list)
-
-    def complain(self, name: str, message: str, *keys: str) -> None:
-        place = self.config.locate(("plugins", name, *keys))
-        self.mistakes.append(Mistake(place.where, place.line, ".".join(("plugins", name, *keys)), message))
-
-    def find(self, name: str) -> tuple[Any, str] | None:
-        """The class or module of the plugin ``name`` and where it comes from, or None after a complaint."""
-        use = self.config.plugin(name).use
-        found = self._find_file(name, self.config.folder / use) if use.endswith(".py") else self._find_offer(name, use)
-        if found is not None and (newer := _made_for_newer(found[0])):
-            self.complain(name, f"{found[1]}: {newer}")
-            return None
-        return found
-
-    def _find_offer(self, name: str, use: str) -> tuple[Any, str] | None:
-        offers = [offer for offer in self.offers if offer.name == use]
-        if len(offers) == 1:
-            return self._import(name, offers[0])
-        if offers:
-            packages = " and ".join(offer.origin for offer in offers)
-            self.complain(name, f"{use} is offered by two packages, {packages}; uninstall one")
-        else:
-            near = difflib.get_close_matches(use, [offer.name for offer in self.offers], 1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            self.complain(name, f"no installed package offers a plugin {use!r}{hint}")
-        return None
-
-    def _import(self, name: str, offer: Installed) -> tuple[Any, str] | None:
-        if wanted := unmet(offer.package):
-            ours = importlib.metadata.version("gatepost")
-            self.complain(name, f"{offer.name} of {offer.origin} is made for gatepost {wanted}, and this is {ours}")
-            return None
-        try:
-            return offer.load(), offer.origin
-        except BaseException as error:
-            self.complain(name, f"{offer.name} of {offer.origin} cannot be imported: {type(error).__name__}: {error}")
-            return None
-
-    def _find_file(self, name: str, path: Path) -> tuple[Any, str] | None:
-        spec = importlib.util.spec_from_file_location(f"gatepost_local_{name}", path)
-        if spec is None or spec.loader is None or not path.is_file():
-            self.complain(name, f"{path} is no Python file that can be read", "use")
-            return None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = module  # where dataclasses and pydantic look up what annotations mean
-        try:
-            spec.loader.exec_module(module)
-        except BaseException as error:
-            self.complain(name, f"{path} cannot be imported: {type(error).__name__}: {error}", "use")
-            return None
-        classes = [
-            value for value in vars(module).values() if inspect.isclass(value) and value.__module__ == module.__name__
-        ]
-        plugins = [value for value in classes if any(True for _ in hooks_of(value))]
-        if len(plugins) > 1:
-            self.complain(name, f"{path} holds several plugins: {', '.join(each.__name__ for each in plugins)}", "use")
-            return None
-        return (plugins[0] if plugins else module), str(path)
-
-
-def find_plugins(config: Config, names: Iterable[str]) -> tuple[dict[str, tuple[Any, str]], list[Mistake]]:
-    """The class or module of each plugin and where it comes from, as far as it can be had; and the mistakes.
-
-    A name is that of an instance in the configuration, or of an installed plugin. Nothing is made of it.
+    A name is that of a table of the configuration, or of an installed plugin.
     """
-    finder = _Finder(config)
-    return {name: found for name in names if (found := finder.find(name)) is not None}, finder.mistakes
+    offers, found, mistakes = installed(), dict[str, Found](), list[Mistake]()
+    for name in names:
+        try:
+            found[name] = find_plugin(config, name, offers)
+        except ConfigError as error:
+            mistakes += error.mistakes
+    return found, mistakes
 
 
-def _made_for_newer(plugin: Any) -> str:
-    """A sentence when a plugin declares a later ``hooks_version`` than ours, else ""."""
-    wanted = getattr(plugin, "hooks_version", HOOKS_VERSION)
-    if isinstance(wanted, int) and wanted <= HOOKS_VERSION:
-        return ""
-    return f"it is made for hooks version {wanted}, and this gatepost has {HOOKS_VERSION}: a newer one is needed"
+def find_plugin(config: Config, name: str, offers: Sequence[Installed]) -> Found:
+    """Return the class or module of the plugin ``name``. Raises ``ConfigError`` if it cannot be used here."""
+    use = config.plugin(name).use
+    found = _in_file(config, name, config.folder / use) if use.endswith(".py") else _among(offers, config, name, use)
+    if newer := needs_newer(found.plugin):
+        # Only this: what else looks wrong in the plugin may be right in the hooks that it was made for.
+        raise _mistake(config, name, f"{found.origin}: {newer}")
+    return found
+
+
+def _among(offers: Sequence[Installed], config: Config, name: str, use: str) -> Found:
+    """Import the plugin that one of ``offers`` has under the name ``use``."""
+    fitting = [offer for offer in offers if offer.name == use]
+    if not fitting:
+        near = difflib.get_close_matches(use, [offer.name for offer in offers], 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise _mistake(config, name, f"no installed package offers a plugin {use!r}{hint}")
+    if len(fitting) > 1:
+        packages = " and ".join(offer.origin for offer in fitting)
+        raise _mistake(config, name, f"{use} is offered by two packages, {packages}; uninstall one")
+    (offer,) = fitting
+    if wanted := unmet(offer.package):
+        ours = importlib.metadata.version("gatepost")
+        raise _mistake(config, name, f"{use} of {offer.origin} is made for gatepost {wanted}, and this is {ours}")
+    try:
+        return Found(offer.load(), offer.package, offer.version)
+    except BaseException as error:
+        message = f"{use} of {offer.origin} cannot be imported: {type(error).__name__}: {error}"
+        raise _mistake(config, name, message) from error
+
+
+def _in_file(config: Config, name: str, path: Path) -> Found:
+    """Import a local file: its class with hooks, or the module itself if no class has any."""
+    spec = importlib.util.spec_from_file_location(f"gatepost_local_{name}", path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise _mistake(config, name, f"{path} is not a Python file that can be read", "use")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses and pydantic look up what annotations mean
+    try:
+        spec.loader.exec_module(module)
+    except BaseException as error:
+        message = f"{path} cannot be imported: {type(error).__name__}: {error}"
+        raise _mistake(config, name, message, "use") from error
+    own = [value for value in vars(module).values() if inspect.isclass(value) and value.__module__ == module.__name__]
+    plugins = [value for value in own if any(True for _ in hooks_of(value))]
+    if len(plugins) > 1:
+        names = ", ".join(plugin.__name__ for plugin in plugins)
+        raise _mistake(config, name, f"{path} holds several plugins: {names}", "use")
+    return Found(plugins[0] if plugins else module, str(path))
+
+
+def _mistake(config: Config, name: str, message: str, *keys: str) -> ConfigError:
+    """Return the error about the table of the plugin ``name``, or about a key in it."""
+    return ConfigError([config.mistake(("plugins", name, *keys), message)])

@@ -1,7 +1,7 @@
-"""What installed distributions say of themselves: who made them, which gatepost they need, how to get them again.
+"""Facts about installed distributions: their authors, the gatepost that they need, and how to install them again.
 
-It is read from their metadata (the core metadata of packaging.python.org: PEP 566 and 639; PEP 610 for where they came
-from). Nothing of a distribution is imported, and nothing here knows what a plugin is.
+They come from the metadata (the core metadata of packaging.python.org: PEP 566 and 639; PEP 610 for the origin).
+Nothing of a distribution is imported, and this module does not know what a plugin is.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ US = "gatepost"
 
 
 def unmet(package: str) -> str:
-    """The versions of gatepost that ``package`` requires, such as ``>=0.4``, when this is none of them; else "".
+    """Return the versions of gatepost that ``package`` requires, such as ``>=0.4``, if ours is not among them, else "".
 
     A pre-release counts as the release that it leads to.
     """
@@ -33,7 +33,7 @@ def unmet(package: str) -> str:
 
 
 def _requirements(package: str) -> Iterator[Requirement]:
-    """What a distribution requires here and without extras. One that is not installed requires nothing."""
+    """Yield what a distribution requires on this machine, without extras; nothing if it is not installed."""
     try:
         written = metadata.requires(package) or ()
     except (metadata.PackageNotFoundError, ValueError):
@@ -41,14 +41,14 @@ def _requirements(package: str) -> Iterator[Requirement]:
     for line in written:
         try:
             requirement = Requirement(line)
-        except InvalidRequirement:  # the installer's affair
+        except InvalidRequirement:  # the installer reports it
             continue
         if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
             yield requirement
 
 
 class Imprint(NamedTuple):
-    """Who answers for a distribution. "" where it does not say."""
+    """Author, licence and home page of a distribution; "" for what it does not state."""
 
     author: str
     licence: str
@@ -56,53 +56,53 @@ class Imprint(NamedTuple):
 
 
 def imprint(package: str) -> Imprint:
-    """The imprint of an installed distribution; an empty one when there is none of that name."""
+    """Return the imprint of an installed distribution; an empty one if it is not installed."""
     try:
-        said = metadata.metadata(package)
+        stated = metadata.metadata(package)
     except (metadata.PackageNotFoundError, ValueError):
         return Imprint("", "", "")
-    people = [*said.get_all("Author", ()), *said.get_all("Author-email", ())]
-    people = people or [*said.get_all("Maintainer", ()), *said.get_all("Maintainer-email", ())]
-    return Imprint(", ".join(people), _licence(said), _home(said))
+    people = [*stated.get_all("Author", ()), *stated.get_all("Author-email", ())]
+    people = people or [*stated.get_all("Maintainer", ()), *stated.get_all("Maintainer-email", ())]
+    return Imprint(", ".join(people), _licence(stated), _home(stated))
 
 
-def _licence(said: metadata.PackageMetadata) -> str:
-    """The SPDX expression of PEP 639, else the older classifiers, else the first line of the older free text."""
-    if expression := said.get_all("License-Expression"):
+def _licence(stated: metadata.PackageMetadata) -> str:
+    """Return the SPDX expression of PEP 639, else the older classifiers, else the first line of the older free text."""
+    if expression := stated.get_all("License-Expression"):
         return str(expression[0])
-    if named := [each for each in said.get_all("Classifier", ()) if each.startswith("License ::")]:
+    if named := [each for each in stated.get_all("Classifier", ()) if each.startswith("License ::")]:
         return ", ".join(each.rpartition(" :: ")[2] for each in named)
-    return next(iter(str("\n".join(said.get_all("License", ()))).splitlines()), "")
+    return next(iter("\n".join(stated.get_all("License", ())).splitlines()), "")
 
 
 _HOMES = ("homepage", "home", "repository", "source", "sourcecode", "github", "documentation")
-"""Labels of a project's addresses that lead to its home, the best first; as normalized by the metadata's rules."""
+"""Labels of the URLs that may be a project's home page, the best first, normalized as the metadata's rules say."""
 
 
-def _home(said: metadata.PackageMetadata) -> str:
-    pairs = [each.partition(",") for each in said.get_all("Project-URL", ())]
+def _home(stated: metadata.PackageMetadata) -> str:
+    pairs = [each.partition(",") for each in stated.get_all("Project-URL", ())]
     labelled = {"".join(filter(str.isalnum, label)).lower(): url.strip() for label, _, url in pairs}
-    old = next(iter(said.get_all("Home-page", ())), "")
+    old = next(iter(stated.get_all("Home-page", ())), "")
     return next((labelled[label] for label in _HOMES if label in labelled), old) or next(iter(labelled.values()), "")
 
 
 class Pin(NamedTuple):
-    """A distribution in the version that is installed."""
+    """A distribution with its installed version."""
 
     package: str
     version: str
     came_from: str
-    """The address it was installed from when that was not an index, else ""."""
+    """The URL that it was installed from, or "" if that was a package index."""
 
 
 def pins(packages: Iterable[str]) -> list[Pin]:
-    """gatepost and ``packages``, each once: gatepost first, then by name. What is not installed is left out."""
+    """Return gatepost and ``packages``, each once: gatepost first, the others by name. All must be installed."""
     found = [Pin(each, metadata.version(each), _came_from(each)) for each in {US, *packages} - {""}]
     return sorted(found, key=lambda pin: (pin.package != US, pin.package))
 
 
 def _came_from(package: str) -> str:
-    """The ``url`` of PEP 610."""
+    """Return the ``url`` of PEP 610."""
     try:
         return str(json.loads(metadata.distribution(package).read_text("direct_url.json") or "{}").get("url", ""))
     except ValueError:

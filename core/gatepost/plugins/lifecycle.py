@@ -1,7 +1,8 @@
-"""The first and the last call of a policy's plugins: ``startup`` and ``shutdown``, which are about no session.
+"""The life of a policy's plugins outside of sessions: ``startup``, repeated jobs, ``shutdown``.
 
-Each is called by itself, in the configured order, and not by pluggy's own call: that ends with the first error, leaves
-the coroutines of the others unawaited, and does not say whose error it was. Nobody decides here, so there is no ruling.
+Each plugin is called separately, in the configured order, instead of by pluggy: pluggy stops at the first error, leaves
+the coroutines of the others unawaited, and does not say which plugin failed. No plugin decides here, so there is no
+ruling.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from gatepost.services.host import Server
 
 
 async def start_plugins(policy: Policy, server: Server) -> None:
-    """Run the ``startup`` hooks. Raises ``PluginError`` at the first that fails: who starts does not start then."""
+    """Run the ``startup`` hooks. Raises ``PluginError`` at the first that fails: the server must not start then."""
     for implementation in reversed(policy.manager.hook.startup.get_hookimpls()):
         await _call(implementation, "startup", server)
 
 
 async def end_plugins(policy: Policy, server: Server, recorder: Recorder) -> None:
-    """Run the ``shutdown`` hooks, all of them: one that fails is said to ``recorder``."""
+    """Run all ``shutdown`` hooks; a failure is an event for ``recorder`` and does not stop the others."""
     for implementation in reversed(policy.manager.hook.shutdown.get_hookimpls()):
         try:
             await _call(implementation, "shutdown", server)
@@ -35,7 +36,7 @@ async def end_plugins(policy: Policy, server: Server, recorder: Recorder) -> Non
 
 
 async def _call(implementation: Any, phase: str, server: Server) -> None:
-    """Call one plugin. Whatever it raises becomes a ``PluginError`` that names it."""
+    """Call one plugin. Everything that it raises becomes a ``PluginError`` with its name."""
     arguments = (server,) if "server" in (*implementation.argnames, *implementation.kwargnames) else ()
     try:
         if implementation.opts.get("blocking"):
@@ -44,13 +45,13 @@ async def _call(implementation: Any, phase: str, server: Server) -> None:
         answer = implementation.function(*arguments)
         if inspect.isawaitable(answer):
             await answer
-    except (Exception, SystemExit) as error:  # SystemExit would end the process in silence
+    except (Exception, SystemExit) as error:  # SystemExit would end the process silently
         what = f"{type(error).__name__}: {error}"
         raise PluginError(f"{implementation.plugin_name}: its {phase} failed: {what}") from error
 
 
 class Jobs:
-    """What the plugins of one policy repeat. It is the ``server`` that ``startup`` and ``shutdown`` are given."""
+    """The repeated jobs of one policy's plugins. It is the ``server`` argument of ``startup`` and ``shutdown``."""
 
     __slots__ = ("_runtime", "_stopped", "_tasks", "hostname")
 
@@ -71,14 +72,14 @@ class Jobs:
             await self._runtime.clock.sleep(seconds)
             try:
                 await job()
-            except BaseException as error:  # a job is a plugin's: even its SystemExit ends nothing but this turn
+            except BaseException as error:  # a job is a plugin's code: even its SystemExit ends only this run of it
                 if self._stopped or isinstance(error, GeneratorExit):
                     return
                 name = getattr(job, "__qualname__", "")
                 self._runtime.recorder.event(events.JOB_FAILED, job=name, error=repr(error))
 
     async def stop(self) -> None:
-        """End all jobs."""
+        """Cancel all jobs, and wait until they have ended."""
         self._stopped = True
         tasks = tuple(self._tasks)
         for task in tasks:

@@ -1,31 +1,32 @@
-"""Plugins: found through entry points, configured from TOML, ordered, checked, and loaded into gates.
+"""Loading: from the plugins that a configuration names to instances, and from those to the gate of each listener.
 
-Only what an order names is imported. Every mistake is one sentence with plugin, package and version; all of them come
-at once and before a socket is bound. Order is the list in the configuration and nothing else: plugins are registered
-with pluggy in reverse, so that its list comes out as configured.
+``discovery`` finds the classes and modules, ``contract`` judges them; here options are validated, objects are made, and
+everything that is wrong is collected: each mistake is a sentence with plugin, package and version, and all of them come
+at once, before a socket is bound.
 
-This module asks no plugin anything: see ``gate``.
+The order is the list in the configuration and nothing else: plugins are registered with pluggy in reverse, so that its
+list comes out as configured. This module asks no plugin anything: see ``gate``.
 """
 
 from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pluggy
 
 from gatepost import events
-from gatepost.config import Config, validate_options
-from gatepost.errors import ConfigError, Mistake
+from gatepost.config import Config, PluginTable, validate_options
+from gatepost.errors import ConfigError, Mistake, PluginError
 from gatepost.events import Recorder
 from gatepost.gate import Gate, Instance, Mode, Score
 from gatepost.hookspecs import PHASES, PROJECT, Hookspecs
 from gatepost.options import Options
-from gatepost.plugins.contract import _grants, hooks_of, phases_of, problems_of
-from gatepost.plugins.discovery import _Finder
+from gatepost.plugins.contract import declaration_of, declared_grants, hooks_of, options_of, problems_of
+from gatepost.plugins.discovery import Found, Installed, find_plugin, installed
 from gatepost.plugins.services import SERVICES, Services
 from gatepost.services.clock import Clock
 
@@ -41,77 +42,7 @@ class Policy:
     default: Gate
     """The gate of ``[plugins] order``."""
     deprecations: tuple[Mistake, ...] = ()
-    """What plugins still do and will not be able to do: a sentence each, for ``check``."""
-
-
-@dataclass(slots=True)
-class _Loader(_Finder):
-    """Makes an instance of each configured plugin, with its options and services."""
-
-    services: Services = field(kw_only=True)
-    recorder: Recorder = field(kw_only=True)
-
-    def instance(self, name: str) -> Instance | None:
-        """The configured plugin ``name``, or None after a complaint."""
-        table = self.config.plugin(name)
-        found = self.find(name)
-        if found is None:
-            return None
-        plugin, origin = found
-        before = len(self.mistakes)
-        options = self._options(name, plugin, origin)
-        if len(self.mistakes) == before:
-            for problem in problems_of(plugin):
-                self.complain(name, f"{origin}: {problem}")
-        self._check_table(name, plugin)
-        made = self._construct(name, plugin, origin, options) if len(self.mistakes) == before else None
-        if made is None:
-            return None
-        try:
-            return _instance(name, made, table, origin)
-        except Exception as error:  # a declaration may be a property, which runs the plugin's code
-            self.complain(name, f"{origin}: what it declares cannot be read: {type(error).__name__}: {error}")
-            return None
-
-    def _options(self, name: str, plugin: Any, origin: str) -> Options | None:
-        table, model = self.config.plugin(name), getattr(plugin, "Options", None)
-        if model is None:
-            for key in table.options:
-                self.complain(name, f"{origin} takes no options", key)
-            return None
-        if not (inspect.isclass(model) and issubclass(model, Options)):
-            self.complain(name, f"{origin}: its Options is no gatepost.Options")
-            return None
-        try:
-            return validate_options(model, table, self.config, self.recorder)
-        except ConfigError as error:
-            self.mistakes += error.mistakes
-            return None
-
-    def _construct(self, name: str, plugin: Any, origin: str, options: Options | None) -> Any:
-        """The plugin object: an instance of the class with the services that its constructor names, or the module."""
-        if not inspect.isclass(plugin):
-            return plugin
-        wanted = [] if plugin.__init__ is object.__init__ else list(inspect.signature(plugin).parameters)
-        if unknown := [parameter for parameter in wanted if parameter not in SERVICES]:
-            self.complain(name, f"{origin}: its constructor asks for {unknown[0]!r}; there are {', '.join(SERVICES)}")
-            return None
-        try:
-            return plugin(**{parameter: self.services.get(parameter, name, options) for parameter in wanted})
-        except BaseException as error:
-            self.complain(name, f"{origin}: its constructor failed: {type(error).__name__}: {error}")
-            return None
-
-    def _check_table(self, name: str, plugin: Any) -> None:
-        """What the configuration says of a plugin that does not go together with what it declares."""
-        table, grants = self.config.plugin(name), _grants(plugin)
-        if table.mode == "observe" and grants:
-            listed = ", ".join(sorted(grants))
-            self.complain(name, f"it grants {listed}, so it cannot be observed: use enforce or off", "mode")
-        known = {phase for phase, _ in hooks_of(plugin)}
-        for phase in sorted(set(table.phases or ()) - known):
-            offered = ", ".join(phase for phase in PHASES if phase in known)
-            self.complain(name, f"it does not take part in {phase!r}, but in {offered}", "phases")
+    """Deprecated features that plugins use: a sentence each, for ``check``."""
 
 
 def load_policy(config: Config, services: Services, recorder: Recorder) -> Policy:
@@ -119,13 +50,10 @@ def load_policy(config: Config, services: Services, recorder: Recorder) -> Polic
     instances, mistakes = survey_plugins(config, services, recorder)
     if mistakes:
         raise ConfigError(mistakes)
-    orders = {name: _order(config, listener.plugins) for name, listener in config.listeners.items()}
-    default_order = _order(config, None)
     score = Score(config.score.defer_at, config.score.deny_at)
 
-    def gate(order: Sequence[str]) -> Gate:
-        chosen = [instances[name] for name in order]
-        return make_gate(chosen, services.clock, recorder, score)
+    def gate(own: Sequence[str] | None) -> Gate:
+        return make_gate([instances[name] for name in _order(config, own)], services.clock, recorder, score)
 
     deprecations = []
     for instance, sentence in deprecated(tuple(instances.values())):
@@ -137,25 +65,103 @@ def load_policy(config: Config, services: Services, recorder: Recorder) -> Polic
             reason=sentence,
         )
         message = f"{instance.package} {instance.version}".strip() + f": {sentence}"
-        place = config.locate(("plugins", instance.name))
-        deprecations.append(Mistake(*place, f"plugins.{instance.name}", message))
+        deprecations.append(config.mistake(("plugins", instance.name), message))
     return Policy(
         instances=instances,
-        gates={name: gate(order) for name, order in orders.items()},
+        gates={name: gate(listener.plugins) for name, listener in config.listeners.items()},
         manager=register(tuple(instances.values())),
-        default=gate(default_order),
+        default=gate(None),
         deprecations=tuple(deprecations),
     )
 
 
 def survey_plugins(config: Config, services: Services, recorder: Recorder) -> tuple[dict[str, Instance], list[Mistake]]:
-    """Every plugin of every order that can be loaded, by name, and every mistake there is."""
-    loader = _Loader(config, services=services, recorder=recorder)
+    """Return every plugin of every order that can be loaded, by name, and every mistake."""
+    offers, instances, mistakes = installed(), dict[str, Instance](), list[Mistake]()
     orders = (None, *(listener.plugins for listener in config.listeners.values()))
-    named = dict.fromkeys(name for own in orders for name in _order(config, own))
-    instances = {name: made for name in named if (made := loader.instance(name)) is not None}
-    _complain_of_twins(loader, instances)
-    return instances, sorted(loader.mistakes, key=lambda mistake: (mistake.where, mistake.line))
+    for name in dict.fromkeys(name for own in orders for name in _order(config, own)):
+        try:
+            instances[name] = _load_plugin(config, name, offers, services, recorder)
+        except ConfigError as error:
+            mistakes += error.mistakes
+    seen: dict[int, str] = {}
+    for name, instance in instances.items():
+        first = seen.setdefault(id(instance.plugin), name)
+        if first != name:  # a class makes an object for each table; of a module there is only one
+            message = f"it is the same module as {first}; a module can be used once only"
+            mistakes.append(config.mistake(("plugins", name, "use"), message))
+    return instances, sorted(mistakes, key=lambda mistake: (mistake.where, mistake.line))
+
+
+def _order(config: Config, own: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the plugins of a listener, in order: its own order or that of ``[plugins]``, without what is off."""
+    names = config.order if own is None else own
+    return tuple(name for name in names if config.plugin(name).mode != "off")
+
+
+def _load_plugin(
+    config: Config, name: str, offers: Sequence[Installed], services: Services, recorder: Recorder
+) -> Instance:
+    """Find, check and make the plugin ``name``. Raises ``ConfigError`` with every mistake."""
+    found, table = find_plugin(config, name, offers), config.plugin(name)
+    path, options, mistakes = ("plugins", name), None, list[Mistake]()
+    if model := options_of(found.plugin):
+        try:
+            options = validate_options(model, table, config, recorder)
+        except ConfigError as error:
+            mistakes += error.mistakes
+    else:
+        mistakes += [config.mistake((*path, key), f"{found.origin} takes no options") for key in table.options]
+    mistakes += [config.mistake(path, f"{found.origin}: {problem}") for problem in problems_of(found.plugin)]
+    mistakes += [config.mistake((*path, key), message) for key, message in conflicts(found.plugin, table)]
+    if mistakes:
+        raise ConfigError(mistakes)
+    try:
+        return make_instance(found, table, options, services)
+    except PluginError as error:
+        raise ConfigError([config.mistake(path, f"{found.origin}: {error}")]) from error
+
+
+def conflicts(plugin: Any, table: PluginTable) -> Iterator[tuple[str, str]]:
+    """Yield the keys of a table that do not go together with what the plugin is, each with a sentence."""
+    if table.mode == "observe" and (grants := declared_grants(plugin)):
+        yield "mode", f"it grants {', '.join(sorted(grants))}, so it cannot be observed: use enforce or off"
+    known = {phase for phase, _ in hooks_of(plugin)}
+    for phase in sorted(set(table.phases or ()) - known):
+        offered = ", ".join(phase for phase in PHASES if phase in known)
+        yield "phases", f"it does not take part in {phase!r}, but in {offered}"
+
+
+def make_instance(found: Found, table: PluginTable, options: Options | None, services: Services) -> Instance:
+    """Make the object of a plugin without problems, and read what it declares. Raises ``PluginError``.
+
+    A class is given the services that its constructor names; a module or an object is taken as it is.
+    """
+    made = found.plugin
+    if inspect.isclass(made):
+        wanted = () if made.__init__ is object.__init__ else tuple(inspect.signature(made).parameters)
+        if unknown := [parameter for parameter in wanted if parameter not in SERVICES]:
+            raise PluginError(f"its constructor asks for {unknown[0]!r}; there are {', '.join(SERVICES)}")
+        try:
+            made = made(**{parameter: services.get(parameter, table.name, options) for parameter in wanted})
+        except BaseException as error:
+            raise PluginError(f"its constructor failed: {type(error).__name__}: {error}") from error
+    declaration = declaration_of(made)
+    phases = declaration.phases
+    if table.phases is not None:
+        phases = frozenset(table.phases) if phases is None else phases.intersection(table.phases)
+    return Instance(
+        name=table.name,
+        plugin=made,
+        declaration=declaration,
+        mode=Mode(table.mode),
+        time_limit=table.time_limit,
+        on_error=table.on_error or declaration.on_error,
+        reject_at=table.reject_at,
+        phases=phases,
+        package=found.package,
+        version=found.version,
+    )
 
 
 def make_gate(
@@ -164,7 +170,7 @@ def make_gate(
     recorder: Recorder,
     score: Score | None = None,
 ) -> Gate:
-    """A gate over ``instances``, in that order, without those that are off."""
+    """Return a gate over ``instances``, in that order, without those that are off."""
     if score == Score():
         score = None
     instances = [instance for instance in instances if instance.mode is not Mode.OFF]
@@ -172,11 +178,11 @@ def make_gate(
 
 
 def register(instances: Sequence[Instance]) -> pluggy.PluginManager:
-    """A pluggy manager that holds ``instances``, last one first, so that its list comes out in their order."""
+    """Return a pluggy manager that holds ``instances``, last one first, so that its list comes out in their order."""
     manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(Hookspecs)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # ``deprecated`` tells them once, with the plugin's name
+        warnings.simplefilter("ignore", DeprecationWarning)  # ``deprecated`` reports them once, with the plugin's name
         for instance in reversed(instances):
             manager.register(instance.plugin, name=instance.name)
     manager.check_pending()
@@ -184,7 +190,7 @@ def register(instances: Sequence[Instance]) -> pluggy.PluginManager:
 
 
 def deprecated(instances: Sequence[Instance]) -> Iterator[tuple[Instance, str]]:
-    """Every phase and argument that an instance takes and that will go away, as a sentence.
+    """Yield a sentence for every phase and argument that an instance takes and that will be removed.
 
     These are marked in ``Hookspecs``, with pluggy's ``warn_on_impl`` and ``warn_on_impl_args``.
     """
@@ -195,35 +201,3 @@ def deprecated(instances: Sequence[Instance]) -> Iterator[tuple[Instance, str]]:
             warnings.simplefilter("always", DeprecationWarning)
             manager.register(instance.plugin, name=instance.name)
         yield from ((instance, str(each.message)) for each in caught if issubclass(each.category, DeprecationWarning))
-
-
-def _order(config: Config, own: Sequence[str] | None) -> tuple[str, ...]:
-    names = config.order if own is None else own
-    return tuple(name for name in names if config.plugin(name).mode != "off")
-
-
-def _complain_of_twins(loader: _Loader, instances: Mapping[str, Instance]) -> None:
-    """A module is one plugin, so it can be configured once only."""
-    seen: dict[int, str] = {}
-    for name, instance in instances.items():
-        first = seen.setdefault(id(instance.plugin), name)
-        if first != name:
-            loader.complain(name, f"it is the same module as {first}; a module can be used once only", "use")
-
-
-def _instance(name: str, plugin: Any, table: Any, origin: str) -> Instance:
-    package, _, version = (origin, "", "") if origin.endswith(".py") else origin.rpartition(" ")
-    return Instance(
-        name=name,
-        plugin=plugin,
-        mode=Mode(table.mode),
-        time_limit=table.time_limit,
-        on_error=table.on_error or getattr(plugin, "on_error", "defer"),
-        reject_at=table.reject_at,
-        phases=phases_of(plugin, table.phases),
-        grants=_grants(plugin),
-        skip_trusted=bool(getattr(plugin, "skip_trusted", False)),
-        longest_wait=float(getattr(plugin, "longest_wait", 0.0)),
-        package=package or origin,
-        version=version if package else "",
-    )

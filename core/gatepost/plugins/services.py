@@ -13,10 +13,13 @@ from gatepost.services.host import Log
 from gatepost.services.next_hop import NextHops
 from gatepost.services.store import Backend
 
+SERVICES = ("options", "dns", "store", "clock", "next_hop", "log", "name")
+"""The arguments that a constructor may name."""
+
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What a plugin may ask for in its constructor, besides ``options`` and ``name``."""
+    """The services themselves; a plugin's constructor may also ask for its ``options`` and its ``name``."""
 
     dns: Resolver
     store: Backend
@@ -25,17 +28,16 @@ class Services:
     log: Callable[[str], Log]
 
     def get(self, wanted: str, name: str, options: Options | None) -> Any:
-        """The service called ``wanted``, for the plugin instance ``name``. Raises ``KeyError`` when there is none."""
-        offered: dict[str, Callable[[], Any]] = {
-            "options": lambda: options,
-            "name": lambda: name,
-            "dns": lambda: self.dns,
-            "store": lambda: self.store.namespace(name),
-            "clock": lambda: self.clock,
-            "next_hop": lambda: self.next_hop,
-            "log": lambda: self.log(name),
-        }
-        return offered[wanted]()
-
-
-SERVICES = ("options", "dns", "store", "clock", "next_hop", "log", "name")
+        """Return the argument ``wanted`` of the plugin instance ``name``. Raises ``KeyError`` for an unknown one."""
+        match wanted:
+            case "options":
+                return options
+            case "name":
+                return name
+            case "store":
+                return self.store.namespace(name)
+            case "log":
+                return self.log(name)
+            case "dns" | "clock" | "next_hop":
+                return getattr(self, wanted)
+        raise KeyError(wanted)

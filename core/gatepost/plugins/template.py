@@ -1,9 +1,9 @@
-"""The template for plugin packages: where it is, what it asks, and how it is baked.
+"""The template for plugin packages: its folder, its questions, and how a package is made from it.
 
-It lies in the wheel, and in a checkout at its top. cookiecutter bakes it; that comes with the extra ``gatepost[new]``
-and is imported where it is needed. Nothing here touches the network, git or the home folder.
+The template is part of the wheel; in a checkout it is a folder at the top. cookiecutter, which comes with the extra
+``gatepost[new]``, is imported only when it is needed. Nothing here touches the network, git or the home folder.
 
-What stands in a package is the template's own affair: see ``plugin_template``.
+The content of a package is up to the template: see ``plugin_template``.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ MISSING = 'a package is made with cookiecutter: pip install "gatepost[new]"'
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One thing that the template asks."""
+    """One question of the template."""
 
     name: str
     text: str
     default: str
-    """Where it depends on the answers before it, as Jinja writes it."""
+    """A Jinja template if it depends on earlier answers."""
     choices: tuple[str, ...] = ()
-    """The answers that may be given; none means any."""
+    """The allowed answers; () allows any."""
 
 
 def folder() -> Path:
-    """The template. Raises ``GatepostError`` where it was not installed."""
+    """Return the folder of the template. Raises ``GatepostError`` if it is not installed."""
     package = Path(__file__).parents[1]
     for place in (package / "_plugin_template", package.parents[1] / "plugin_template"):
         if (place / "cookiecutter.json").is_file():
@@ -44,37 +44,35 @@ def folder() -> Path:
 
 
 def questions() -> tuple[Question, ...]:
-    """What the template asks, in its order. Raises ``GatepostError`` where it was not installed."""
-    asked = json.loads((folder() / "cookiecutter.json").read_text(encoding="utf-8"))
-    texts = asked["__prompts__"]
-    return tuple(_question(name, texts[name], default) for name, default in asked.items() if not name.startswith("_"))
-
-
-def _question(name: str, text: str, default: str | list[str]) -> Question:
-    if isinstance(default, str):
-        return Question(name, text, default)
-    return Question(name, text, default[0], tuple(default))
+    """Return the questions of the template, in its order. Raises ``GatepostError`` if it is not installed."""
+    variables = json.loads((folder() / "cookiecutter.json").read_text(encoding="utf-8"))
+    texts, found = variables["__prompts__"], []
+    for name, default in variables.items():
+        if not name.startswith("_"):  # the others are settings of cookiecutter
+            choices = () if isinstance(default, str) else tuple(default)
+            found.append(Question(name, texts[name], choices[0] if choices else default, choices))
+    return tuple(found)
 
 
 def objections() -> Callable[[str, str], str]:
-    """The template's own judge of answers: given the name of a question and an answer, what is wrong with it, or ""."""
-    judge: Callable[[str, str], str] = runpy.run_path(str(folder() / "hooks" / "pre_gen_project.py"))["objection"]
-    return judge
+    """Return the template's own check of answers: from a question's name and an answer to an objection, or ""."""
+    objection: Callable[[str, str], str] = runpy.run_path(str(folder() / "hooks" / "pre_gen_project.py"))["objection"]
+    return objection
 
 
 def default_of(question: Question, answers: Mapping[str, str]) -> str:
-    """The default of a question after the ``answers`` before it. Raises ``GatepostError`` without cookiecutter."""
+    """Return the default of a question, given the earlier answers. Raises ``GatepostError`` without cookiecutter."""
     environment = _cookiecutter("environment").StrictEnvironment()
     return str(environment.from_string(question.default).render(cookiecutter=answers))
 
 
 def bake(answers: Mapping[str, str], output: Path) -> Path:
-    """Write a package into a new folder in ``output``, and return that folder. The answers are good ones.
+    """Write a package into a new folder in ``output``, and return that folder. The answers must be checked before.
 
-    Raises ``GatepostError`` when cookiecutter is missing, the folder is there already, or it cannot be written.
+    Raises ``GatepostError`` if cookiecutter is missing, or the folder exists already or cannot be written.
     """
     main, exceptions = _cookiecutter("main"), _cookiecutter("exceptions")
-    with tempfile.TemporaryDirectory() as private:  # else it keeps the answers in the home folder
+    with tempfile.TemporaryDirectory() as private:  # otherwise cookiecutter keeps the answers in the home folder
         settings = Path(private, "settings.yaml")
         settings.write_text(json.dumps({"cookiecutters_dir": private, "replay_dir": private}), encoding="utf-8")
         try:
@@ -84,10 +82,10 @@ def bake(answers: Mapping[str, str], output: Path) -> Path:
                 extra_context=dict(answers),
                 output_dir=str(output),
                 config_file=str(settings),
-                accept_hooks=False,  # they judge the answers, which the caller has done
+                accept_hooks=False,  # they check the answers, which the caller has done
             )
         except exceptions.OutputDirExistsException as error:
-            raise GatepostError(f"there is a package in {output} already, which is left alone") from error
+            raise GatepostError(f"there is a package in {output} already, and it stays as it is") from error
         except OSError as error:
             raise GatepostError(f"cannot write into {output}: {error.strerror or error}") from error
     return output / Path(made).name

@@ -1,11 +1,11 @@
-"""Policies that cannot be meant: each is a valid configuration, and would lose mail, relay for anyone, or do nothing.
+"""Checks of a policy that is valid and probably not intended: it would lose mail, relay for anyone, or do nothing.
 
-Nobody vouches for recipients; nobody delivers; anyone may relay; a plugin is never reached; a next hop is ourselves;
-the account to run as does not exist. All but one are read off what was loaded. Whether anyone may relay is tried: the
-plugins that may vouch are asked for the recipients that a relay abuser would name.
+No plugin vouches for recipients; no plugin delivers; anyone may relay; a plugin is never reached; a next hop is
+gatepost itself; the account to run as does not exist. All but one are read from the loaded policy. Relaying is tried
+out: the plugins that may vouch are asked about the recipients that a relay abuser would name.
 
-Nothing is bound and, unless such a plugin does so, nobody is asked. RFC 5321 §3.6.2 (relaying) and appendix F.2 (source
-routes), RFC 1123 §5.2.16 (what ``%`` in a local part may mean to a mail server).
+No socket is bound, and nothing leaves this machine unless such a plugin sends it. RFC 5321 §3.6.2 (relaying) and
+appendix F.2 (source routes), RFC 1123 §5.2.16 (what ``%`` in a local part may mean to a mail server).
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import asyncio
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Any
 
 from gatepost.config import Config, KeyPath, Limits, SocketAddress
 from gatepost.decisions import Action
@@ -23,7 +22,7 @@ from gatepost.events import NULL_RECORDER
 from gatepost.gate import GRANTS, Gate, Instance
 from gatepost.hookspecs import ALL_RUN
 from gatepost.message import Spool
-from gatepost.options import dotted_key, format_duration
+from gatepost.options import format_duration
 from gatepost.plugins import Policy, make_gate
 from gatepost.rehearsal.offline import NoDNS
 from gatepost.rehearsal.rehearsal import Rehearsal
@@ -33,89 +32,88 @@ from gatepost.services.store import MemoryBackend
 from gatepost.services.virtual_clock import HastyClock
 
 STRANGER = "192.0.2.1"
-"""An address that nobody has (RFC 5737)."""
+"""An address for documentation (RFC 5737), so it is no client of ours."""
 ELSEWHERE = "relay-probe.example.net"
-"""A domain that nobody has (RFC 2606)."""
+"""A domain for documentation (RFC 2606), so it is not ours."""
 PATIENCE = 10.0
-"""Seconds that the probe for open relays may take."""
+"""Seconds that the attempt to relay may take."""
 MOST_DOMAINS = 3
-"""Domains of ours that the relay tricks are tried with."""
+"""Domains of ours with which the tricks of relay abusers are tried."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something to be looked at. An error cannot be meant; a warning can."""
+    """One thing that an administrator should look at. An error can never be intended; a warning may be."""
 
     mistake: Mistake
     is_error: bool = True
 
 
 async def findings(policy: Policy, config: Config) -> list[Finding]:
-    """All that is remarkable about a policy that could be loaded, errors first."""
+    """Return what is probably not intended in a policy that could be loaded, errors first."""
     found = [Finding(warning, is_error=warning.key == "listen") for warning in config.warnings]
     found += _accounts(config)
     for name, gate in (policy.gates or {"": policy.default}).items():
-        look = _Look(config, name, gate)
-        found += look.grants()
-        found += look.never_reached()
-        found += look.next_hops()
-        found += look.observed_waiting()
-        found += look.misplaced()
-        found += await look.open_relay()
+        check = _ListenerCheck(config, name, gate)
+        found += check.grants()
+        found += check.never_reached()
+        found += check.next_hops()
+        found += check.observed_waits()
+        found += check.misplaced()
+        found += await check.open_relay()
     return sorted(dict.fromkeys(found), key=lambda finding: not finding.is_error)
 
 
 def _accounts(config: Config) -> Iterator[Finding]:
-    """An account to run as that this machine has not got, or none although root may not serve: the start would fail."""
+    """Look at the account to run as: with one that does not exist, or as root without one, the start would fail."""
     if config.user is not None:
         try:
             account_of(config.user)
         except GatepostError as error:
-            yield Finding(Mistake(*config.locate(("user",)), "user", str(error)))
+            yield Finding(config.mistake(("user",), str(error)))
         return
     for name, listener in config.listeners.items():
         if not all(is_loopback(address) for address in listener.bind):
-            path = ("listen", name, "bind")
-            message = 'root does not serve it: without user = "…" another account must start the gate'
-            yield Finding(Mistake(*config.locate(path), dotted_key(path), message), is_error=False)
+            message = 'gatepost does not serve it as root: set user = "…", or start gatepost from another account'
+            yield Finding(config.mistake(("listen", name, "bind"), message), is_error=False)
 
 
 def granted(policy: Policy) -> dict[str, tuple[str, ...]]:
-    """Who may grant what: the three things that are too dangerous for a casual accept."""
-    return {name: tuple(sorted(instance.grants)) for name, instance in policy.instances.items() if instance.grants}
+    """Return the grants of each plugin that has any: what is too dangerous for a casual accept."""
+    declared = {name: instance.declaration.grants for name, instance in policy.instances.items()}
+    return {name: tuple(sorted(grants)) for name, grants in declared.items() if grants}
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
-    """The policy of one listener."""
+class _ListenerCheck:
+    """The checks of the policy that one listener has."""
 
     config: Config
     listener: str
     gate: Gate
 
     def _finding(self, path: KeyPath, message: str, *, is_error: bool = True) -> Finding:
-        return Finding(Mistake(*self.config.locate(path), dotted_key(path), message), is_error)
+        return Finding(self.config.mistake(path, message), is_error)
 
     @property
     def _order(self) -> KeyPath:
-        """The key of the order that this listener has."""
+        """The key of this listener's order."""
         listener = self.config.listeners.get(self.listener)
         own = listener is not None and listener.plugins is not None
         return ("listen", self.listener, "plugins") if own else ("plugins", "order")
 
     def grants(self) -> Iterator[Finding]:
-        """Nobody vouches, or nobody delivers."""
+        """Find that no plugin vouches, or that none delivers."""
         wanted = {
-            "recipients": "nobody vouches for recipients, so each gets 450; name a plugin that grants recipients",
-            "delivery": "nobody delivers, so each message gets 451; name a plugin that grants delivery",
+            "recipients": "no plugin vouches for recipients, so each gets 450; add one with this grant: recipients",
+            "delivery": "no plugin delivers, so each message gets 451; add one with this grant: forward or maildir",
         }
         for grant, message in wanted.items():
             if not any(hook.instance.may_grant(GRANTS[grant]) for hook in self.gate.chains[GRANTS[grant]]):
-                hint = {"recipients": "recipients", "delivery": "forward or maildir"}[grant]
-                yield self._finding(self._order, f"{message}, such as {hint}")
+                yield self._finding(self._order, message)
 
     def never_reached(self) -> Iterator[Finding]:
-        """A plugin without a phase, or one that could only deliver, behind one that takes everything."""
+        """Find plugins without a phase, and those that could only deliver after one that takes everything."""
         taker = ""
         for instance in self.gate.instances:
             phases = {phase for phase, chain in self.gate.chains.items() if any(h.instance is instance for h in chain)}
@@ -127,16 +125,16 @@ class _Look:
             elif taker and "queue" in phases:
                 message = f"it never delivers: {taker} takes every recipient before it"
                 yield self._finding(path, message, is_error=False)
-            if "queue" in phases and _declared(instance, "takes_everything", False):
+            if "queue" in phases and instance.declaration.takes_everything:
                 taker = taker or instance.name
 
     def next_hops(self) -> Iterator[Finding]:
-        """A next hop that is this very listener."""
+        """Find next hops that are this listener itself."""
         listener = self.config.listeners.get(self.listener)
         for hook in self.gate.chains["queue"]:
-            for hop in _declared(hook.instance, "next_hops", ()):
-                if listener is not None and any(self._is_ours(str(hop), address) for address in listener.bind):
-                    message = f"its next hop {hop} is this gate itself ([listen.{self.listener}]): mail would loop"
+            for hop in hook.instance.declaration.next_hops:
+                if listener is not None and any(self._is_ours(hop, address) for address in listener.bind):
+                    message = f"its next hop {hop} is gatepost itself ([listen.{self.listener}]): mail would loop"
                     yield self._finding(("plugins", hook.name), message)
 
     def _is_ours(self, hop: str, bound: SocketAddress) -> bool:
@@ -153,49 +151,40 @@ class _Look:
             _is_wildcard(bound.host) and _is_loopback(address) and (":" in address) == (":" in bound.host)
         )
 
-    def observed_waiting(self) -> Iterator[Finding]:
-        """To observe a plugin that makes clients wait makes them wait."""
+    def observed_waits(self) -> Iterator[Finding]:
+        """Find observed plugins that nevertheless make clients wait."""
         for hook in self.gate.chains["connect"]:
-            if hook.instance.observed and hook.instance.longest_wait:
-                wait = format_duration(hook.instance.longest_wait)
-                message = f"it is only observed, but clients wait for it all the same, up to {wait}"
+            if hook.instance.observed and (seconds := hook.instance.declaration.longest_wait):
+                message = f"it is only observed, but clients still wait for it, up to {format_duration(seconds)}"
                 yield self._finding(("plugins", hook.name, "mode"), message, is_error=False)
 
     def misplaced(self) -> Iterator[Finding]:
-        """One that spares trusted clients before one that says who is trusted; one that remembers whom nobody knows."""
+        """Find plugins that need what a later one does: mark clients as trusted, or vouch for recipients."""
         instances = self.gate.instances
-        trusting = [place for place, instance in enumerate(instances) if _declared(instance, "trusts", False)]
+        trusting = [place for place, instance in enumerate(instances) if instance.declaration.trusts]
         vouching = [place for place, instance in enumerate(instances) if instance.may_grant("rcpt")]
         for place, instance in enumerate(instances):
-            if instance.skip_trusted and trusting and place < trusting[-1]:
-                says = instances[trusting[-1]].name
-                message = f"it spares trusted clients, but {says}, which says who is trusted, stands behind it"
+            if instance.declaration.skip_trusted and trusting and place < trusting[-1]:
+                later = instances[trusting[-1]].name
+                message = f"it skips trusted clients, but {later}, which decides who is trusted, comes after it"
                 yield self._finding(self._order, f"{instance.name}: {message}", is_error=False)
-            if _declared(instance, "wants_vouched", False) and vouching and place < vouching[0]:
-                knows = instances[vouching[0]].name
-                message = f"it remembers mailboxes that do not exist, since {knows} stands behind it"
+            if instance.declaration.wants_vouched and vouching and place < vouching[0]:
+                later = instances[vouching[0]].name
+                message = f"it stores mailboxes that do not exist, because {later} comes after it"
                 yield self._finding(self._order, f"{instance.name}: {message}", is_error=False)
 
     async def open_relay(self) -> list[Finding]:
-        """Ask those who may vouch, and nobody else, for recipients that only a relay would take."""
+        """Ask the plugins that may vouch, and no others, about recipients that only an open relay accepts."""
         vouching = [instance for instance in self.gate.instances if instance.may_grant("rcpt")]
         try:
             relayed = await asyncio.wait_for(_relayed(vouching, self.config, self.listener), PATIENCE)
         except TimeoutError:
-            message = "whether anyone may relay could not be tried: those who vouch did not answer"
+            message = "could not find out whether anyone may relay: the plugins that vouch did not answer"
             return [self._finding(self._order, message, is_error=False)]
         return [
-            self._finding(("plugins", name), f"anyone may relay: it vouches for <{recipient}> of a stranger")
+            self._finding(("plugins", name), f"anyone may relay: it vouches for <{recipient}> from an unknown client")
             for name, recipient in relayed.items()
         ]
-
-
-def _declared(instance: Instance, name: str, default: Any) -> Any:
-    """What a plugin declares for this check. A declaration that fails is as good as none."""
-    try:
-        return getattr(instance.plugin, name, default)
-    except Exception:
-        return default
 
 
 def _is_loopback(host: str) -> bool:
@@ -210,7 +199,7 @@ def _is_wildcard(host: str) -> bool:
 
 
 async def _relayed(vouching: list[Instance], config: Config, listener: str) -> dict[str, str]:
-    """The plugins that vouched for what is not ours, with the first recipient of each."""
+    """Return the plugins that vouched for a recipient that is not ours, with the first one for each."""
     clock = HastyClock()
     runtime = Runtime(
         hostname=config.hostname,
@@ -238,7 +227,7 @@ async def _relayed(vouching: list[Instance], config: Config, listener: str) -> d
 
 
 def _abusive(domains: Iterable[str]) -> Iterator[str]:
-    """Recipients that a relay abuser tries."""
+    """Yield the recipients that a relay abuser tries."""
     yield f"victim@{ELSEWHERE}"
     for domain in domains:
         yield f"victim%{ELSEWHERE}@{domain}"
@@ -248,7 +237,7 @@ def _abusive(domains: Iterable[str]) -> Iterator[str]:
 
 
 def _own_domains(vouching: list[Instance], config: Config) -> list[str]:
-    """Some of our domains, as far as the tables of those who vouch have such a key."""
+    """Return some of our domains, from the key ``domains`` of the plugins that vouch, and the host name."""
     written = [config.plugin(instance.name).options.get("domains") for instance in vouching]
     domains = [str(domain) for part in written if isinstance(part, list | tuple) for domain in part]
     return list(dict.fromkeys((*domains[: MOST_DOMAINS - 1], config.hostname)))

@@ -1,6 +1,6 @@
-"""Looking at a policy without running it: services that reach nobody and keep nothing.
+"""Services for loading a policy without running it: they send nothing and keep nothing.
 
-``check`` and ``plugins`` load with them, so a policy can be looked at on a machine where its server does not run.
+``check`` and ``plugins`` use them, so a policy can be examined on a machine other than its server.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 
 class NoDNS(Resolver):
-    """A resolver that knows nothing, and says so."""
+    """A resolver for which every query is a temporary error."""
 
     async def query(self, name: str, kind: str, *, timeout: float | None = None) -> tuple[str, ...]:
         """Raise DNSTemporaryError."""
-        raise DNSTemporaryError(f"{name!r} {kind}: nobody is asked here")
+        raise DNSTemporaryError(f"{name!r} {kind}: no name server is asked here")
 
 
 def services(config: Config) -> Services:
-    """Services that are good for loading plugins, and for nothing else."""
+    """Return services with which plugins can be loaded, but not run."""
     clock = HastyClock()
     return Services(
         dns=NoDNS(),

@@ -1,7 +1,7 @@
 """A rehearsal: one session over a gate without sockets, for ``gatepost try`` and for tests.
 
-It drives the very conversation that the doors drive. On a virtual clock a wait takes no time. On a hasty one
-neither, but what is asked of the world, such as DNS or a next hop, gets the time that it needs.
+It drives the same conversation as the doors. On a virtual clock a wait takes no time. On a hasty clock it takes none
+either, but DNS and next hops, which are real there, get the time that they need.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from gatepost.session import Session
 
 
 class Rehearsal:
-    """One client. ``talks_early``: it does not wait for the greeting. ``listener`` is what the session is told."""
+    """One client. ``talks_early``: it does not wait for the greeting. ``listener`` is the listener in the session."""
 
     def __init__(
         self, gate: Gate, runtime: Runtime, client: str, *, talks_early: bool = False, listener: str = "smtp"
@@ -30,7 +30,7 @@ class Rehearsal:
         self.closed = False
 
     def silence(self, seconds: float) -> asyncio.Future[bool]:
-        """The client is silent, unless it talks early."""
+        """Return a future that ends after ``seconds``: True if the client was silent, False if it talks early."""
         return asyncio.get_running_loop().create_task(self._is_silent(seconds))
 
     async def _is_silent(self, seconds: float) -> bool:
@@ -41,7 +41,7 @@ class Rehearsal:
         return not self._talks_early
 
     async def connect(self) -> Reply:
-        """Connect: the banner, or a refusal."""
+        """Connect, and return the banner or a refusal."""
         gate = self.conversation.gate
         ruling = Ruling("connect")
         if gate.chains["connect"]:
@@ -49,12 +49,12 @@ class Rehearsal:
         return self._replied(self.conversation.take_connect_ruling(ruling) or await self.conversation.greet())
 
     async def say(self, line: str | bytes, *, behind: bool = False) -> Reply:
-        """Say one command line (without its line end) and hear the reply. ``behind``: more has been sent already."""
+        """Send one command line (without its line end) and return the reply. ``behind``: the client has sent more."""
         octets = line.encode() if isinstance(line, str) else line
         return self._replied(await self.conversation.command(octets, behind))
 
     async def send(self, content: bytes) -> Reply:
-        """Send a message after 354, dot-stuffed and ended here. Its line ends go as they are."""
+        """Send a message after 354: add dot-stuffing and the final dot, and leave its line ends as they are."""
         if content and not content.endswith(b"\r\n"):
             content += b"\r\n"
         stuffed = content.replace(b"\r\n.", b"\r\n..")
@@ -64,7 +64,7 @@ class Rehearsal:
         return reply
 
     async def feed(self, octets: bytes) -> bytes:
-        """Feed octets of DATA as they come from a socket. Returns what follows the end of data."""
+        """Feed octets of DATA as they come from a socket. Return what follows the end of data."""
         rest = None
         for start in range(0, len(octets), BLOCK):
             reader = self.conversation.transaction.reader
@@ -75,7 +75,7 @@ class Rehearsal:
         return b"" if rest is None else rest
 
     async def close(self) -> None:
-        """Leave."""
+        """Disconnect."""
         self.closed = True
         await self.conversation.close()
 

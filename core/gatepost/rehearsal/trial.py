@@ -1,7 +1,7 @@
-"""The session that ``gatepost try`` plays: a rehearsal over the loaded policy, with everything that was said kept.
+"""The session that ``gatepost try`` plays: a rehearsal over the loaded policy that keeps every reply and ruling.
 
-Waiting costs nothing (``HastyClock``); DNS and next hops are real. Unless it is to deliver, one that takes everything
-and forgets it stands for the plugins that deliver, and ``queued`` is not told.
+Waits take no time (``HastyClock``); DNS and next hops are real. Unless the trial is to deliver, a plugin that accepts
+every message and forgets it replaces those that deliver, and ``queued`` does not fire.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gatepost.events import Event, Recorder
 from gatepost.gate import Chain, Gate, Instance
 from gatepost.hookspecs import hookimpl
 from gatepost.message import Spool
-from gatepost.plugins import Services, load_policy, make_gate, start_plugins
+from gatepost.plugins import Services, declaration_of, load_policy, make_gate, start_plugins
 from gatepost.rehearsal.rehearsal import Rehearsal
 from gatepost.replies import Reply
 from gatepost.rulings import Ruling
@@ -33,7 +33,7 @@ from gatepost.services.virtual_clock import HastyClock
 from gatepost.telemetry import Record, reply_text
 
 MESSAGE = "message"
-"""What the last step of a session that came so far is called."""
+"""The name of the last step: the client sends the message itself."""
 
 
 class _Recorder:
@@ -72,7 +72,7 @@ class _PluginLog(NullLog):
 
 
 class _Overheard(Gate):
-    """A gate that asks as the one it is made of, and keeps all rulings."""
+    """A gate that asks like the one it is made from, and keeps all rulings."""
 
     def __init__(self, gate: Gate) -> None:
         self.instances, self.chains, self.score = gate.instances, gate.chains, gate.score
@@ -94,28 +94,28 @@ class _Overheard(Gate):
 
 
 class _Taker:
-    """Stands for all that deliver, and delivers nothing."""
+    """Replaces the plugins that deliver, and delivers nothing."""
 
     grants = "delivery"
 
     @hookimpl
     def queue(self) -> Any:
-        """Take it."""
+        """Accept the message and forget it."""
         return accept("not delivered, this is a trial")
 
 
 class _Server:
-    """What ``startup`` is given: nothing is repeated here, since the session is over at once."""
+    """The argument of ``startup``. It repeats no job, because the session ends at once."""
 
     def __init__(self, hostname: str) -> None:
         self.hostname = hostname
 
     def every(self, seconds: float, job: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Forget it."""
+        """Ignore the job."""
 
 
 async def play(config: Config, flags: Flags) -> Trial:
-    """Play the session. Raises ``ConfigError`` or ``PluginError`` when the policy cannot be loaded or started."""
+    """Play the session. Raises ``ConfigError`` or ``PluginError`` if the policy cannot be loaded or started."""
     trial = Trial()
     recorder, clock = _Recorder(trial), HastyClock()
     async with _services(config, flags, trial, clock, recorder) as services:
@@ -124,7 +124,10 @@ async def play(config: Config, flags: Flags) -> Trial:
         gate = _Overheard(policy.gates.get(flags.listener, policy.default))
         would_deliver = () if flags.deliver else gate.order("queue")
         if not flags.deliver:
-            gate.chains = {**gate.chains, **_takes_all(gate)}
+            gate.chains = {**gate.chains, "queued": Chain("queued")}
+            if gate.chains["queue"]:  # without a plugin that delivers the message is refused, as it would be
+                taker = make_gate([Instance("(nobody)", _Taker(), declaration_of(_Taker))], clock, recorder)
+                gate.chains["queue"] = taker.chains["queue"]
         runtime = Runtime(
             hostname=config.hostname,
             clock=clock,
@@ -146,7 +149,7 @@ async def play(config: Config, flags: Flags) -> Trial:
 async def _services(
     config: Config, flags: Flags, trial: Trial, clock: HastyClock, recorder: Recorder
 ) -> AsyncIterator[Services]:
-    """The services of the trial. What talks to the world has a clock that takes its time."""
+    """Open the services of the trial. DNS and next hops are real, so their clock is real too."""
     world = SystemClock()
     services = Services(
         dns=DNS([str(server) for server in config.dns.servers], timeout=config.dns.timeout, clock=world),
@@ -164,14 +167,6 @@ async def _services(
         await services.store.close()
 
 
-def _takes_all(gate: Gate) -> dict[str, Chain]:
-    """The chains in place of those that deliver; nothing where nobody would."""
-    if not gate.chains["queue"]:
-        return {"queued": Chain("queued")}
-    taker = make_gate([Instance("(nobody)", _Taker(), grants=frozenset({"delivery"}))], gate.clock, gate.recorder)
-    return {"queue": taker.chains["queue"], "queued": Chain("queued")}
-
-
 class _Player:
     """Plays the session and keeps its steps."""
 
@@ -182,13 +177,12 @@ class _Player:
         self._client = client
 
     async def play(self, flags: Flags) -> None:
-        """Connect, EHLO, MAIL, RCPT, DATA, the message; what is refused ends it, except one of several recipients."""
-        client = self._client
+        """Connect, EHLO, MAIL, RCPT, DATA, the message; a refusal ends it, except that of one recipient of several."""
         try:
             await self._dialogue(flags)
         finally:
-            if not client.closed:
-                await client.close()
+            if not self._client.closed:
+                await self._client.close()
 
     async def _dialogue(self, flags: Flags) -> None:
         client = self._client
@@ -204,11 +198,10 @@ class _Player:
             if not client.closed
         ]
         if any(taken) and not client.closed and await self._step("DATA", client.say("DATA")):
-            content = _crlf(flags.content) if flags.content is not None else _sample(flags)
-            await self._step(MESSAGE, client.send(content))
+            await self._step(MESSAGE, client.send(_content(flags)))
 
     async def _step(self, said: str, work: Coroutine[Any, Any, Reply]) -> bool:
-        """Do one thing; True when it was not refused."""
+        """Do one thing. Return True if it was not refused."""
         trial, gate = self._trial, self._gate
         asked, recorded, skipped = len(gate.rulings), len(trial.records), self._clock.skipped
         reply = await work
@@ -220,12 +213,11 @@ class _Player:
         return not step.is_refused
 
 
-def _crlf(content: bytes) -> bytes:
-    """A file of this system as a client would send it; one that has CRLF somewhere goes as it is."""
-    return content if b"\r\n" in content else content.replace(b"\n", b"\r\n")
-
-
-def _sample(flags: Flags) -> bytes:
+def _content(flags: Flags) -> bytes:
+    """Return the given message as a client would send it, else a short one."""
+    if flags.content is not None:
+        # A file of this system has bare line feeds; one that has CRLF somewhere is sent as it is.
+        return flags.content if b"\r\n" in flags.content else flags.content.replace(b"\n", b"\r\n")
     to = ", ".join(flags.recipients) or "postmaster"
     lines = (f"From: {flags.sender}", f"To: {to}", "Subject: a trial", f"Date: {formatdate()}", "", "Hello.", "")
     return "\r\n".join(lines).encode("utf-8", "replace")
@@ -233,7 +225,7 @@ def _sample(flags: Flags) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Flags:
-    """What the command line says of the session."""
+    """The session as the command line describes it."""
 
     ip: str
     helo: str
@@ -248,16 +240,16 @@ class Flags:
 
 @dataclass(slots=True)
 class Step:
-    """One thing that the client did, and what came of it."""
+    """One thing that the client did, and its outcome."""
 
     said: str
     reply: str
     code: int
     rulings: list[Ruling]
     waited: float
-    """Seconds that the client would have waited because we want it to."""
+    """Seconds that plugins would have made the client wait."""
     plugin: str = ""
-    """Who refused it; ``gatepost`` is the core itself."""
+    """The plugin that refused it; ``gatepost`` is the core itself."""
 
     @property
     def is_refused(self) -> bool:
@@ -265,7 +257,7 @@ class Step:
         return self.code >= 400
 
     def facts(self) -> dict[str, object]:
-        """For JSON."""
+        """Return it as plain values, for JSON."""
         rulings = [ruling.facts() for ruling in self.rulings]
         return {
             "said": self.said,
@@ -278,13 +270,13 @@ class Step:
 
 @dataclass(slots=True)
 class Trial:
-    """What was said in a session, from connect to the end."""
+    """A session from connect to its end."""
 
     steps: list[Step] = field(default_factory=list)
     records: list[Record] = field(default_factory=list)
     events: list[dict[str, object]] = field(default_factory=list)
     would_deliver: tuple[str, ...] = ()
-    """Who would have been asked to deliver; () when they were asked, or when it did not come to that."""
+    """The plugins that would have been asked to deliver; () if they were asked, or if a refusal came before."""
 
     @property
     def refusals(self) -> list[Step]:
@@ -293,12 +285,12 @@ class Trial:
 
     @property
     def accepted(self) -> bool:
-        """True when the message was taken, or would be, for all recipients."""
+        """True if the message was accepted, or would be, for all recipients."""
         return not self.refusals
 
     @property
     def outcome(self) -> str:
-        """A sentence."""
+        """The outcome as a sentence."""
         if not self.accepted:
             refused = self.refusals[0]
             return f"refused by {refused.plugin} at {refused.said}: {refused.reply}"
@@ -307,7 +299,7 @@ class Trial:
         return f"accepted: {self.steps[-1].reply}"
 
     def facts(self) -> dict[str, object]:
-        """For JSON."""
+        """Return it as plain values, for JSON."""
         return {
             "accepted": self.accepted,
             "outcome": self.outcome,

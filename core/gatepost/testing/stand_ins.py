@@ -13,7 +13,7 @@ from gatepost.errors import NextHopError
 from gatepost.gate import Instance, Mode
 from gatepost.hookspecs import hookimpl
 from gatepost.message import Message
-from gatepost.plugins import Services
+from gatepost.plugins import Services, declaration_of
 from gatepost.services.next_hop import Answer, NextHops, Target
 from gatepost.session import Envelope
 
@@ -34,12 +34,12 @@ def saying(phase: str, answer: Any, **declared: Any) -> Any:
 
 def stand_ins(instances: Iterable[Instance], services: Services) -> list[Instance]:
     """Return stand-ins that vouch for recipients and deliver, unless ``instances`` have such plugins."""
-    granted = {grant for each in instances if each.mode is not Mode.OFF for grant in each.grants}
+    granted = {grant for each in instances if each.mode is not Mode.OFF for grant in each.declaration.grants}
     missing = []
     if "recipients" not in granted:
-        missing.append(Instance("(vouching)", Vouching(), grants=frozenset({"recipients"})))
+        missing.append(Instance("(vouching)", Vouching(), declaration_of(Vouching)))
     if "delivery" not in granted:
-        missing.append(Instance("(delivering)", Delivering(services.next_hop), grants=frozenset({"delivery"})))
+        missing.append(Instance("(delivering)", Delivering(services.next_hop), declaration_of(Delivering)))
     return missing
 
 

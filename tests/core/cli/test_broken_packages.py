@@ -53,7 +53,13 @@ CASES = {
         "strange",
         GOOD.replace("connect", "conect"),
         (),
-        "gatepost-strange 1.5: it implements 'conect', which is no phase; did you mean connect?",
+        "gatepost-strange 1.5: it implements 'conect', which is not a phase; did you mean connect?",
+    ),
+    "a misspelt declaration": (
+        "strange",
+        GOOD.replace("Plugin:\n", "Plugin:\n    skip_trused = True\n"),
+        (),
+        "gatepost-strange 1.5: it declares skip_trused, which means nothing to gatepost; did you mean skip_trusted?",
     ),
 }
 

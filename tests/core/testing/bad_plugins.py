@@ -309,6 +309,29 @@ class UnknownHook:
     def mial(self) -> None: ...
 
 
+class MisspeltDeclaration:
+    skip_trused = True
+
+    @hookimpl
+    def mail(self) -> None: ...
+
+
+class WrongDeclaration:
+    longest_wait = "soon"
+
+    @hookimpl
+    def connect(self) -> None: ...
+
+
+class FailingDeclaration:
+    @property
+    def longest_wait(self) -> float:
+        return 1 / 0
+
+    @hookimpl
+    def connect(self) -> None: ...
+
+
 class KeywordOnly:
     @hookimpl
     def mail(self, *, sender: Address) -> None: ...

@@ -12,7 +12,7 @@ import pytest
 
 from gatepost import PluginError, deny, hookimpl
 from gatepost.errors import ConfigError
-from gatepost.testing import Policy, TestClock, instance
+from gatepost.testing import Policy, TestClock, instance, saying
 from gatepost.testing.clock import wait_for
 from tests.core.testing.plugins import Alive, Blocklist, BlocklistOptions, Listed, Never, Threaded, Waiting
 
@@ -69,6 +69,23 @@ class TestPlugins:
         for plugin in (Misspelt, Misspelt()):
             with pytest.raises(PluginError, match=r"misspelt: it implements 'rctp'.*did you mean rcpt"):
                 policy(plugin)
+
+    def test_a_misspelt_declaration_is_refused_as_in_production(self, policy: Any) -> None:
+        class Misspelt:
+            skip_trused = True
+
+            @hookimpl
+            def mail(self) -> None: ...
+
+        for plugin in (Misspelt, Misspelt()):
+            with pytest.raises(PluginError, match=r"misspelt: it declares skip_trused.*did you mean skip_trusted"):
+                policy(plugin)
+
+    def test_a_table_that_does_not_go_with_the_plugin_is_refused_as_in_production(self, policy: Any) -> None:
+        with pytest.raises(PluginError, match=r"saying: mode: it grants delivery, so it cannot be observed"):
+            policy(instance(saying("queue", None, grants="delivery"), mode="observe"))
+        with pytest.raises(PluginError, match=r"blocklist: phases: it does not take part in 'rcpt', but in mail"):
+            policy(instance(Blocklist, phases=["rcpt"]))
 
     def test_a_service_that_is_none_is_refused(self, policy: Any) -> None:
         class Wanting:

@@ -41,7 +41,7 @@ async def test_a_quiet_client_is_greeted_after_the_delay() -> None:
 async def test_the_delay_is_an_option() -> None:
     client = await policy_of(delay="20s").connect()
     assert client.waited == 20.0
-    assert policy_of(delay="20s").gate.instance("earlytalker").longest_wait == 20.0
+    assert policy_of(delay="20s").gate.instance("earlytalker").declaration.longest_wait == 20.0
 
 
 async def test_a_delay_longer_than_the_time_limit_of_a_call_is_no_time_out() -> None:

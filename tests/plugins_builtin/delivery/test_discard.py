@@ -38,5 +38,5 @@ async def test_it_says_at_start_that_mail_is_thrown_away() -> None:
 
 def test_what_it_may_do_is_declared() -> None:
     made = Policy(Discard).gate.instance("discard")
-    assert made is not None and made.grants == {"delivery"}
+    assert made is not None and made.declaration.grants == {"delivery"}
     assert made.plugin.takes_everything

@@ -1,7 +1,7 @@
-"""``gatepost plugins enable`` and ``disable``: change the order, in a file of our own.
+"""``gatepost plugins enable`` and ``disable``: change the order, in a drop-in that only these commands write.
 
-A person's file is never rewritten. The whole new order goes into ``gatepost.d/50-order.toml``, which is read after the
-main file, and only once a configuration with it has proved to load.
+Files that people wrote are never changed. The whole new order goes into ``gatepost.d/50-order.toml``, which is read
+after the main file, and only if a configuration with it can be loaded.
 """
 
 from __future__ import annotations
@@ -24,19 +24,21 @@ if TYPE_CHECKING:
 
 OWN_FILE = Path("gatepost.d/50-order.toml")
 HEAD = '# Written by "gatepost plugins enable" and "disable", which write it again. It replaces the order before it.\n'
+"""The first line of the file. It is compared, so that a file of this name by somebody else is never overwritten."""
 VARIABLE = "GATEPOST__PLUGINS__ORDER"
 
 
 @click.command("enable")
 @click.argument("name")
-@click.option("--after", metavar="NAME", help="Ask it right after this one.")
-@click.option("--before", metavar="NAME", help="Ask it right before this one.")
+@click.option("--after", metavar="NAME", help="Ask it directly after this plugin.")
+@click.option("--before", metavar="NAME", help="Ask it directly before this plugin.")
 @config_option
 def enable(name: str, after: str | None, before: str | None, path: Path | None) -> None:
-    """Name the plugin NAME in the order, or move it there.
+    """Add the plugin NAME to the order, or move it.
 
-    Without --after or --before a new one goes before the first that delivers, and one that delivers to the end. The
-    order is written to gatepost.d/50-order.toml if a configuration with it can be loaded; your own file stays as it is.
+    Without --after or --before, a new plugin goes before the first one that delivers, or to the end if it delivers
+    itself. The order is written to gatepost.d/50-order.toml if a configuration with it can be loaded. Your own file is
+    not changed.
     """
     if after and before:
         raise click.UsageError("--after and --before do not go together")
@@ -45,82 +47,77 @@ def enable(name: str, after: str | None, before: str | None, path: Path | None) 
         say(f"{name} is enabled already: {', '.join(config.order)}")
         return
     if config.plugin(name).mode == "off":
-        raise click.ClickException(f'{name} is switched off: mode = "off" at {_place(config, name, "mode")}')
-    rest = [each for each in config.order if each != name]
+        place = config.locate(("plugins", name, "mode"))
+        raise click.ClickException(f'{name} is switched off: mode = "off" at {place.where}:{place.line}')
+    order = [each for each in config.order if each != name]
     for neighbour in filter(None, (after, before)):
-        if neighbour not in rest:
-            raise click.ClickException(f"{neighbour} is not in the order: {', '.join(rest) or 'nobody is'}")
+        if neighbour not in order:
+            raise click.ClickException(f"{neighbour} is not in the order: {', '.join(order) or 'it is empty'}")
     if after:
-        rest.insert(rest.index(after) + 1, name)
+        order.insert(order.index(after) + 1, name)
     elif before:
-        rest.insert(rest.index(before), name)
+        order.insert(order.index(before), name)
     else:
-        rest.insert(_default_place(file, rest, name), name)
-    _write(file, config, rest)
+        instances = _loaded(file, [*order, name])[0].instances
+        delivering = [number for number, each in enumerate(order) if instances[each].may_grant("queue")]
+        is_last = instances[name].may_grant("queue") or not delivering
+        order.insert(len(order) if is_last else delivering[0], name)
+    _write(file, config, order)
 
 
 @click.command("disable")
 @click.argument("name")
 @config_option
 def disable(name: str, path: Path | None) -> None:
-    """Take the plugin NAME out of the order. Its options stay."""
+    """Remove the plugin NAME from the order. Its options stay."""
     file, config = _own(path)
     if name not in config.order:
-        raise click.ClickException(f"{name} is not in the order: {', '.join(config.order) or 'nobody is'}")
+        raise click.ClickException(f"{name} is not in the order: {', '.join(config.order) or 'it is empty'}")
     _write(file, config, [each for each in config.order if each != name])
 
 
 def _own(path: Path | None) -> tuple[Path, Config]:
-    """The configuration file, and what it says. Raises ``ClickException`` where the order is not ours to change."""
+    """Return the configuration file and its content. Raises ``ClickException`` if our drop-in cannot set the order."""
     file = find_config(path)
     if file is None:
-        raise click.ClickException("there is no configuration file to go with it: gatepost init writes one")
+        raise click.ClickException("there is no configuration file yet: gatepost init writes one")
     config = load_config(path)
     written_at = config.locate(("plugins", "order")).where
     own = file.parent / OWN_FILE
     if own.exists() and not own.read_text(encoding="utf-8").startswith(HEAD):
-        raise click.ClickException(f"{own} is not a file of ours, so it is left alone: change the order there")
+        raise click.ClickException(f"{own} was not written by this command, so it is not changed: edit the order there")
     if written_at == VARIABLE or (Path(written_at).parent == own.parent and Path(written_at).name > own.name):
-        raise click.ClickException(f"the order is written in {written_at}, which counts more than {own}")
+        raise click.ClickException(f"the order is set in {written_at}, which overrides {own}")
     return file, config
 
 
-def _default_place(file: Path, order: Sequence[str], name: str) -> int:
-    """Before the first that delivers; behind everybody for one that delivers."""
-    instances = _loaded(file, [*order, name])[0].instances
-    if instances[name].may_grant("queue"):
-        return len(order)
-    return next((number for number, each in enumerate(order) if instances[each].may_grant("queue")), len(order))
-
-
 def _loaded(file: Path, order: Sequence[str]) -> tuple[Policy, Config]:
-    """The policy as it will be with ``order``, and its configuration. Raises ``ConfigError`` when it is wrong."""
+    """Return the policy with ``order``, and its configuration. Raises ``ConfigError`` if it is wrong."""
     from dataclasses import replace
 
     from gatepost.config import load_config as read_config
     from gatepost.errors import ConfigError
     from gatepost.events import NULL_RECORDER
+    from gatepost.options import toml_value
     from gatepost.plugins import load_policy
     from gatepost.rehearsal import offline
 
     try:
-        config = read_config(file, {**os.environ, VARIABLE: _toml_list(order)})
+        config = read_config(file, {**os.environ, VARIABLE: toml_value(order)})
         return load_policy(config, offline.services(config), NULL_RECORDER), config
     except ConfigError as error:
-        own = str(file.parent / OWN_FILE)
+        own = str(file.parent / OWN_FILE)  # where the order will be, and so the mistakes in it
         found = [replace(each, where=own) if each.where == VARIABLE else each for each in error.mistakes]
         raise ConfigError(found) from None
 
 
-def _toml_list(order: Sequence[str]) -> str:
-    return "[" + ", ".join(f'"{name}"' for name in order) + "]"
-
-
 def _write(file: Path, config: Config, order: Sequence[str]) -> None:
-    """Write the order, if it loads, and all at once."""
+    """Write the order, if it loads, and report what ``gatepost check`` finds: it may be one of several changes."""
     import tomli_w
 
-    remarks = _remarks(file, order)
+    from gatepost.rehearsal import findings
+
+    found = asyncio.run(findings(*_loaded(file, order)))
     own = file.parent / OWN_FILE
     text = HEAD + tomli_w.dumps({"plugins": {"order": list(order)}})
     try:
@@ -133,23 +130,10 @@ def _write(file: Path, config: Config, order: Sequence[str]) -> None:
         os.replace(part.name, own)
     except OSError as error:
         raise click.ClickException(f"cannot write {own}: {error.strerror}") from error
-    say(f"Wrote {own}: {', '.join(order) or 'nobody is asked'}")
-    aside = [name for name, listener in config.listeners.items() if listener.plugins is not None]
-    if aside:
-        say(f"Listeners with an order of their own stay as they are: {', '.join(aside)}")
-    for remark in remarks:
-        say(remark)
-    say("SIGHUP makes a running gatepost take it.")
-
-
-def _remarks(file: Path, order: Sequence[str]) -> list[str]:
-    """What ``gatepost check`` has to say of the policy: on the way from one order to another much may be amiss."""
-    from gatepost.rehearsal import findings
-
-    found = asyncio.run(findings(*_loaded(file, order)))
-    return [f"{'error' if each.is_error else 'warning'}: {each.mistake.key}: {each.mistake.message}" for each in found]
-
-
-def _place(config: Config, name: str, key: str) -> str:
-    place = config.locate(("plugins", name, key))
-    return f"{place.where}:{place.line}"
+    say(f"Wrote {own}: {', '.join(order) or 'no plugin is asked'}")
+    others = [name for name, listener in config.listeners.items() if listener.plugins is not None]
+    if others:
+        say(f"Listeners with an order of their own stay as they are: {', '.join(others)}")
+    for each in found:
+        say(f"{'error' if each.is_error else 'warning'}: {each.mistake.key}: {each.mistake.message}")
+    say("Send SIGHUP to a running gatepost to apply it.")

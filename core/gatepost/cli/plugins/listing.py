@@ -1,4 +1,4 @@
-"""``gatepost plugins``: what is installed, what is enabled, and in which order it is asked."""
+"""``gatepost plugins``: the installed plugins, the enabled ones, and their order."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 @click.group("plugins", short_help="List plugins; show, enable or disable one.", invoke_without_command=True)
 @config_option
 @json_option
-@click.option("--order", is_flag=True, help="Show who is asked in each phase, in order, as it runs.")
-@click.option("--requirements", is_flag=True, help="Print gatepost and all packages with plugins as pip wants them.")
+@click.option("--order", is_flag=True, help="Show the plugins of each phase in the order in which they are asked.")
+@click.option("--requirements", is_flag=True, help="Print gatepost and all packages with plugins as pip requirements.")
 @click.pass_context
 def command(ctx: click.Context, path: Path | None, as_json: bool, order: bool, requirements: bool) -> None:
     """List the installed plugins, and those of the configuration with their places in the order.
 
-    A plugin does nothing until the order names it. With --order the configuration must be right. What --requirements
-    prints rebuilds this environment: pip install -r.
+    A plugin does nothing until the order names it. --order needs a configuration without mistakes. pip install -r
+    recreates this environment from the output of --requirements.
     """
     if ctx.invoked_subcommand is not None:
         return
@@ -60,9 +60,9 @@ class Row:
     package: str
     version: str
     place: str
-    """Its number in the order; with the listener's name in an order of its own; "" when no order names it."""
+    """Its number in the order, after the listener's name for an order of its own; "" if no order names it."""
     mode: str
-    """"" when no order names it."""
+    """"" if no order names it."""
     phases: tuple[str, ...]
     problem: str = ""
 
@@ -87,7 +87,7 @@ def _print_list(path: Path | None, as_json: bool) -> None:
 
 
 def _rows(config: Config | None) -> tuple[list[Row], int]:
-    """The configured plugins in their order, then those that are only installed; and how many mistakes there are."""
+    """Return the configured plugins in their order, then those that are only installed; and the number of mistakes."""
     from gatepost.events import NULL_RECORDER
     from gatepost.plugins import installed, survey_plugins
     from gatepost.rehearsal import offline
@@ -105,7 +105,7 @@ def _rows(config: Config | None) -> tuple[list[Row], int]:
 
 def _configured_row(config: Config, name: str, instance: Instance | None, offers: tuple[Installed, ...]) -> Row:
     table, place = config.plugin(name), _place(config, name)
-    offered = [offer for offer in offers if offer.name == table.use]  # by two packages: a mistake
+    offered = [offer for offer in offers if offer.name == table.use]  # two packages that offer it are a mistake
     if offered and not place:
         return replace(_installed_row(offered[0]), name=name)
     package = " and ".join(offer.package for offer in offered) or (table.use if table.use.endswith(".py") else "")
@@ -113,9 +113,8 @@ def _configured_row(config: Config, name: str, instance: Instance | None, offers
     if instance is None:
         problem = "cannot be loaded: see gatepost check" if place and table.mode != "off" else ""
         return Row(name, package, version, place, table.mode if place else "", (), problem)
-    phases = _phases(instance.plugin)
-    if instance.phases is not None:
-        phases = tuple(phase for phase in phases if phase in instance.phases)
+    asked = instance.phases
+    phases = tuple(phase for phase in _phases(instance.plugin) if asked is None or phase in asked)
     return Row(name, package, version, place, table.mode, phases)
 
 
@@ -142,7 +141,7 @@ def _phases(plugin: Any) -> tuple[str, ...]:
 
 
 def _print_order(config: Config, as_json: bool) -> None:
-    """The order in each phase, read from the very tuples that run."""
+    """Print the order in each phase, read from the gates of the loaded policy."""
     from gatepost.events import NULL_RECORDER
     from gatepost.hookspecs import PHASES
     from gatepost.plugins import load_policy
@@ -163,7 +162,7 @@ def _print_order(config: Config, as_json: bool) -> None:
 
 
 def _print_requirements(as_json: bool) -> None:
-    """Every distribution that offers plugins, pinned; what came from no index has its address in a comment."""
+    """Print every distribution that offers plugins, pinned; a comment has the URL of one that is not from an index."""
     from gatepost.plugins import installed, pins
 
     pinned = pins(offer.package for offer in installed())

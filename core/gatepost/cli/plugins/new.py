@@ -1,4 +1,4 @@
-"""``gatepost plugins new``: a package for a plugin of one's own, from the template, without a network."""
+"""``gatepost plugins new``: create a package for a plugin of your own from the template, without a network."""
 
 from __future__ import annotations
 
@@ -22,34 +22,35 @@ FENCED = re.compile(r"^```toml\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 @click.command("new")
 @click.option("--name", help="The plugin's name, as an order names it: lower case, digits and underscores.")
-@click.option("--phase", type=click.Choice(PHASES), help="The phase to start from; others are added by hand.")
+@click.option("--phase", type=click.Choice(PHASES), help="The phase to start with; add others by hand.")
 @click.option("--description", help="What it does, in one line.")
-@click.option("--author", help="Who writes it.")
+@click.option("--author", help="Its author.")
 @click.option("--license", type=click.Choice(LICENSES), help="Its licence.")
 @click.option(
     "--output",
     metavar="FOLDER",
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("."),
-    help="Where the package's own folder is made. Default: here.",
+    help="The folder in which the package's own folder is created. Default: the current one.",
 )
 def new(output: Path, **given: str | None) -> None:
-    """Make a package for a plugin of your own, which works as it is: plugin, options, tests, workflows.
+    """Create a working package for a plugin of your own: plugin, options, tests, workflows.
 
-    What no option says is asked. It takes no network and no git, and needs cookiecutter: pip install "gatepost[new]".
+    It asks for everything that no option gives. It uses neither network nor git, and needs cookiecutter: pip install
+    "gatepost[new]".
     """
     from gatepost.plugins import bake, default_of, objections, questions
 
-    judge = objections()
+    objection = objections()
     answers: dict[str, str] = {}
     for question in questions():
         default = default_of(question, answers)
-        answers[question.name] = _answer(question, given[question.name], default, partial(judge, question.name))
+        answers[question.name] = _answer(question, given[question.name], default, partial(objection, question.name))
     _say_what_is_next(bake(answers, output), answers["name"])
 
 
 def _answer(question: Question, given: str | None, default: str, objection: Callable[[str], str]) -> str:
-    """What the option said, else what the person says. Raises ``click.BadParameter`` for an option that is wrong."""
+    """Return the option's answer, else ask for it. Raises ``click.BadParameter`` if the option is wrong."""
 
     def checked(answer: str) -> str:
         if wrong := objection(answer):
@@ -66,18 +67,17 @@ def _answer(question: Question, given: str | None, default: str, objection: Call
 
 
 def _say_what_is_next(made: Path, name: str) -> None:
-    example = FENCED.search((made / "README.md").read_text(encoding="utf-8"))
-    assert example is not None, "the README of the template shows what to paste"
+    example = FENCED.findall((made / "README.md").read_text(encoding="utf-8"))[0]
     lines = [
-        f"Wrote {made}. It works as it is; its tests say what it does:",
+        f"Wrote {made}. It works as it is; its tests show what it does:",
         "",
         f"  cd {made}",
         "  python -m pip install --group dev --editable .    (pip 25.1 or later)",
         "  pytest",
         "",
-        f"A gate asks {name} once the order of gatepost.toml names it, before what delivers:",
+        f"gatepost asks {name} once the order in gatepost.toml names it, before the plugins that deliver:",
         "",
-        *(f"  {line}".rstrip() for line in example[1].splitlines()),
+        *(f"  {line}".rstrip() for line in example.splitlines()),
     ]
     for line in lines:
         say(line)

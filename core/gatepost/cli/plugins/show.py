@@ -1,4 +1,4 @@
-"""``gatepost plugins show``: one plugin's page: what it is for, its options, its phases."""
+"""``gatepost plugins show``: the page of one plugin: its purpose, options and phases."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from gatepost.cli.printing import config_option, find_config, json_option, print
 
 if TYPE_CHECKING:
     from gatepost.config import Config
+    from gatepost.plugins import Found
 
 
 @click.command("show")
@@ -24,12 +25,15 @@ def show(name: str, path: Path | None, as_json: bool) -> None:
 
     NAME is an installed plugin, or one of the configuration.
     """
-    plugin, origin = found_in(configured(path), name)
-    facts = {"name": name, "origin": origin, **_imprint(origin), **page_of(plugin)}
+    from gatepost.plugins import imprint
+
+    found = found_in(configured(path), name)
+    made_by = imprint(found.package if found.version else "")  # a local file has no package that says who made it
+    facts = {"name": name, "origin": found.origin, **made_by._asdict(), **page_of(found.plugin)}
     if as_json:
         print_json(facts)
         return
-    say(f"{name} ({origin})")
+    say(f"{name} ({found.origin})")
     for key in ("author", "licence", "home"):
         say(f"{key}: {facts[key] or 'not stated'}")
     say("")
@@ -40,27 +44,24 @@ def show(name: str, path: Path | None, as_json: bool) -> None:
     say(f"on_error: {facts['on_error']}")
     say(f"asked about trusted clients: {'no' if facts['skip_trusted'] else 'yes'}")
     for title, columns in (("options", ("name", "type", "default", "doc")), ("phases", ("phase", "how", "doc"))):
-        rows = facts[title]
-        assert isinstance(rows, list)
         say("")
-        print_table((title, *columns[1:]), [[row[column] for column in columns] for row in rows])
+        print_table((title, *columns[1:]), [[row[column] for column in columns] for row in facts[title]])
 
 
 def page_of(plugin: Any) -> dict[str, Any]:
-    """What there is to say of a plugin's class or module, as plain values."""
+    """Return the page of a plugin's class or module as plain values. Raises ``PluginError`` for a wrong declaration."""
     from gatepost.hookspecs import PHASES, Hookspecs
     from gatepost.options import describe
-    from gatepost.plugins import hooks_of
+    from gatepost.plugins import declaration_of, hooks_of
 
     hooks = sorted((PHASES.index(phase), phase, function) for phase, function in hooks_of(plugin) if phase in PHASES)
-    options = getattr(plugin, "Options", None)
-    grants = getattr(plugin, "grants", ())
+    declared = declaration_of(plugin)
     return {
         "doc": documentation(plugin),
-        "grants": grants if isinstance(grants, str) else ", ".join(grants),
-        "on_error": getattr(plugin, "on_error", "defer"),
-        "skip_trusted": bool(getattr(plugin, "skip_trusted", False)),
-        "options": [option._asdict() for option in describe(options)] if options else [],
+        "grants": ", ".join(sorted(declared.grants)),
+        "on_error": declared.on_error,
+        "skip_trusted": declared.skip_trusted,
+        "options": [option._asdict() for option in describe(declared.Options)] if declared.Options else [],
         "phases": [
             {
                 "phase": phase,
@@ -73,8 +74,8 @@ def page_of(plugin: Any) -> dict[str, Any]:
 
 
 def documentation(plugin: Any) -> str:
-    """The module's docstring, which is the plugin's page in the manual; else that of the class."""
-    # A local file is in no table of modules; its functions know it all the same.
+    """Return the docstring of the plugin's module, which is its page in the manual; else that of the class."""
+    # A local file is not in sys.modules under its own name, but its functions have its globals.
     own = next((each for each in vars(plugin).values() if inspect.isfunction(each)), None)
     page = own.__globals__["__doc__"] if own is not None and not inspect.ismodule(plugin) else None
     return inspect.cleandoc(page or plugin.__doc__ or "")
@@ -87,26 +88,18 @@ def _how(function: Any) -> str:
     return "async" if inspect.iscoroutinefunction(function) else "plain"
 
 
-def _imprint(origin: str) -> dict[str, str]:
-    """Who answers for it: what its package says, which a local file has not."""
-    from gatepost.plugins import imprint
-
-    package = "" if origin.endswith(".py") else origin.rpartition(" ")[0]
-    return imprint(package)._asdict()
-
-
 def configured(path: Path | None) -> Config:
-    """What the configuration says, as far as it can be read; else one that says nothing."""
+    """Return the configuration as far as it can be read; an empty one if it cannot."""
     from gatepost.config import Config, survey_config
 
     config, _ = survey_config(find_config(path), os.environ)
     return config or Config()
 
 
-def found_in(config: Config, name: str) -> tuple[Any, str]:
-    """The class or module that is meant, and where it comes from. What the configuration says comes first.
+def found_in(config: Config, name: str) -> Found:
+    """Return the plugin of this name: that of the configuration, else the installed one.
 
-    Raises ``click.ClickException`` when there is none, or none that can be had.
+    Raises ``click.ClickException`` if there is no such plugin, or if it cannot be used.
     """
     from gatepost.plugins import find_plugins, installed
 

@@ -25,6 +25,7 @@ CHECKS: tuple[Check, ...] = tuple(
         _check,
         (
             declared.hooks,
+            declared.declarations,
             declared.returns,
             declared.options,
             declared.start,

@@ -1,6 +1,6 @@
-"""Checks of what a plugin says of itself: hooks, annotations, options, secrets, grants, and that it can be made.
+"""Checks of what a plugin says about itself: hooks, annotations, declarations, options, secrets, grants.
 
-Only the secrets need a session; nothing else here asks the plugin anything.
+Only secrets and grants need a session; nothing else here asks the plugin anything.
 """
 
 from __future__ import annotations
@@ -18,27 +18,31 @@ from gatepost.errors import PluginError
 from gatepost.gate import GRANTS
 from gatepost.hookspecs import ALL_RUN, PHASES
 from gatepost.options import Options, Secret
-from gatepost.plugins import hooks_of, problems_of
+from gatepost.plugins import declaration_problems, declared_grants, hook_problems, hooks_of
 from gatepost.testing.conformance.sessions import witness
 from gatepost.testing.conformance.subject import NotApplicableError, Subject
 
 CANARY = "canary-in-a-coal-mine"
-"""The text of a secret that nobody may show."""
+"""The text of a secret, which must not be shown anywhere."""
 SHORT = 6
-"""Characters of a text that may well stand somewhere by chance."""
+"""Length of a text that may well appear somewhere by chance."""
 
 _LIKE_A_SECRET = re.compile(r"(?:^|_)(?:password|passwd|passphrase|secret|token|api_?key|private_key|credentials?)$")
 
 
 async def hooks(subject: Subject) -> list[str]:
     """Every hook is a phase, and takes plain arguments that the phase has."""
-    return list(problems_of(subject.offered))
+    return list(hook_problems(subject.offered))
+
+
+async def declarations(subject: Subject) -> list[str]:
+    """Each of its declarations has a right value, and no name narrowly misses one."""
+    return declaration_problems(subject.offered)  # those of the finished object are found by start
 
 
 async def start(subject: Subject) -> list[str]:
     """It can be made with its options and the services that it names, and it starts."""
-    if any(True for _ in problems_of(subject.offered)):
-        raise NotApplicableError("it cannot be asked: see hooks")
+    subject.loadable()
     if wrong := list(subject.why_not_made()):
         return wrong
     policy = subject.policy()
@@ -51,7 +55,7 @@ async def start(subject: Subject) -> list[str]:
 
 
 async def returns(subject: Subject) -> list[str]:
-    """What a hook is annotated to return is what its phase takes."""
+    """Each hook is annotated to return what its phase takes."""
     return [
         f"its {phase} is annotated to return {_named(kind)}, which {phase} does not take"
         for phase, function in hooks_of(subject.offered)
@@ -62,7 +66,7 @@ async def returns(subject: Subject) -> list[str]:
 
 
 def _returned(function: Any) -> tuple[Any, ...]:
-    """The parts of a return annotation; none when there is none, or when it cannot be resolved outside its module."""
+    """Return the parts of a return annotation; () without one, or if it cannot be resolved outside its module."""
     try:
         return tuple(_alternatives(get_type_hints(function).get("return", Any)))
     except (NameError, TypeError, AttributeError):
@@ -70,7 +74,7 @@ def _returned(function: Any) -> tuple[Any, ...]:
 
 
 def _alternatives(hint: Any) -> Iterator[Any]:
-    """What an answer may be, also that of a future or a coroutine, which a plain def may return."""
+    """Yield the types of an answer, also inside a future or a coroutine, which a plain def may return."""
     if get_origin(hint) in (Union, UnionType):
         for part in get_args(hint):
             yield from _alternatives(part)
@@ -114,14 +118,14 @@ def _undocumented(model: type[BaseModel], prefix: str, seen: set[type]) -> Itera
 
 
 def _parts(annotation: Any) -> Iterator[Any]:
-    """A type and all types within it."""
+    """Yield a type and all types inside it."""
     yield annotation
     for part in get_args(annotation):
         yield from _parts(part)
 
 
 async def secrets(subject: Subject) -> list[str]:
-    """No secret is shown: not in the repr of plugin or options, and not in logs, records and replies."""
+    """No secret is shown, neither in the repr of plugin or options nor in logs, records and replies."""
     if subject.model is None:
         raise NotApplicableError("it takes no options")
     shown = [
@@ -164,7 +168,7 @@ def _is_in(secret_texts: set[str], text: str) -> bool:
 
 
 async def _places(subject: Subject) -> list[tuple[str, str]]:
-    """What others may see of the plugin, and where."""
+    """Return the texts in which others see the plugin, each with its place."""
     probe = await witness(subject)
     policy = probe.policy
     plugin = policy.plugin(subject.name)
@@ -178,21 +182,19 @@ async def _places(subject: Subject) -> list[tuple[str, str]]:
 
 
 async def grants(subject: Subject) -> list[str]:
-    """What it grants it declares, and what it declares it has a hook for."""
+    """It declares each grant that it uses, and has the hook for each grant that it declares."""
     implemented = {phase for phase, _ in hooks_of(subject.offered)}
-    declared = getattr(subject.offered, "grants", ())
-    names = (declared,) if isinstance(declared, str) else tuple(declared)
     unused = [
         f"it declares the grant {name!r} and has no hook {GRANTS[name]}, where that would count"
-        for name in names
-        if name in GRANTS and GRANTS[name] not in implemented
+        for name in sorted(declared_grants(subject.offered))
+        if GRANTS[name] not in implemented
     ]
     if unused:
         return unused
     subject.playable()
     faults = (call.fault for call in (await witness(subject)).calls if call.fault)
     return [
-        f'it {fault}: declare grants = "{grant}", or leave the accept away'
+        f'it {fault}: declare grants = "{grant}", or do not accept'
         for fault in dict.fromkeys(faults)
         for grant, phase in GRANTS.items()
         if fault == f"accepted at {phase} without the grant"

@@ -1,6 +1,6 @@
-"""The plugin that is checked, and the worlds in which it is asked: what DNS, store and next hop are like there.
+"""The plugin that is checked, and the worlds in which it is asked: how DNS, store and next hop behave there.
 
-Each play gets a policy of its own, made of the class with its options, so that no check sees what another has left.
+Each play gets a policy of its own, made of the class with its options, so that no check sees the traces of another.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from gatepost.errors import DNSTemporaryError, GatepostError
 from gatepost.options import CORE_KEYS, Options
-from gatepost.plugins import problems_of
+from gatepost.plugins import declaration_problems, hook_problems, options_of
 from gatepost.services.dns import reversed_address
 from gatepost.testing.loading import instance
 from gatepost.testing.policy import Policy
@@ -27,29 +27,29 @@ RECORDS: dict[str, Answers] = {
     "PTR": ("client.example.com",),
     "TXT": ("v=spf1 -all",),
 }
-"""What names have where they have something: a client with a name, listed by every list, a domain that takes mail."""
+"""The records of every name in a world that has any: clients with names, on every list, and domains that take mail."""
 
 NEVER_LISTED = tuple(f"{reversed_address(address)}." for address in ("127.0.0.1", "::ffff:127.0.0.1"))
-"""How names begin that no DNS list in its right mind has (RFC 5782 §5)."""
+"""The beginnings of names that no proper DNS list has (RFC 5782 §5)."""
 
 
 def _nothing(policy: Policy) -> None:
-    """Leave all as it is."""
+    """Leave everything as it is."""
 
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What a plugin finds around it. ``records`` by kind, ``otherwise`` for all other kinds, ``delay`` in seconds."""
+    """The surroundings of a plugin. ``records`` by kind, ``otherwise`` for all other kinds, ``delay`` in seconds."""
 
     name: str
     records: Mapping[str, Answers]
     otherwise: Answers = ()
     delay: float = 1.0
     begin: Callable[[Policy], None] = _nothing
-    """Done once the plugins have started."""
+    """Called once the plugins have started."""
 
     def prepare(self, policy: Policy) -> None:
-        """Let DNS be as it is in this world."""
+        """Set up DNS as it is in this world."""
         policy.dns.answers = _Everywhere(self.records, self.otherwise)
         policy.dns.delays = _Everywhere({}, self.delay)
 
@@ -63,7 +63,7 @@ class _Everywhere(dict[tuple[str, str], Any]):
         self._otherwise = otherwise
 
     def get(self, key: tuple[str, str], default: Any = None) -> Any:
-        """What there is of the kind that is asked for."""
+        """Return the records of the kind in ``key``."""
         found = self._by_kind.get(key[1], self._otherwise)
         return () if isinstance(found, tuple) and key[0].startswith(NEVER_LISTED) else found
 
@@ -82,23 +82,23 @@ class Subject:
 
     @property
     def offered(self) -> Any:
-        """What an entry point would name: the class, or the module."""
+        """The class or the module, as an entry point would name it."""
         made = not (inspect.isclass(self.plugin) or inspect.ismodule(self.plugin))
         return type(self.plugin) if made else self.plugin
 
     @property
     def model(self) -> type[Options] | None:
         """The class of its options."""
-        return getattr(self.offered, "Options", None)
+        return options_of(self.offered)
 
     def made_options(self) -> Options | None:
-        """Its options, validated. Raises ``ValueError`` when they are wrong."""
+        """Return its options, validated. Raises ``ValueError`` if they are wrong."""
         if self.model is None or isinstance(self.options, Options):
             return self.options if isinstance(self.options, Options) else None
         return self.model.model_validate(self._own())
 
     def policy(self, world: World = ANSWERING) -> Policy:
-        """A policy of its own in ``world``. Raises what making the plugin raises."""
+        """Return a policy of its own in ``world``. Raises what making the plugin raises."""
         if self.plugin is not self.offered:
             configured = instance(self.plugin, self.name)
         elif isinstance(self.options, Options):
@@ -109,23 +109,29 @@ class Subject:
         world.prepare(policy)
         return policy
 
-    def playable(self) -> None:
-        """Raise ``NotApplicableError`` when no session can be played with it; another check says what is wrong."""
-        if any(True for _ in problems_of(self.offered)):
+    def loadable(self) -> None:
+        """Raise ``NotApplicableError`` if no object can be made of it; another check says what is wrong."""
+        if any(True for _ in hook_problems(self.offered)):
             raise NotApplicableError("it cannot be asked: see hooks")
+        if declaration_problems(self.offered):
+            raise NotApplicableError("it cannot be asked: see declarations")
+
+    def playable(self) -> None:
+        """Raise ``NotApplicableError`` if no session can be played with it; another check says what is wrong."""
+        self.loadable()
         try:
             self.policy()
         except (Exception, SystemExit):
             raise NotApplicableError("it cannot be made: see start") from None
 
     def fresh(self) -> None:
-        """Raise ``NotApplicableError`` when it is an object, made already and with services of its own."""
+        """Raise ``NotApplicableError`` if it is an object, which already has services of its own."""
         self.playable()
         if self.plugin is not self.offered:
             raise NotApplicableError("it is an object with services of its own; check its class")
 
     def why_not_made(self) -> Iterator[str]:
-        """Why it cannot be made with its options, as sentences."""
+        """Yield a sentence for each reason why it cannot be made with its options."""
         try:
             self.made_options()
         except ValueError as error:

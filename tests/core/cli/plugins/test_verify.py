@@ -78,6 +78,15 @@ def test_a_plugin_that_is_wrong_is_status_1_and_the_table_says_why(folder: Folde
     assert "mine.py): 1 failed, " in result.stdout
 
 
+def test_a_misspelt_declaration_is_status_1_and_named_with_the_meant_one(folder: Folder) -> None:
+    misspelt = WRONG.replace("class Mine:", "class Mine:\n    skip_trused = True")
+    result = run("plugins", "verify", "mine", "--config", folder.write(SOUND + TABLE, mine=misspelt))
+    assert result.exit_code == 1
+    (line,) = [line for line in result.stdout.splitlines() if line.startswith("declarations")]
+    assert line.split(maxsplit=1)[1].startswith("fail") and "did you mean skip_trusted?" in line
+    assert ": 1 failed, " in result.stdout
+
+
 def test_a_plugin_that_ends_the_process_is_status_1(folder: Folder) -> None:
     exiting = WRONG.replace("    def mail(self):\n        return True", "    async def mail(self):\n        " + LEAVE)
     result = run("plugins", "verify", "mine", "--config", folder.write(SOUND + TABLE, mine=exiting))
