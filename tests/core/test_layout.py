@@ -53,6 +53,17 @@ def test_a_package_only_re_exports(path: Path) -> None:
         assert is_all or is_docstring or isinstance(node, ast.Import | ast.ImportFrom), ast.unparse(node)
 
 
+def test_no_test_file_is_longer_than_500_lines() -> None:
+    lengths = {path: len(path.read_text().splitlines()) for path in (ROOT / "tests").rglob("*.py")}
+    assert [str(path) for path, length in lengths.items() if length > 500] == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests" / "core").rglob("test_*.py")), ids=lambda path: path.stem)
+def test_tests_lie_in_a_folder_that_is_called_like_the_package(path: Path) -> None:
+    folder = path.parent.relative_to(ROOT / "tests" / "core")
+    assert (CORE / folder).is_dir()
+
+
 def test_every_public_name_is_there_and_no_other() -> None:
     assert all(hasattr(gatepost, name) for name in gatepost.__all__)
     assert set(gatepost.__all__) <= set(dir(gatepost))
