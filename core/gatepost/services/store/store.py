@@ -135,14 +135,14 @@ class NamespacedStore:
         value = self._find(self._key(key))
         return None if value is None else decode(value)
 
-    async def put(self, key: str, value: Value, ttl: float, *, durable: bool = False) -> None:
+    async def put(self, key: str, value: Any, ttl: float, *, durable: bool = False) -> None:
         entry = self._entry(value, ttl)
         if durable:
             await self._entries.change(self._key(key), lambda found: entry, durable=True)
         else:
             self._entries.keep(self._key(key), entry)
 
-    async def add(self, key: str, value: Value, ttl: float) -> bool:
+    async def add(self, key: str, value: Any, ttl: float) -> bool:
         entry = self._entry(value, ttl)
         if self._entries.find(self._key(key)) is not None:
             return False  # the common case, without a transaction
@@ -164,7 +164,7 @@ class NamespacedStore:
             octets = b"\xff" + blake2b(octets, digest_size=32).digest()
         return self._name, octets
 
-    def _entry(self, value: Value, ttl: float) -> Entry:
+    def _entry(self, value: Any, ttl: float) -> Entry:
         return Entry(encode(value), self._entries.moment() + max(0.0, min(ttl, MAX_TTL)))
 
 
@@ -175,7 +175,9 @@ def _increased(found: Entry, by: int) -> Entry:
     return Entry(encode(number + by), found.expires)
 
 
-def encode(value: Value) -> bytes:
+# A plugin may pass anything. Compiled code would answer a value of another type than ``Value`` with a TypeError, before
+# ``encode`` can raise StoreError; so implementations take Any, and only the protocol says Value.
+def encode(value: Any) -> bytes:
     """Return ``value`` as JSON. Raises ``StoreError`` when JSON cannot represent it, or it is None or too large."""
     try:
         octets = orjson.dumps(value, option=orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME)
