@@ -29,7 +29,7 @@ WIDTH = 120
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="One short run of each: shows that all works, and orders of magnitude.")
+@click.option("--quick", is_flag=True, help="One short run of each: shows that all works, and judges no target.")
 @click.option("--work", "works", multiple=True, type=click.Choice(NAMES), help="This work only; may be repeated.")
 @click.option("--server", "servers", multiple=True, metavar="NAME", help="This server only; may be repeated.")
 @click.option("--runs", "count", type=click.IntRange(1), help="Runs of each row, instead of 5.")

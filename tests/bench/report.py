@@ -95,13 +95,15 @@ def _target_table(all_of_them: Iterable[Verdict]) -> Table:
 
 
 def judged(verdict: Verdict) -> Iterator[str]:
-    """What was to be reached, what was, and what that means."""
+    """Yield the limit of a target, the figure that was reached, and what that means."""
     yield f"{number(verdict.target.limit)} {verdict.target.unit}"
     if verdict.reached is None or verdict.percent is None:
         yield from ("–", "not measured")
         return
     yield number(verdict.reached)
-    if verdict.met:
+    if not verdict.judged:
+        yield "not judged (quick run)"
+    elif verdict.met:
         yield f"[green]met[/], {-verdict.percent:.0f} % below"
     else:
         yield f"[red]missed[/] by {verdict.percent:.1f} %"

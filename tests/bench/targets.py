@@ -47,7 +47,7 @@ class Target:
     def verdict(self, figures: Figures) -> Verdict:
         """Compare the medians of a run."""
         reached = [value for measure in self.measures if (value := self._reached(figures, measure)) is not None]
-        return Verdict(self, max(reached, default=None))
+        return Verdict(self, max(reached, default=None), judged=not figures.quick)
 
     def _reached(self, figures: Figures, measure: str) -> float | None:
         ours = figures.find(self.work, self.row, measure, self.at)
@@ -57,15 +57,18 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What was reached of a target; None if it was not measured."""
+    """The figure that a run reached for a target, and whether that is good enough."""
 
     target: Target
     reached: float | None
+    """None if it was not measured."""
+    judged: bool = True
+    """False for a quick run: a single short sample says too little."""
 
     @property
     def met(self) -> bool | None:
-        """Whether the target is met; None if that was not measured."""
-        return None if self.reached is None else self.reached <= self.target.limit
+        """Whether the target is met; None if it was not measured or is not judged."""
+        return self.reached <= self.target.limit if self.judged and self.reached is not None else None
 
     @property
     def percent(self) -> float | None:

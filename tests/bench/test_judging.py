@@ -93,6 +93,13 @@ def test_what_misses_by_little_is_not_said_to_miss_by_nothing() -> None:
     assert list(judged(verdict)) == ["0.333 of Haraka's", "0.334", "[red]missed[/] by 0.2 %"]
 
 
+def test_a_quick_run_shows_figures_and_judges_none() -> None:
+    quick = dataclasses.replace(figures(cpu("gatepost", 350), cpu("haraka", 700)), quick=True)
+    verdict = verdicts(quick)[0]
+    assert verdict.met is None
+    assert list(judged(verdict)) == ["0.333 of Haraka's", "0.500", "not judged (quick run)"]
+
+
 def test_without_the_peer_nothing_is_judged() -> None:
     verdict = verdicts(figures(cpu("gatepost", 350)))[0]
     assert verdict.met is None
