@@ -204,7 +204,7 @@ ERRORS: list[Any] = [
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("error", ERRORS, ids=repr)
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: "object()" if type(error) is object else repr(error))
 @pytest.mark.parametrize(("on_error", "code"), [("defer", 451), ("pass", 354)])
 async def test_an_error_or_a_wrong_return_value_is_never_accept_and_never_permanent(
     kind: str, error: Any, on_error: str, code: int
