@@ -1,4 +1,4 @@
-"""Fixtures of all tests: real peers, started for one test.
+"""Fixtures and options of all tests: real peers, started for one test; the effort of properties; ``--at-least``.
 
 A test whose peer is not installed fails if the variable ``CI`` is set. Otherwise it is skipped, and the reason says
 what to install.
@@ -10,18 +10,35 @@ import contextlib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
 
 from tests.peers import postfix as postfix_peer
 from tests.peers import rbldnsd as rbldnsd_peer
 from tests.peers.postfix import Postfix
 from tests.peers.rbldnsd import Rbldnsd
+from tests.properties import register_profiles
 
-# How long an example takes says nothing about the code when other processes keep the machine busy.
-settings.register_profile("gatepost", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("gatepost")
+register_profiles()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--at-least", type=Path, metavar="FILE", help="Fail when fewer tests pass than this file says.")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Fail a run in which all is well but fewer tests passed than before: a selection that shrank by mistake."""
+    kept: Path | None = session.config.getoption("--at-least")
+    if kept is None or hasattr(session.config, "workerinput") or exitstatus != pytest.ExitCode.OK:
+        return
+    reporter = session.config.pluginmanager.getplugin("terminalreporter")
+    passed, least = len(reporter.stats.get("passed", ())), int(kept.read_text())
+    if passed < least:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        reporter.section("too few tests", red=True)
+        reporter.line(f"{passed} tests passed, and {kept} wants {least} or more. If fewer are meant, lower it there.")
 
 
 def _require(reason: str | None) -> None:

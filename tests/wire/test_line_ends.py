@@ -6,13 +6,14 @@ import re
 from collections.abc import Callable
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gatepost_builtin.delivery.forward import Forward
 from tests.door import Keeping, LiveDoor, Wire, live
 from tests.peers.mail_server import MailServer
 from tests.policy import Policy, vouching
+from tests.properties import examples
 
 NO_END = {
     "LF.LF": b"\n.\n",
@@ -167,7 +168,7 @@ def messages(stream: bytes, *, reject: bool) -> list[bytes]:
 
 @pytest.mark.parametrize("line_ends", ["normalize", "reject"])
 @given(stream=STREAMS)
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@examples(150)
 async def test_as_many_messages_as_data_that_crlf_dot_crlf_ends(line_ends: str, stream: bytes) -> None:
     rules = policy(line_ends, keeping := Keeping())
     async with live(rules) as door:

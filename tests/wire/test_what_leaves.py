@@ -8,7 +8,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gatepost import Decision, Session, deny, hookimpl
@@ -95,7 +95,6 @@ class TestReceived:
     line=st.binary(max_size=600).filter(lambda line: b"\n" not in line),
     verb=st.sampled_from([b"", b"EHLO ", b"HELO ", b"MAIL FROM:<", b"RCPT TO:<", b"VRFY ", b"NOOP ", b"QUIT "]),
 )
-@settings(max_examples=100, deadline=None)
 async def test_whatever_a_client_sent_is_no_octet_of_a_reply_unless_printable(line: bytes, verb: bytes) -> None:
     async with live(Policy(vouching())) as door:
         wire = await door.hello()

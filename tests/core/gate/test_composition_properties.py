@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gatepost import Session, accept, defer, deny, hookimpl, points
@@ -21,6 +21,7 @@ from gatepost.gate.chain import arguments_of
 from gatepost.gate.instance import Instance
 from gatepost.gate.score import Score
 from tests.policy import MESSAGE, Client, Policy, instance
+from tests.properties import examples
 
 PHASES = ("connect", "helo", "mail", "rcpt", "data", "headers", "message", "queue")
 TIME_LIMIT = 3.0
@@ -219,7 +220,7 @@ def with_seconds(chain: list[Plugin], seconds: list[float]) -> list[Plugin]:
     ]
 
 
-@settings(max_examples=250, deadline=None)
+@examples(250)
 @given(CHAINS, SESSIONS, SCORES, st.lists(SECONDS, min_size=1, max_size=8))
 async def test_the_outcome_never_depends_on_which_look_ups_finish_first(
     chain: list[Plugin], session: list[Transaction], score: Score | None, seconds: list[float]
@@ -228,7 +229,7 @@ async def test_the_outcome_never_depends_on_which_look_ups_finish_first(
     assert await outcome_of(chain, session, score) == await outcome_of(with_seconds(chain, seconds), session, score)
 
 
-@settings(max_examples=250, deadline=None)
+@examples(250)
 @given(CHAINS, SESSIONS, SCORES, plugins(ANSWERS | ERRORS, mode=st.just("observe")), st.integers(0, 6))
 async def test_observing_a_plugin_changes_no_outcome_and_no_side_effect(
     chain: list[Plugin], session: list[Transaction], score: Score | None, observed: Plugin, place: int
@@ -244,7 +245,7 @@ async def test_observing_a_plugin_changes_no_outcome_and_no_side_effect(
     assert [asked for asked in watched.asked if asked[1] in names] == without.asked
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(
     st.lists(plugins(st.none() | st.just(accept()) | st.just(defer("later")) | ERRORS), max_size=4),
     SESSIONS,
@@ -274,7 +275,7 @@ def _verb_and_code(reply: str) -> tuple[str, int]:
     return found[1] or "", int(found[2])
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(GREEDY, SESSIONS, SCORES, st.booleans())
 async def test_without_a_grant_nobody_opens_a_relay_logs_in_or_takes_a_message(
     chain: list[Plugin], session: list[Transaction], score: Score | None, others: bool
@@ -309,7 +310,7 @@ def _logging_in(plugin: Plugin) -> Any:
     return type("LogsIn", (), {"auth": hookimpl(auth)})()
 
 
-@settings(max_examples=250, deadline=None)
+@examples(250)
 @given(CHAINS, st.booleans(), st.sampled_from(PHASES))
 async def test_the_order_shown_is_the_order_run(chain: list[Plugin], trusted: bool, phase: str) -> None:
     world = World(chain)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gatepost import hookimpl
 from gatepost_builtin.envelope.greylist import Greylist, GreylistOptions
 from tests.plugins_builtin.envelope.greylisting import DAY, MINUTE, arrive, greylist, introduce, policy_of, send
+from tests.properties import examples
 
 # What makes a triple
 
@@ -266,7 +267,7 @@ ATTEMPTS = st.tuples(
 )
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(st.lists(ATTEMPTS, max_size=25), st.integers(0, 3))
 async def test_whatever_happened_before_each_message_gets_what_the_rules_say(
     attempts: list[tuple[int, str, str, str]], auto_allow_after: int

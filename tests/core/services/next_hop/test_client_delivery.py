@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gatepost.errors import NextHopError, NextHopRefusedError, NextHopUnreachableError
@@ -16,11 +16,12 @@ from gatepost.services.next_hop.client import Answer, Delivery, NextHop, Target
 from gatepost.services.virtual_clock import VirtualClock
 from tests.core.services.next_hop.delivering import CONTENT, FINE, OpenNextHop, addressed, deliver
 from tests.peers.mail_server import DROP, HANG, MailServer
+from tests.properties import examples
 
 
 class TestContent:
     @given(st.lists(st.one_of(st.binary(max_size=40), st.sampled_from([b"\r\n", b".", b"\r", b".\r\n", b"\r\n."]))))
-    @settings(max_examples=60)
+    @examples(60)
     async def test_any_content_in_any_blocks_arrives_the_same(self, blocks: list[bytes]) -> None:
         async with MailServer() as server:
             next_hop = NextHop([Target.parse(server.url)], clock=VirtualClock(), local_hostname="gate.example")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gatepost.errors import StoreError
@@ -18,6 +18,7 @@ from gatepost.services.store.open import open_store
 from gatepost.services.store.store import MAX_TTL, MAX_VALUE, Backend
 from gatepost.services.virtual_clock import VirtualClock
 from tests.core.services.store.stores import HOUR
+from tests.properties import examples
 
 
 class TestContract:
@@ -260,7 +261,7 @@ async def compare(sequence: list[tuple[Any, ...]], path: Path) -> None:
     await in_file.close()
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(st.lists(calls, max_size=40))
 def test_the_file_behaves_as_the_memory_does(sequence: list[tuple[Any, ...]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
