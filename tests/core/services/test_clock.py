@@ -76,6 +76,7 @@ def steer(monkeypatch: pytest.MonkeyPatch, loop: Loop) -> None:
     monkeypatch.setattr(asyncio, "get_running_loop", lambda: loop)
 
 
+@pytest.mark.patches
 class TestWheel:
     """Never early, at most a tick late."""
 

@@ -208,6 +208,7 @@ locals_ = st.one_of(st.sampled_from(["postmaster", "bob", "a%b", "a!b", "a@b", "
 addresses = st.builds(Address, locals_, domains)
 
 
+@pytest.mark.patches
 @given(
     ours=st.frozensets(domains.filter(bool)),
     given_addresses=st.frozensets(addresses.filter(lambda address: bool(address.domain))),

@@ -261,6 +261,7 @@ class TestDiskThatFails:
         assert await store.incr("key", ttl=60) == 6
         assert await store.get("key") == 6
 
+    @pytest.mark.patches
     async def test_what_waits_is_bounded(
         self,
         in_file: Backend,

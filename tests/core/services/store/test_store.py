@@ -172,7 +172,16 @@ class TestContract:
         with pytest.raises(StoreError):
             await store.incr("key", ttl=60)
 
-    @pytest.mark.parametrize("value", [None, float("nan"), b"octets", {1: 2}, datetime.now(UTC), 2**70, "\ud800"])
+    @pytest.mark.parametrize(
+        "value",
+        [
+            float("nan"),
+            {1: 2},
+            2**70,
+            "\ud800",
+            *(pytest.param(value, marks=pytest.mark.patches) for value in (None, b"octets", datetime.now(UTC))),
+        ],
+    )
     async def test_what_json_cannot_say_is_an_error(self, backend: Backend, value: Any) -> None:
         with pytest.raises(StoreError, match="cannot keep"):
             await backend.namespace("p").put("key", value, ttl=60)
