@@ -1,14 +1,14 @@
 """The kinds of work that are measured, one module each.
 
-A module ``works/held.py`` holds ``WORK = Work("held", "what it is, in a line", rows)``; its name stands in ``NAMES``,
-which is the order of the report. ``rows(effort)`` gives the rows: a server each, or a way of using one. The runner does
-the rest: it enters all rows of the work (their servers live side by side, idle while it is not their turn), takes one
-run of each row by turns, A B C A B C …, and leaves them. A row looks like this:
+A module such as ``works/held.py`` defines ``WORK = Work("held", "a description in one line", rows)``, and its name is
+in ``NAMES``, in the order of the report. ``rows(effort)`` returns the rows: a server each, or a way of using one. The
+runner enters all rows of the work (their servers run side by side, each idle until its turn), takes one run of each row
+in turn, A B C A B C …, and leaves them. A row looks like this:
 
     @contextmanager
     def ready(server: Server, effort: Effort) -> Iterator[Run]:
         with server.running() as running:
-            count = …                               # warm up, and find how much work lasts ``effort.seconds``
+            count = …                               # warm up, and find the amount of work for ``effort.seconds``
             def run() -> Sample:                    # one run; called several times
                 …
                 return {Measure("CPU", "µs a message"): 71.3}
@@ -17,9 +17,9 @@ run of each row by turns, A B C A B C …, and leaves them. A row looks like thi
     def rows(effort: Effort) -> Sequence[Row]:
         return [Row(server.name, server, partial(ready, server)) for server in SERVERS.values()]
 
-All runs of a row give the same measures. A work that wants a fresh server for each run starts it in ``run``. A run that
-fails raises ``LoadError`` with what is wrong: no figure is made of failed messages. A quiet machine, the repeating of
-disturbed runs and servers that are not installed are the runner's business, not a work's.
+All runs of a row return the same measures. A work that needs a fresh server for each run starts it in ``run``. A run
+that fails raises ``LoadError`` with the reason, so that no figure includes failed messages. The runner, not the work,
+waits for a quiet machine, repeats disturbed runs, and skips servers that are not installed.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ NAMES = (
 """The works, in the order of the report."""
 
 NOT_QUICK = frozenset({"latency"})
-"""What a quick run leaves out, unless it is asked for by name."""
+"""The works that a quick run leaves out unless they are named."""
 
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How much is done in a run. ``quick`` is for seeing that all works, and for the order of size.
+    """The amount of work in a run. ``quick`` only shows that everything works, and the order of magnitude.
 
-    ``seconds`` is the server's CPU time that a run shall take, ``triples`` the number of (client, sender, recipient).
+    ``seconds`` is the server's CPU time that a run aims at; ``triples`` is the number of (client, sender, recipient).
     """
 
     quick: bool
@@ -74,9 +74,8 @@ Run = Callable[[], Sample]
 class Row:
     """One row of a work's table: a server, or a way of using it ("gatepost, 95 % from the cache").
 
-    ``ready(effort)`` starts what is needed, warms it up, gives the run and ends everything. What stands before the
-    first comma of ``name`` is the name that ``--server`` chooses by. ``most_runs`` is for a peer whose runs take long
-    and hardly differ.
+    ``ready(effort)`` starts and warms up the server, yields the run, and stops everything. ``--server`` selects by the
+    part of ``name`` before the first comma. ``most_runs`` is for a peer whose runs take long and hardly differ.
     """
 
     name: str
@@ -85,13 +84,13 @@ class Row:
     most_runs: int | None = None
 
     def runs(self, effort: Effort) -> int:
-        """How many runs are wanted."""
+        """Return the number of runs of this row."""
         return min(effort.runs, self.most_runs or effort.runs)
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A kind of work: its name on the command line, what it is in a line, and who does it."""
+    """A kind of work: its name on the command line, its description in one line, and its rows."""
 
     name: str
     says: str
@@ -99,7 +98,7 @@ class Work:
 
 
 def work(name: str) -> Work:
-    """Give the work of that name, one of ``NAMES``."""
+    """Return the work with this name, one of ``NAMES``."""
     found = importlib.import_module(f"{__name__}.{name.replace('-', '_')}").WORK
     assert isinstance(found, Work)
     return found

@@ -1,6 +1,6 @@
-"""Loads that a work talks with while they run: clients that stay, and good ones that come meanwhile.
+"""Loads that a work controls while they run: clients that stay, and known ones that arrive meanwhile.
 
-Both are context managers; when they are left their clients are gone. ``grown`` says what a crowd costs a server.
+Both are context managers, and their clients disconnect on exit. ``grown`` measures the cost of a crowd to a server.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from tests.bench.works import Effort
 
 ACCEPT_LIMIT = 30.0
 SETTLING = 0.5
-"""Seconds between the last client of a stage, or of the warm-up, and a look at the server."""
+"""Seconds between the last client of a stage, or of the warm-up, and the measurement."""
 
 
 class Crowd:
-    """Clients that are held by two processes: one may have no more than 20,000 descriptors.
+    """Clients of two processes, because one process may have no more than 20,000 descriptors.
 
-    ``rate`` of them come in a second. Strangers are silent; ``greeted`` are known clients that say EHLO.
+    ``rate`` of them arrive per second. They are silent strangers, or with ``greeted`` known clients that send EHLO.
     """
 
     def __init__(self, port: int, rate: float, *, greeted: bool = False) -> None:
@@ -46,7 +46,7 @@ class Crowd:
         self._leave.close()
 
     def grow(self, count: int) -> None:
-        """Hold so many clients, an even number. Raises LoadError if some of those that came are not held any more."""
+        """Grow to ``count`` clients, an even number. Raises LoadError if one of them is no longer connected."""
         for load in self._loads:
             _tell(load, str(count // 2))
         lost = sum(_answer(load)["lost"] for load in self._loads)
@@ -55,7 +55,7 @@ class Crowd:
 
 
 class Newcomers:
-    """Known clients that come one by one and send a message each, ``every`` so many seconds."""
+    """Known clients that arrive one at a time, one ``every`` so many seconds, and send a message each."""
 
     def __init__(self, port: int, every: float) -> None:
         self._options = ("--port", port, "--every", every)
@@ -71,12 +71,12 @@ class Newcomers:
         self._leave.close()
 
     def forget(self) -> None:
-        """Begin anew with what ``seen`` gives."""
+        """Start a new count for ``seen``."""
         _tell(self._load, "")
         _answer(self._load)
 
     def seen(self) -> dict[str, Any]:
-        """How they were served since: ``served`` of them, and the seconds ``p50``, ``p99`` and ``longest``."""
+        """Return the number ``served`` since the last call, and the seconds ``p50``, ``p99`` and ``longest``."""
         _tell(self._load, "")
         answer = _answer(self._load)
         if not answer["served"]:
@@ -85,17 +85,17 @@ class Newcomers:
 
 
 def grown(crowd: Crowd, tree: Tree, stages: Sequence[int], effort: Effort) -> Sample:
-    """Let the crowd grow in stages, and give the figures of each.
+    """Let the crowd grow in stages, and return the figures of each.
 
-    CPU is the mean of those who come in the stage. Memory (PSS) is counted in two ways, since either may flatter.
-    "memory" is the mean of all who are there, over the server that was warmed up and had nobody: the first of them pay
-    for what it sets up once, or fill what it has free from earlier clients. "memory, further" is the mean of all who
-    came after the first stage, which has settled both. What it takes to hold them all, while nothing happens, is seen
-    in the last stage.
+    CPU is the mean of the clients that arrive in the stage. Memory (PSS) is given in two ways, since either alone may
+    mislead. "memory" is the mean of all connected clients, above the warm server without clients: the first of them
+    pay for one-time allocations, or reuse memory that earlier clients have freed. "memory, further" is the mean of all
+    clients after the first stage, which has settled both. "holding" is the CPU time for all of them while nothing
+    happens, measured in the last stage.
     """
     sample: dict[Measure, float] = {}
     time.sleep(SETTLING)  # nobody is connected any more
-    sockets, empty, before = tree.sockets(), tree.memory().pss, (0, tree.cpu())
+    sockets, empty, before = tree.sockets(), tree.memory().pss, (0, tree.cpu())  # before: clients, CPU seconds
     first = 0.0
     for stage in stages:
         crowd.grow(stage)
@@ -110,12 +110,12 @@ def grown(crowd: Crowd, tree: Tree, stages: Sequence[int], effort: Effort) -> Sa
         sample[Measure("memory in all", "MiB", stage)] = pss / 1024
         before = (stage, cpu)
     sample[Measure("holding", "CPU ms in 10 s", stages[-1])] = _rest(tree, 2 if effort.quick else 5) * 10_000
-    crowd.grow(stages[-1])  # all are still there
+    crowd.grow(stages[-1])  # it grows no further: this checks that all are still connected
     return sample
 
 
 def _wait_until_accepted(tree: Tree, sockets: int) -> None:
-    """A server may have work to do yet when its clients have come."""
+    """Wait until the server has accepted all clients: a connected one may still be in its backlog."""
     end = time.monotonic() + ACCEPT_LIMIT
     while tree.sockets() < sockets:
         if time.monotonic() > end:
@@ -125,7 +125,7 @@ def _wait_until_accepted(tree: Tree, sockets: int) -> None:
 
 
 def _rest(tree: Tree, seconds: float) -> float:
-    """CPU seconds in a second of doing nothing."""
+    """Return the CPU seconds that the idle server uses per second."""
     cpu, begun = tree.cpu(), time.monotonic()
     time.sleep(seconds)
     return (tree.cpu() - cpu) / (time.monotonic() - begun)

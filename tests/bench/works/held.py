@@ -1,13 +1,13 @@
 """Clients that are held before the greeting: 1,000 to 15,000 strangers, each from an address of its own.
 
-gatepost has its whole default chain and holds them by earlytalker. As in the steady state it knows other clients
-already, whom it does not hold: its delay is made long only when those have been there. Peers hold everybody. What is
-"postfix" here is postscreen.
+gatepost has its whole default chain, and its earlytalker holds them. As in the steady state, it already knows other
+clients and does not hold these, so the delay is made long only after they have connected. Peers hold everybody. The row
+"postfix" is postscreen.
 
-The row "newcomers" is gatepost in runs of their own: a known client connects every 100 ms and sends a message, while
-strangers come and while they are held. Its time is from connecting to the reply to QUIT.
+The row "newcomers" is gatepost in separate runs: a known client connects every 100 ms and sends a message, while
+strangers arrive and while they are held. Its time is from connecting to the reply to QUIT.
 
-Peers take one run: their crowds take long to come, and their memory differs little from run to run.
+Peers take one run, because their crowds take long to arrive and their memory differs little from run to run.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from tests.bench.works.crowds import Crowd, Newcomers, grown
 from tests.bench.works.policies import hold_strangers
 
 DELAY = 280
-"""Seconds: longer than any run, and less than the five minutes that a mail server waits."""
+"""Seconds: longer than any run, and less than the five minutes for which a mail server waits."""
 RATE = 5000
-"""Strangers that come in a second: a flood, since it is then that their CPU counts.
+"""Strangers that arrive per second: a flood, because their CPU time matters in a flood.
 
-Of a trickle each costs twice as much, as it does an empty server on uvloop: whoever sleeps wakes with cold caches.
+In a trickle each one costs twice as much, also on an empty uvloop server: a process that sleeps wakes with cold caches.
 """
 NEWCOMERS_EVERY = 0.1
 QUICK_PEERS, PEERS = ("haraka",), ("aiosmtpd", "haraka", "postfix")
 
 
 def rows(effort: Effort) -> Sequence[Row]:
-    """gatepost, and the peers that can hold clients."""
+    """Return the rows: gatepost, and the peers that can hold clients."""
     gatepost = SERVERS["gatepost"]
     return [
         Row("gatepost", gatepost, partial(ready, partial(_gatepost_holding, gatepost))),
@@ -51,13 +51,13 @@ def _peer_row(peer: Server) -> Row:
 
 
 def stages(effort: Effort) -> Sequence[int]:
-    """How many are held, one stage after the other on the same server."""
+    """Return the number of clients in each stage. The stages follow each other on the same server."""
     return (1000,) if effort.quick else (1000, 5000, 10_000, 15_000)
 
 
 @contextmanager
 def ready(holding: Callable[[], AbstractContextManager[Running]], effort: Effort) -> Iterator[Run]:
-    """A server of its own for each run: memory that a crowd has given back would hide what the next one takes."""
+    """Give each run a server of its own: memory freed by one crowd would hide the memory that the next one takes."""
 
     def run() -> Sample:
         with holding() as running, Crowd(running.port, RATE) as crowd:
@@ -76,7 +76,7 @@ def _gatepost_holding(gatepost: Server) -> Iterator[Running]:
 
 @contextmanager
 def watching_newcomers(gatepost: Server, effort: Effort) -> Iterator[Run]:
-    """Known clients come while strangers come, and while these are held."""
+    """Measure known clients while strangers arrive, and while these are held."""
 
     def run() -> Sample:
         with gatepost.running() as running, Newcomers(running.port, NEWCOMERS_EVERY) as newcomers:

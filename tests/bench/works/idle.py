@@ -1,8 +1,8 @@
-"""Clients that have said EHLO and nothing since: 10,000 that the server knows, each from an address of its own.
+"""Clients that are idle after EHLO: 10,000 that the server knows, each from an address of its own.
 
-What a server keeps of clients that are gone, such as the answers of DNS, is there before they come. It has also memory
-free from them, which the first of the crowd take: ``grown`` counts both ways. All but the default chain take one run:
-crowds take long to come, and memory differs little from run to run.
+Data that a server keeps about earlier clients, such as DNS answers, exists before they arrive. The server also has
+memory that earlier clients have freed, which the first of the crowd reuse: ``grown`` counts both ways. All rows but the
+default chain take one run, because crowds take long to arrive and memory differs little from run to run.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from tests.bench.works.crowds import Crowd, grown
 from tests.bench.works.traffic import REMEMBERING, Traffic
 
 RATE = 1000
-"""Clients that come in a second."""
+"""Clients that arrive per second."""
 QUICK_OTHERS, OTHERS = ("haraka",), ("gatepost-bare", "aiosmtpd", "haraka")
-"""Not those that need a process for each client."""
+"""The other servers: only those that do not need a process for each client."""
 
 
 def stages(effort: Effort) -> Sequence[int]:
-    """How many are idle, one stage after the other on the same server."""
+    """Return the number of clients in each stage. The stages follow each other on the same server."""
     return (1000,) if effort.quick else (2500, 10_000)
 
 
 @contextmanager
 def ready(server: Server, effort: Effort) -> Iterator[Run]:
-    """A server of its own for each run: memory that a crowd has given back would hide what the next one takes."""
+    """Give each run a server of its own: memory freed by one crowd would hide the memory that the next one takes."""
 
     def run() -> Sample:
         with server.running() as running, Crowd(running.port, RATE, greeted=True) as crowd:
@@ -45,7 +45,7 @@ def ready(server: Server, effort: Effort) -> Iterator[Run]:
 
 
 def rows(effort: Effort) -> Sequence[Row]:
-    """gatepost and the servers that serve all clients in one process."""
+    """Return the rows: gatepost, and the servers that serve all clients in one process."""
     others = QUICK_OTHERS if effort.quick else OTHERS
     return [
         Row("gatepost", SERVERS["gatepost"], partial(ready, SERVERS["gatepost"])),

@@ -1,14 +1,14 @@
-"""Messages of 25 MiB, one after another, and ten at once: more than 500 MB in a full run (a MB is 1,000,000 octets).
+"""Messages of 25 MiB, one at a time and ten at once: more than 500 MB in a full run (a MB is 1,000,000 octets).
 
-Each run has a server of its own, that has had small messages. How far memory rises is seen with the first large ones:
-the highest RSS meanwhile less the RSS before, summed over all processes. CPU and rate are those of the messages after
-these. Servers that are slow, or are here for completeness only, send the 500 MB in all runs together, and not ten at
-once. What a server writes counts where it goes to files, even to files in memory: it is what it hands to write(2).
+Each run has a server of its own that has already received small messages. The rise of memory is measured with the first
+large ones: the highest RSS meanwhile minus the RSS before, summed over all processes. CPU and rate are those of the
+messages after these. Servers that are slow, or included only for completeness, get 500 MB in all runs together, and
+never ten messages at once. "written" is what a server passes to write(2) for files, including files in memory.
 
-The row "watched" is gatepost with a plugin that sees how long the loop stands still (``plugins/standstill.py``), while
-ten messages at once arrive and a known client connects anew every 20 ms. The time of those clients, from connecting to
-the reply to QUIT, is that of their load too, which shares its core with the ten. The highest PSS is sampled in arrivals
-of its own, since a look at it holds a server up.
+The row "watched" is gatepost with a plugin that measures how long the loop stands still (``plugins/standstill.py``),
+while ten messages arrive at once and a known client connects every 20 ms. The time of these clients, from connecting to
+the reply to QUIT, includes that of their own load, which shares its core with the ten. The highest PSS is sampled in
+separate arrivals, because reading it delays the server.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ SOME_FROM = ("gatepost-bare", "gatepost-forward", "aiosmtpd", "qpsmtpd", "postfi
 
 
 def rows(effort: Effort) -> Sequence[Row]:
-    """Alone and ten at once."""
+    """Return the rows: each server with one message at a time, and with ten at once."""
     alone, ten = (QUICK_ALONE, QUICK_TEN) if effort.quick else (MANY_FROM + SOME_FROM, MANY_FROM)
     gatepost = SERVERS["gatepost"]
     return [
@@ -65,7 +65,7 @@ def rows(effort: Effort) -> Sequence[Row]:
 
 @contextmanager
 def ready(server: Server, sessions: int, effort: Effort) -> Iterator[Run]:
-    """So many at once."""
+    """Send ``sessions`` messages at once, first to measure the rise of memory, then for CPU and rate."""
 
     def run() -> Sample:
         count = _count(effort, sessions) if server.name in MANY_FROM else SOME
@@ -79,10 +79,10 @@ def ready(server: Server, sessions: int, effort: Effort) -> Iterator[Run]:
 
 @contextmanager
 def watched(server: Server, effort: Effort) -> Iterator[Run]:
-    """Ten at once, watched from inside and from outside."""
+    """Send ten messages at once, and watch the server from inside (the loop) and from outside (newcomers)."""
 
     def run() -> Sample:
-        # With newcomers a server is never idle, so nobody waits until it is.
+        # With newcomers the server is never idle, so these arrivals are sent without waiting until it is.
         with _warm(server, effort) as (running, traffic), Newcomers(running.port, NEWCOMERS_EVERY) as newcomers:
             rise = _highest_pss(Tree(running.pid), lambda: traffic.send(*_arrivals(effort, TEN, TEN)))
             newcomers.forget()
@@ -96,7 +96,7 @@ def watched(server: Server, effort: Effort) -> Iterator[Run]:
 
 @contextmanager
 def _warm(server: Server, effort: Effort) -> Iterator[tuple[Running, Traffic]]:
-    """A server that has had small messages, and its clients."""
+    """Run a server that has already received small messages, and yield it with its clients."""
     few = dataclasses.replace(effort, triples=100)
     with server.running() as running:
         traffic = Traffic(running, few)
@@ -107,7 +107,7 @@ def _warm(server: Server, effort: Effort) -> Iterator[tuple[Running, Traffic]]:
 
 
 def _arrivals(effort: Effort, count: int, sessions: int) -> tuple[Any, ...]:
-    """What traffic is told, for so many large messages, so many at once."""
+    """Return the arguments of ``Traffic.bring`` for ``count`` large messages in ``sessions`` sessions at once."""
     return "large", count, "--sessions", sessions, "--octets", QUICK_OCTETS if effort.quick else OCTETS
 
 
@@ -126,7 +126,7 @@ def _spent(tree: Tree, work: Callable[[], Trip]) -> Sample:
 
 
 def _highest_resident(tree: Tree, work: Callable[[], object]) -> float:
-    """How many MiB of RSS more than before the tree has at the most while the work is done."""
+    """Return by how many MiB the RSS of the tree rises at most during the work."""
     tree.reset_peak()
     before = tree.memory().resident
     work()
@@ -134,7 +134,7 @@ def _highest_resident(tree: Tree, work: Callable[[], object]) -> float:
 
 
 def _highest_pss(tree: Tree, work: Callable[[], object]) -> float:
-    """The same of PSS, as far as samples show it."""
+    """Return the same for PSS, as far as samples show it: the kernel keeps no peak of it."""
     before = tree.memory().pss
     seen, done = [before], threading.Event()
 
@@ -153,7 +153,7 @@ def _highest_pss(tree: Tree, work: Callable[[], object]) -> float:
 
 
 def _longest_standstill(running: Running) -> float:
-    """Milliseconds, since it was last asked."""
+    """Return the longest standstill since the last call, in milliseconds."""
     with smtplib.SMTP(running.host, running.port, source_address=(client(0).address, 0)) as asking:
         asking.ehlo()
         code, text = asking.verify("standstill")
@@ -163,7 +163,7 @@ def _longest_standstill(running: Running) -> float:
 
 
 def seeing_standstills(server: Server) -> Server:
-    """The same with one plugin more."""
+    """Return the server with the plugin that measures standstills."""
 
     def lay_out(place: Place) -> Command:
         command = server.lay_out(place)

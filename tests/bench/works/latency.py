@@ -1,8 +1,9 @@
-"""How long a message takes at half the rate that the server can do: 1 KiB, a connection each, at random times.
+"""The time for a message at half the server's highest rate: 1 KiB, one connection each, at random times.
 
-The highest rate is found first, with twenty clients that never pause. Then clients come at half of it, whether or not
-the server has done with those before (a Poisson process), and a message's time runs from when its client was due until
-the reply to its final dot. The load has a core to itself but no more, so for smtp-sink the rate is the load's.
+The highest rate is found first, with twenty clients that never pause. Then clients arrive at half that rate, whether or
+not the server has finished with earlier ones (a Poisson process). The time of a message runs from the moment when its
+client was due, so that no wait is left out, to the reply to its final dot. The load has one core to itself but no more,
+so for smtp-sink the rate is that of the load.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ WORST = Measure("p99", "ms a message")
 
 @contextmanager
 def ready(server: Server, effort: Effort) -> Iterator[Run]:
-    """Find the highest rate, and send at half of it."""
+    """Find the highest rate, then send at half of it."""
     with warm(server, effort) as traffic:
         count = traffic.enough("messages")
         half = count / traffic.send("messages", count)["seconds"] / 2
@@ -36,7 +37,7 @@ def ready(server: Server, effort: Effort) -> Iterator[Run]:
 
 
 def rows(effort: Effort) -> Sequence[Row]:
-    """Servers whose time is their own; what others wait for is said by CPU time already."""
+    """Return a row for each of the main servers; for the others, CPU time already tells as much."""
     return [Row(name, SERVERS[name], partial(ready, SERVERS[name])) for name in MAIN_SERVERS]
 
 

@@ -1,7 +1,7 @@
-"""How long a message takes when five plugins look up a name each, with a name server that answers after 50 ms.
+"""The time for a message when five plugins look up a name each and the name server answers after 50 ms.
 
-All that a message takes is counted: connecting, the dialogue, and the reply to its final dot. Four clients at a time
-are no work for the server, so this is latency alone. gatepost-bare, without a look-up, is what the rest takes.
+The time runs from connecting to the reply to the final dot. Four clients at a time are no load for the server, so this
+is pure latency. gatepost-bare makes no query; its time is that of everything else.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SESSIONS = 4
 
 @contextmanager
 def ready(server: Server, effort: Effort) -> Iterator[Run]:
-    """A few clients at a time."""
+    """Send messages from a few clients at a time."""
     count = 20 if effort.quick else 100
     with warm(server, effort) as traffic:
         traffic.send("messages", SESSIONS)
@@ -36,7 +36,7 @@ def ready(server: Server, effort: Effort) -> Iterator[Run]:
 
 
 def rows(effort: Effort) -> Sequence[Row]:
-    """Ahead, each in its turn, and none."""
+    """Return the rows: without queries, with queries that run ahead, and with each query in its turn."""
     servers = (gatepost.bare(), gatepost.looking_up(ahead=True), gatepost.looking_up(ahead=False))
     return [Row(server.name, server, partial(ready, server)) for server in servers]
 

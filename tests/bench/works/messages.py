@@ -1,4 +1,4 @@
-"""What all works with 1 KiB messages have in common: their servers, their measures, and their kind of run."""
+"""The servers, measures and runs that all works with 1 KiB messages share."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ RATE = Measure("rate", "messages a second")
 
 QUICK_SERVERS = ("gatepost-bare", "gatepost", "smtp-sink", "aiosmtpd", "haraka")
 MAIN_SERVERS = ("gatepost-bare", "gatepost", "smtp-sink", "haraka")
-"""For works that take long, or say little of the others."""
+"""The servers for works that take long, or that would say little about the others."""
 ALL_SERVERS = tuple(SERVERS)
 
 
 def rows_of(names: Sequence[str], each: int) -> list[Row]:
-    """A row for each of these servers, with so many messages on a connection."""
+    """Return a row for each of these servers, with ``each`` messages per connection."""
     return [Row(name, SERVERS[name], partial(ready, SERVERS[name], each)) for name in names]
 
 
 @contextmanager
 def ready(server: Server, each: int, effort: Effort) -> Iterator[Run]:
-    """As fast as it goes, over twenty sessions at once."""
+    """Send messages as fast as possible in twenty sessions at once."""
     with warm(server, effort) as traffic:
         options = ("--each", each, SPINNING)
         count = traffic.enough("messages", *options, each=each)
@@ -37,7 +37,7 @@ def ready(server: Server, each: int, effort: Effort) -> Iterator[Run]:
 
 @contextmanager
 def warm(server: Server, effort: Effort) -> Iterator[Traffic]:
-    """Run the server; it knows its clients, if it remembers any."""
+    """Run the server and introduce its clients, if it remembers any."""
     with server.running() as running:
         traffic = Traffic(running, effort)
         if server.name in REMEMBERING:
@@ -46,5 +46,5 @@ def warm(server: Server, effort: Effort) -> Iterator[Traffic]:
 
 
 def sample(trip: Trip, count: int) -> Sample:
-    """The figures of that many messages."""
+    """Return the figures of ``count`` messages."""
     return {CPU: trip.cpu / count * 1e6, RATE: count / trip.seconds}

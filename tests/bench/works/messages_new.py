@@ -1,4 +1,4 @@
-"""Messages of 1 KiB, each on a connection of its own, from twenty clients at once: what most mail is."""
+"""Messages of 1 KiB, each on a connection of its own, from twenty clients at once, like most mail."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.bench.works.messages import ALL_SERVERS, QUICK_SERVERS, rows_of
 
 
 def rows(effort: Effort) -> Sequence[Row]:
-    """All servers."""
+    """Return a row for each server."""
     return rows_of(QUICK_SERVERS if effort.quick else ALL_SERVERS, each=1)
 
 

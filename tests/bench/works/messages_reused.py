@@ -1,6 +1,6 @@
-"""Messages of 1 KiB, a hundred on a connection, from twenty clients at once: what a mail list's server sends.
+"""Messages of 1 KiB, a hundred per connection, from twenty clients at once, as a mailing list's server sends them.
 
-Each message of a connection has another sender and another recipient.
+Each message of a connection has a different sender and recipient.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ ON_ONE_CONNECTION = 100
 
 
 def rows(effort: Effort) -> Sequence[Row]:
-    """All servers."""
+    """Return a row for each server."""
     return rows_of(QUICK_SERVERS if effort.quick else ALL_SERVERS, each=ON_ONE_CONNECTION)
 
 

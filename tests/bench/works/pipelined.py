@@ -1,7 +1,7 @@
-"""Messages of 1 KiB on reused connections, with MAIL, RCPT and DATA in one piece (RFC 2920) and one by one.
+"""Messages of 1 KiB on reused connections, with MAIL, RCPT and DATA in one segment (RFC 2920) and one by one.
 
-The time is that of a message of one client that is alone, since a stall hides where twenty clients fill it: a server
-that writes a reply in two pieces, or waits for an acknowledgement before the next one, shows 40 ms here.
+The time is that of a client that is alone, because twenty clients would hide a stall: a server that writes a reply in
+two pieces, or waits for an acknowledgement before the next one, shows 40 ms here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ONE_BY_ONE = "one by one"
 
 @contextmanager
 def ready(server: Server, options: Sequence[object], effort: Effort) -> Iterator[Run]:
-    """Twenty sessions as fast as it goes, then one that is alone."""
+    """Run twenty sessions as fast as possible, then one alone."""
     options = ("--each", ON_ONE_CONNECTION, *options)
     alone = ON_ONE_CONNECTION * (3 if effort.quick else 5)
     with warm(server, effort) as traffic:
@@ -39,7 +39,7 @@ def ready(server: Server, options: Sequence[object], effort: Effort) -> Iterator
 
 
 def rows(effort: Effort) -> Sequence[Row]:
-    """Two rows for each server. In a quick run gatepost alone: Haraka stalls, and takes long."""
+    """Return two rows for each server. A quick run has only gatepost, because Haraka stalls and takes long."""
     names = ("gatepost",) if effort.quick else ("gatepost", "smtp-sink", "haraka")
     both = (("", ("--pipelined",)), (f", {ONE_BY_ONE}", ()))
     return [

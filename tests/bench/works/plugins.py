@@ -1,7 +1,7 @@
-"""What a plugin costs that has nothing to say: gatepost-bare without and with ten that pass in every phase.
+"""The cost of a plugin that passes: gatepost-bare without plugins and with ten that pass in every phase.
 
-They are asked in connect, helo, mail, rcpt, data, headers, message, queue, reset and disconnect. Each message has its
-own connection, so that every one of these phases comes once for each.
+They are asked at connect, helo, mail, rcpt, data, headers, message, queue, reset and disconnect. Each message has its
+own connection, so that each of these phases happens once per message.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ TEN = 10
 
 
 def rows(effort: Effort) -> Sequence[Row]:
-    """Without and with."""
+    """Return the rows: without plugins, and with ten."""
     servers = (gatepost.bare(), gatepost.with_plugins(TEN))
     return [Row(server.name, server, partial(ready, server, 1)) for server in servers]
 

@@ -1,4 +1,4 @@
-"""Changes to gatepost's policy that a work needs: in its configuration, before it starts or while it runs."""
+"""Changes to gatepost's configuration that a work needs, before the server starts or while it runs."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from tests.bench.servers.running import HOST, Running
 
 RELOAD_LIMIT = 30.0
 SILENCE = 2.0
-"""Seconds without a greeting after which a stranger counts as held, on a busy machine too."""
+"""Seconds without a greeting after which a stranger counts as held, even on a busy machine."""
 STRANGERS = (f"127.99.{third}.{fourth}" for third in range(256) for fourth in range(256))
-"""Addresses from which nobody has come yet, each to be used once."""
+"""Addresses from which no client has connected yet. Each is used once."""
 
 
 @contextmanager
 def changed(folder: Path) -> Iterator[dict[str, Any]]:
-    """Give ``[plugins]`` of the configuration in that folder, and write it back."""
+    """Yield the table ``[plugins]`` of the configuration in ``folder``, then write the changes back."""
     file = folder / "gatepost.toml"
     whole = tomllib.loads(file.read_text())
     yield whole["plugins"]
@@ -33,7 +33,7 @@ def changed(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def hold_strangers(running: Running, seconds: int) -> None:
-    """Let earlytalker hold strangers so long from now on; whom it knows already it goes on to know."""
+    """Make earlytalker hold strangers for ``seconds`` from now on. It still knows the clients that it knew."""
     with changed(running.folder) as plugins:
         plugins["earlytalker"]["delay"] = f"{seconds}s"
     os.kill(running.pid, signal.SIGHUP)

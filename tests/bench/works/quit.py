@@ -1,4 +1,4 @@
-"""Clients that connect, are greeted, say QUIT and leave, twenty at once: what a connection costs by itself."""
+"""Clients that connect, are greeted and send QUIT, twenty at once: the cost of a connection by itself."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RATE = Measure("rate", "connections a second")
 
 @contextmanager
 def ready(server: Server, effort: Effort) -> Iterator[Run]:
-    """As fast as it goes."""
+    """Connect and quit as fast as possible."""
     with warm(server, effort) as traffic:
         count = traffic.enough("quits", SPINNING)
 
@@ -32,7 +32,7 @@ def ready(server: Server, effort: Effort) -> Iterator[Run]:
 
 
 def rows(effort: Effort) -> Sequence[Row]:
-    """All servers but those that differ by what they do with messages."""
+    """Return a row for each server, except those that differ only in how they handle messages."""
     names = QUICK_SERVERS if effort.quick else [name for name in ALL_SERVERS if name not in OF_MESSAGES]
     return [Row(name, SERVERS[name], partial(ready, SERVERS[name])) for name in names]
 

@@ -1,7 +1,7 @@
-"""The clients of one server, run after run, and what the server spends on them.
+"""The clients of one server, run after run, and the CPU time that the server spends on them.
 
-The CPU time is that of the server's whole process tree, until it is idle again: what it does behind a reply, or after
-a connection, belongs to the work. Times are seconds.
+CPU time is that of the server's whole process tree until it is idle again, because its work after a reply or after the
+end of a connection counts too. Times are in seconds.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from tests.bench.tree import TICKS, Tree
 from tests.bench.works import Effort
 
 TAIL = 0.2
-"""A server that has worked no more than a tick in so many seconds is idle."""
+"""A server that has used no more than one tick of CPU time in so many seconds is idle."""
 TAILS = 50
 
 SESSIONS = 20
-"""At once, unless it is said otherwise."""
+"""Sessions at once, unless the options of a load have another number."""
 NEW_SESSIONS = 500
-"""At once of clients that are new: each is held for a moment, which costs the server nothing."""
+"""Sessions at once of new clients. Each is held for a moment, which costs the server nothing, so more fit."""
 SPINNING = "--spinning"
-"""The option of a load in a run whose figure is CPU time (``loads/session.py`` says why)."""
+"""The option of a load in a run that measures CPU time (``loads/session.py`` gives the reason)."""
 FIRST_TRIAL = 400
-"""How many messages or connections a server is tried with first."""
+"""Messages or connections of the first trial."""
 WARM_UP = 4.0
-"""No warm-up is longer than so many runs."""
+"""The longest warm-up, as a multiple of the time of a run."""
 
 REMEMBERING = frozenset({"gatepost", "gatepost-dns-0", "gatepost-logging", "gatepost-interpreted"})
-"""Servers that know their clients: all of them must have been there before, as in the steady state."""
+"""Servers that remember clients. All clients must have connected before a run, as in the steady state."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trip:
-    """What came of some traffic: the server's CPU seconds, those on the clock, and all that the load printed."""
+    """The result of some traffic: the server's CPU seconds, the elapsed seconds, and the output of the load."""
 
     cpu: float
     seconds: float
@@ -46,7 +46,7 @@ class Trip:
 
 
 class Traffic:
-    """Brings clients to a server. They take turns: those of a run follow those of the run before."""
+    """Sends clients to a server. They take turns: those of a run follow those of the run before."""
 
     def __init__(self, running: Running, effort: Effort) -> None:
         self._port = running.port
@@ -55,27 +55,27 @@ class Traffic:
         self._first = 0
 
     def introduce(self) -> None:
-        """Let every client send its first message, as one that the server does not know."""
+        """Let every client send its first message, while the server does not know it yet."""
         self.send("messages", self._effort.triples, "--sessions", NEW_SESSIONS, "--introducing")
 
     def bring(self, load: str, count: int, *options: object) -> Trip:
-        """Let the load do ``count`` of what it does. Raises LoadError if the server did not do its part."""
+        """Send ``count`` messages or connections, and measure the server. Raises LoadError if one of them fails."""
         before = self._tree.cpu()
         printed = self.send(load, count, *options)
         return Trip(self._idle() - before, printed["seconds"], printed)
 
     def send(self, load: str, count: int, *options: object) -> dict[str, Any]:
-        """The same where CPU does not count: it does not wait until the server is idle. Gives what the load printed."""
+        """Send without measuring CPU time, so without waiting until the server is idle. Return the load's output."""
         place = ("--port", self._port, "--clients", self._effort.triples, "--first", self._first)
         sessions = () if "--sessions" in options else ("--sessions", SESSIONS)
         self._first += count
         return loads.run(load, *place, "--count", count, *sessions, *options)
 
     def enough(self, load: str, *options: object, each: int = 1) -> int:
-        """Find the count that lasts as long as a run shall; the server has been warmed up by it.
+        """Warm up the server, and return the count for a run of the intended length.
 
-        It is a multiple of what all sessions do at once if one of them does ``each``, so that none is left alone. A
-        server is warm when every client has been there once: Node.js halves its time on the way there.
+        It is a multiple of ``each`` for all sessions, so that no session ends up alone. A server is warm when every
+        client has connected once; Node.js halves its time until then.
         """
         step = SESSIONS * each
         rounds, seconds = max(1, FIRST_TRIAL // step), 0.0
@@ -89,7 +89,7 @@ class Traffic:
         return rounds * step
 
     def _idle(self) -> float:
-        """The server's CPU seconds, when it has come to rest."""
+        """Wait until the server is idle, and return its CPU seconds."""
         now = self._tree.cpu()
         for _ in range(TAILS):
             time.sleep(TAIL)
