@@ -1,7 +1,15 @@
 """The configuration: ``gatepost.toml`` and the layers over it as one frozen ``Config``, and every mistake in them."""
 
-from gatepost.config.load import default_text, find_config_file, load_config, survey_config, validate_options
+from gatepost.config.load import (
+    default_text,
+    find_config_file,
+    load_config,
+    parse_config,
+    survey_config,
+    validate_options,
+)
 from gatepost.config.model import (
+    NO_LISTENER,
     STATE_DIR,
     Config,
     Dns,
@@ -17,12 +25,12 @@ from gatepost.config.model import (
 )
 from gatepost.config.origins import Entry, entries
 from gatepost.config.schema import Known, configuration_schema
-from gatepost.config.source import Layers, Place, Source
-from gatepost.config.toml_lines import KeyPath, key_lines
-from gatepost.config.wording import complaints
+from gatepost.config.source import Place, Source
+from gatepost.config.toml_lines import KeyPath
 from gatepost.ip import SocketAddress
 
 __all__ = [
+    "NO_LISTENER",
     "STATE_DIR",
     "Config",
     "Dns",
@@ -30,7 +38,6 @@ __all__ = [
     "Journal",
     "KeyPath",
     "Known",
-    "Layers",
     "Limits",
     "Listener",
     "Log",
@@ -42,13 +49,12 @@ __all__ = [
     "Source",
     "Spool",
     "Store",
-    "complaints",
     "configuration_schema",
     "default_text",
     "entries",
     "find_config_file",
-    "key_lines",
     "load_config",
+    "parse_config",
     "survey_config",
     "validate_options",
 ]

@@ -79,7 +79,7 @@ def load_config(path: Path | None, environ: Mapping[str, str]) -> Config:
 def survey_config(path: Path | None, environ: Mapping[str, str]) -> tuple[Config | None, list[Mistake]]:
     """Return the configuration without its wrong keys, and every mistake, so that plugins' tables can be checked too.
 
-    The configuration is None if a file cannot be read, or if too little is left without the wrong keys.
+    The configuration is None if a file cannot be read, or if what remains without the wrong keys is not valid either.
     """
     layers, mistakes = Layers(), list[Mistake]()
     if path is None:
@@ -92,11 +92,9 @@ def survey_config(path: Path | None, environ: Mapping[str, str]) -> tuple[Config
     mistakes += _add_environment(layers, environ)
     source = Source(folder, environ, name, layers.places, layers.merged)
     config, wrong = _validated(layers.merged, source)
-    mistakes += [
-        Mistake(*source.locate(complaint.path), dotted_key(complaint.path), complaint.message)
-        for complaint in wrong
-        if is_complete or not complaint.is_missing  # a file that cannot be read may have the key
-    ]
+    if not is_complete:  # a file that cannot be read may have the missing keys
+        wrong = [complaint for complaint in wrong if not complaint.is_missing]
+    mistakes += _mistakes(wrong, source)
     tables = layers.merged
     while config is None and is_complete:
         # Leaving out a wrong key may make another one wrong, such as a table that lacks it, so try until all is well.
@@ -105,6 +103,24 @@ def survey_config(path: Path | None, environ: Mapping[str, str]) -> tuple[Config
         tables = smaller
         config, wrong = _validated(tables, source)
     return (config if is_complete else None), _in_order(mistakes, source)
+
+
+def parse_config(text: str, folder: Path, name: str) -> Config:
+    """Return the configuration in one TOML text, without other layers; relative paths in it start at ``folder``.
+
+    ``name`` is the text's name in messages. Raises ``ConfigError`` with every mistake.
+    """
+    layers = Layers()
+    _add_text(layers, text, name)
+    source = Source(folder, {}, name, layers.places, layers.merged)
+    config, wrong = _validated(layers.merged, source)
+    if config is None:
+        raise ConfigError(_in_order(_mistakes(wrong, source), source))
+    return config
+
+
+def _mistakes(wrong: list[Complaint], source: Source) -> list[Mistake]:
+    return [Mistake(*source.locate(each.path), dotted_key(each.path), each.message) for each in wrong]
 
 
 def _validated(tables: Mapping[str, Any], source: Source) -> tuple[Config | None, list[Complaint]]:
@@ -132,13 +148,14 @@ OptionsT = TypeVar("OptionsT", bound=Options)
 def validate_options(
     model: type[OptionsT], table: PluginTable, config: Config, recorder: Recorder = NULL_RECORDER
 ) -> OptionsT:
-    """Return the options in a plugin's table as its class wants them. Raises ``ConfigError`` with every mistake.
+    """Return the options in a plugin's table, validated by ``model``. Raises ``ConfigError`` with every mistake.
 
     ``recorder`` is told later if a file that they name changes and cannot be used.
     """
     try:
         return model.model_validate(table.options, context={**config.source.context(), "recorder": recorder})
     except ValidationError as error:
+        # A misspelt core key ends up among the plugin's own options, so core keys are suggested here too.
         core = set(CORE_KEYS).difference(RESERVED_KEYS)
         mistakes = [
             config.mistake(("plugins", table.name, *complaint.path), complaint.message)
@@ -153,7 +170,7 @@ def _in_order(mistakes: list[Mistake], source: Source) -> list[Mistake]:
 
 
 def default_text(environ: Mapping[str, str]) -> str:
-    """Return the configuration without a file, as TOML: a trial on loopback that delivers to maildirs.
+    """Return the embedded default as TOML: a trial on loopback that delivers to maildirs.
 
     The environment may set host name and state folder. They are inserted here because plugins' options need them too.
     """

@@ -37,6 +37,8 @@ from gatepost.options import CORE_KEYS, Duration, Size, Table, dotted_key
 
 MIB = 2**20
 STATE_DIR = Path("/var/lib/gatepost")
+NO_LISTENER = 'there is no listener; write [listen.smtp] with bind = ["0.0.0.0:25"]'
+"""The error of ``check`` and ``serve``. It is no mistake of the file: ``try`` and the test kit need no listener."""
 
 
 T = TypeVar("T", bound=Table)
@@ -75,7 +77,7 @@ class Dns(Table):
 
 
 class Spool(Table):
-    """`[spool]`: the place where messages are kept while their session lasts."""
+    """`[spool]`: the place where messages are kept during their session."""
 
     path: ConfiguredPath = STATE_DIR / "spool"
     """The folder for messages that are too large for memory. Default: `spool` in `state_dir`."""
@@ -201,6 +203,7 @@ class Plugins(Table):
 
 
 def _separated(name: str, table: object) -> object:
+    """Return a plugin's table as ``PluginTable`` has it: its own options are apart, so none can pass for a core key."""
     if not isinstance(table, Mapping):  # a mistake, which pydantic reports
         return table
     core = {key: value for key, value in table.items() if key in CORE_KEYS}
@@ -329,7 +332,7 @@ class Config(Table):
             for name in unused
         ]
         if not self.listeners:
-            found.append(self.mistake(("listen",), 'nobody listens; write [listen.smtp] with bind = ["0.0.0.0:25"]'))
+            found.append(self.mistake(("listen",), NO_LISTENER))
         return tuple(found)
 
     def _orders(self) -> list[tuple[KeyPath, Sequence[str]]]:

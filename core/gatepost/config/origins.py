@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gatepost.config import Config, validate_options
-from gatepost.config.model import PluginTable
+from gatepost.config.load import validate_options
+from gatepost.config.model import Config, PluginTable
 from gatepost.config.schema import Schema, schema_of
 from gatepost.config.source import Place
 from gatepost.config.toml_lines import KeyPath
@@ -88,7 +88,7 @@ def _effective(config: Config, models: Mapping[str, type[Options] | None]) -> di
 
 
 def _options(config: Config, table: PluginTable, model: type[Options] | None) -> dict[str, Any]:
-    """Return the plugin's effective options; none if they are wrong, which ``check`` reports."""
+    """Return the plugin's effective options; {} if they are wrong, which ``check`` reports."""
     if model is None:
         return {}
     try:
@@ -103,6 +103,7 @@ def _options(config: Config, table: PluginTable, model: type[Options] | None) ->
 
 
 def _masked_tables(written: Mapping[str, Any], models: Mapping[str, type[Options] | None]) -> dict[str, Any]:
+    """Return the tables as they were written, with secrets hidden."""
     core, definitions = schema_of(Config)
     shown: dict[str, Any] = {}
     for key, value in written.items():
@@ -126,12 +127,12 @@ def _masked_plugin(
 
 
 def masked(value: Any, schema: Schema, definitions: Mapping[str, Schema]) -> Any:
-    """Return ``value`` without secrets: what ``schema`` describes as one, and everything that it does not describe."""
+    """Return ``value`` without the parts that ``schema`` describes as secrets, and those that it does not describe."""
     return _masked(value, [schema], definitions)
 
 
 def _masked(value: Any, schemas: Sequence[Schema], definitions: Mapping[str, Schema]) -> Any:
-    """Return the same for a value that any of several schemas may describe."""
+    """Return the same for a value that any of several schemas may describe: it is hidden if one of them is a secret."""
     alternatives = [each for schema in schemas for each in _alternatives(schema, definitions)]
     if not alternatives or any(_is_secret(each) for each in alternatives):
         return hidden(value)
@@ -178,7 +179,7 @@ def _alternatives(schema: Schema, definitions: Mapping[str, Schema]) -> Iterator
 
 
 def _inside(schemas: Sequence[Schema], key: str) -> list[Schema]:
-    """Return the schemas for ``key`` of a table; none if no schema describes it."""
+    """Return the schemas for ``key`` of a table; [] if no schema describes it."""
     found = []
     for schema in schemas:
         may_be_open = "properties" not in schema and schema.get("type", "object") == "object"

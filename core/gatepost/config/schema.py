@@ -90,10 +90,11 @@ def _draft_07(schema: Any) -> Any:
 
 
 def _reworded(made: Schema) -> Schema:
-    if "prefixItems" in made:
+    """Return a schema, whose parts are draft-07 already, in the keywords of draft-07."""
+    if "prefixItems" in made:  # a tuple: draft-07 lists its elements in "items", and "additionalItems" are the others
         others = {"additionalItems": made.pop("items")} if "items" in made else {}
         made |= {"items": made.pop("prefixItems"), **others}
-    if len(made.get("anyOf", ())) == 1:
+    if len(made.get("anyOf", ())) == 1:  # the other alternative was null
         made = {**made.pop("anyOf")[0], **made}
     if "$ref" in made and len(made) > 1:  # draft-07 ignores everything beside a reference
         made["allOf"] = [{"$ref": made.pop("$ref")}]

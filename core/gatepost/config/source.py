@@ -46,7 +46,7 @@ class Source:
 
 
 class Layers:
-    """The merged tables and the place of each key."""
+    """The merged layers: their tables, and the place of each key."""
 
     def __init__(self) -> None:
         self.merged: dict[str, Any] = {}

@@ -17,7 +17,7 @@ KeyPath = tuple[str | int, ...]
 _TOKEN = re.compile(
     r'''
       """ (?: \\. | [^\\] )*? """ "{0,2}    # strings first: their content is not syntax
-    | \'\'\' .*? \'\'\' '{0,2}
+    | \'\'\' .*? \'\'\' '{0,2}                # the content may end in one or two quotation marks
     | " (?: \\. | [^"\\] )* "
     | ' [^']* '
     | \#[^\n]*
@@ -46,6 +46,7 @@ class _Reader:
     def __init__(self, text: str) -> None:
         self._lines: dict[KeyPath, int] = {}
         self._tables_in: dict[KeyPath, int] = {}
+        """The number of tables so far in each list of tables, such as ``[[deny]]``."""
         self._line = 1
         self._tokens = self._cut(text)
         self._token = ""
@@ -104,7 +105,7 @@ class _Reader:
         written = ""
         while self._token != end:
             written += self._next()
-        part: object = tomllib.loads(f"{written} = 0")
+        part: object = tomllib.loads(f"{written} = 0")  # one table inside the other, a key each
         keys: KeyPath = ()
         while isinstance(part, dict):
             ((key, part),) = part.items()

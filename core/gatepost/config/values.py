@@ -1,14 +1,14 @@
 """The kinds of value that only the configuration of the server has: host names, addresses to listen on, plugin names.
 
 The kinds of value for plugins' options are in ``options.kinds``. Errors are sentences and may repeat what was written,
-because no secret is written in the places of these values.
+because nobody writes a secret in place of such a value.
 """
 
 from __future__ import annotations
 
 import re
 import socket
-from ipaddress import IPv6Address, ip_address
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
 
@@ -65,10 +65,10 @@ def _socket_address(value: object, default_port: int | None) -> SocketAddress:
         return value
     if not isinstance(value, str):
         raise expected('an address in quotes such as "127.0.0.1:25"', value)
-    if default_port is not None and _is_ipv6(value):
+    if default_port is not None and _version(value) == 6:
         return SocketAddress(value, default_port)
     match = _ADDRESS.fullmatch(value)
-    if match is None or (match["v6"] is None and _is_ipv6(value.rpartition(":")[0])):
+    if match is None or (match["v6"] is None and _version(value.rpartition(":")[0]) == 6):
         raise ValueError(f'{as_toml(value)} is ambiguous; write an IPv6 address in brackets, such as "[::1]:25"')
     if match["port"] is not None:
         return SocketAddress(_bindable_host(match), _port(match["port"]))
@@ -79,11 +79,11 @@ def _socket_address(value: object, default_port: int | None) -> SocketAddress:
 
 def _bindable_host(match: re.Match[str]) -> str:
     if match["v6"] is not None:
-        if _is_ipv6(match["v6"]):
+        if _version(match["v6"]) == 6:
             return match["v6"]
         raise expected('an IPv6 address in the brackets, such as "[::1]"', match["v6"])
     host = match["host"].lower()
-    if host == "localhost" or (_is_address(host) and not _is_ipv6(host)):
+    if host == "localhost" or _version(host) == 4:
         return host
     raise expected('an IP address such as "127.0.0.1", "0.0.0.0" (all IPv4) or "[::]" (all IPv6)', match["host"])
 
@@ -94,16 +94,12 @@ def _port(text: str) -> int:
     raise expected("a port from 0 to 65535", text)
 
 
-def _is_address(text: str) -> bool:
+def _version(text: str) -> int:
+    """Return the version of an IP address, 4 or 6, or 0 if ``text`` is not one."""
     try:
-        ip_address(text)
+        return ip_address(text).version
     except ValueError:
-        return False
-    return True
-
-
-def _is_ipv6(text: str) -> bool:
-    return _is_address(text) and isinstance(ip_address(text), IPv6Address)
+        return 0
 
 
 BindAddress = Annotated[

@@ -82,6 +82,8 @@ class _Finding:
     is_missing: bool = False
 
 
+# pydantic names an error after the expected type and the fault: "int_parsing", "int_type", "model_type". The part
+# before the first underscore is the family.
 _WANTED = {
     "int": "a whole number",
     "float": "a number",
@@ -100,7 +102,9 @@ _WANTED = {
     "datetime": "a date and time such as 2027-01-31T12:00:00Z",
     "time": "a time such as 12:00:00",
 }
+"""The expected value in words, for each family."""
 _SHOWN = ("int", "float", "finite", "bool", "literal", "enum")
+"""The families for which found text is repeated: no secret is a number, a truth value or one of a few words."""
 _BOUNDS = {
     "greater_than": ("gt", "more than"),
     "greater_than_equal": ("ge", "at least"),
@@ -129,7 +133,7 @@ def _finding(detail: Any, model: type[BaseModel], also_known: Collection[str]) -
         return _Finding(f"{words} {context[name]:g}", "", found)
     if kind == "too_short":
         return _Finding(f"at least {context['min_length']} in the list", "", str(context["actual_length"]))
-    if family in _WANTED and not kind.startswith("string_too"):
+    if family in _WANTED and not kind.startswith("string_too"):  # "string_too_long" is not about the type
         hint = _misspelt(detail["loc"], model) if family == "model" else ""
         return _Finding(_WANTED[family], hint, found)
     return _Finding("", detail["msg"][:1].lower() + detail["msg"][1:], "")

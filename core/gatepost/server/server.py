@@ -24,7 +24,7 @@ import uvloop
 
 from gatepost import config as configuration
 from gatepost import events
-from gatepost.config import Config, SocketAddress
+from gatepost.config import NO_LISTENER, Config, SocketAddress
 from gatepost.doors import Connections, Listener, Pregreet
 from gatepost.errors import GatepostError, StoreError
 from gatepost.message import Spool
@@ -91,7 +91,7 @@ class Server:
         Raises ``GatepostError`` with a sentence for the administrator.
         """
         if not self.config.listeners:
-            raise GatepostError('there is no listener; write [listen.smtp] with bind = ["0.0.0.0:25"]')
+            raise GatepostError(NO_LISTENER)
         loop = asyncio.get_running_loop()
         # From here on, because a startup hook may take seconds, and a signal without a handler would end the process.
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -7,19 +7,16 @@ and objects take it from the point where the plugin has been found: the same con
 from __future__ import annotations
 
 import inspect
-import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from gatepost.config import Config, Layers, PluginTable, Source, complaints, key_lines, load_config
-from gatepost.errors import ConfigError, Mistake, PluginError
+from gatepost.config import Config, PluginTable, load_config, parse_config
+from gatepost.errors import PluginError
 from gatepost.events import Recorder
 from gatepost.gate import Instance, Score
-from gatepost.options import CORE_KEYS, Options, dotted_key
+from gatepost.options import CORE_KEYS, Options
 from gatepost.plugins import (
     Found,
     Services,
@@ -61,17 +58,9 @@ def instance(plugin: Any, name: str = "", *, options: Options | None = None, **t
 def load_text(text: str, folder: Path, services: Services, recorder: Recorder) -> tuple[Config, LoadedPolicy]:
     """Return the policy of a configuration given as TOML; relative paths in it start at ``folder``.
 
-    Raises ``ConfigError`` with all mistakes, ``tomllib.TOMLDecodeError`` if this is not TOML.
+    Raises ``ConfigError`` with all mistakes.
     """
-    layers = Layers()
-    layers.add(tomllib.loads(text), "the test's policy", key_lines(text))
-    source = Source(folder, {}, "the test's policy", layers.places)
-    try:
-        config = Config.model_validate(layers.merged, context=source.context())
-    except ValidationError as error:
-        wrong = complaints(error, Config, layers.merged)
-        mistakes = [Mistake(*source.locate(each.path), dotted_key(each.path), each.message) for each in wrong]
-        raise ConfigError(sorted(mistakes, key=lambda mistake: mistake.line)) from None
+    config = parse_config(text, folder, "the test's policy")
     return config, load_policy(config, services, recorder)
 
 

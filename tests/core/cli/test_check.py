@@ -104,7 +104,7 @@ def test_it_works_with_every_plugin_broken(folder: Folder) -> None:
     assert [error["key"] for error in found] == ["plugins.a.use", "plugins.b.use"]
 
 
-def test_nobody_listens(folder: Folder) -> None:
+def test_a_configuration_without_a_listener_is_an_error(folder: Folder) -> None:
     found = errors(folder, policy("recipients", "discard").replace(LISTEN, ""))
     assert [error["key"] for error in found] == ["listen"]
 

@@ -13,6 +13,7 @@ from gatepost.config import (
     default_text,
     find_config_file,
     load_config,
+    parse_config,
     survey_config,
     validate_options,
 )
@@ -209,3 +210,18 @@ def test_a_survey_leaves_out_a_table_that_lacks_what_was_wrong_in_it(write: Writ
     config, found = survey_config(write('[listen.smtp]\nbind = ["zz"]\n[plugins]\norder = ["a"]\n'), {})
     assert config is not None
     assert (len(found), config.listeners, config.order) == (1, {}, ("a",))
+
+
+def test_a_text_alone_is_read_without_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATEPOST__HOSTNAME", "mx.example.com")
+    config = parse_config('hostname = "mx.example.org"\n[spool]\npath = "spool"\n', tmp_path, "a text")
+    assert (config.hostname, config.spool.path) == ("mx.example.org", tmp_path / "spool")
+    assert config.locate(("spool", "path")) == ("a text", 3)
+
+
+@pytest.mark.parametrize("text", ["no TOML", "[limits]\nidle = 5"])
+def test_a_text_alone_has_its_mistakes_named(text: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(text, tmp_path, "a text")
+    (mistake,) = caught.value.mistakes
+    assert (mistake.where, mistake.line) == ("a text", text.count("\n") + 1)

@@ -106,5 +106,5 @@ def test_an_order_of_a_listener_counts(write: Write) -> None:
 
 def test_that_nobody_listens_is_a_warning(write: Write) -> None:
     path = write("")
-    sentence = 'nobody listens; write [listen.smtp] with bind = ["0.0.0.0:25"]'
+    sentence = 'there is no listener; write [listen.smtp] with bind = ["0.0.0.0:25"]'
     assert load_config(path, {}).warnings == (Mistake(str(path), 0, "listen", sentence),)

@@ -1,4 +1,4 @@
-"""The start of a server: which addresses it serves as root."""
+"""The start of a server: the listeners that it needs, and the addresses that it serves as root."""
 
 from __future__ import annotations
 
@@ -27,6 +27,14 @@ async def start(made: Server) -> None:
         await made.start()
     finally:
         await made.close()
+
+
+async def test_a_server_without_a_listener_does_not_start(tmp_path: Path) -> None:
+    path = tmp_path / "gatepost.toml"
+    path.write_text(f'state_dir = "{tmp_path}"\n[store]\nurl = "memory:"\n')
+    made = Server(configuration.load_config(path, {}), path, {})
+    with pytest.raises(GatepostError, match=r"^there is no listener; write \[listen\.smtp\] with bind = "):
+        await start(made)
 
 
 async def test_as_root_without_user_only_loopback_is_served_with_a_warning(
