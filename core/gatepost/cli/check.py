@@ -66,7 +66,7 @@ async def _examine(path: Path | None) -> Report:
     from gatepost.errors import ConfigError
     from gatepost.events import NULL_RECORDER
     from gatepost.plugins import load_policy
-    from gatepost.rehearsal import findings, granted, offline
+    from gatepost.rehearsal import findings, granted, offline_services
 
     config, errors = survey_config(path, os.environ)
     report = Report(str(path or "the embedded default"), errors)
@@ -75,7 +75,7 @@ async def _examine(path: Path | None) -> Report:
     is_whole = not errors
     report.order = config.order
     try:
-        policy = load_policy(config, offline.services(config), NULL_RECORDER)
+        policy = load_policy(config, offline_services(config), NULL_RECORDER)
     except ConfigError as error:
         report.errors += error.mistakes
     if report.errors:

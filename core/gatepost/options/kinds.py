@@ -162,7 +162,7 @@ def _network(value: object) -> IPv4Network | IPv6Network:
     if not isinstance(value, str):
         raise expected('a network such as "192.0.2.0/24" or "2001:db8::/32"', value)
     try:
-        network = ip_network(value, strict=False)
+        network = ip_network(value, strict=False)  # the suggestion for a value that the next line refuses
         ip_network(value)
     except ValueError as error:
         if "host bits" in str(error):

@@ -20,7 +20,8 @@ CORE_KEYS = ("use", "mode", "time_limit", "on_error", "reject_at", "phases", *RE
 def _be_exact(schema: Any) -> None:
     """Make numbers and truth values strict, but not collections, because TOML's lists become tuples and sets.
 
-    A default written as text ("10s") is read like text in the file; any other default stays as it is.
+    A default written as text ("10s") is read like text in the file; any other default stays as it is. pydantic's own
+    strict mode would apply to everything, so the schema that pydantic made is walked and changed in place.
     """
     if isinstance(schema, list | tuple):
         for part in schema:
@@ -32,7 +33,7 @@ def _be_exact(schema: Any) -> None:
     if schema.get("type") == "default" and isinstance(schema.get("default"), str):
         schema.setdefault("validate_default", True)
     for key, part in schema.items():
-        if key == "fields" and isinstance(part, dict):
+        if key == "fields" and isinstance(part, dict):  # its keys are names of fields, also "default" or "metadata"
             _be_exact(list(part.values()))
         elif key not in ("default", "metadata", "serialization"):
             _be_exact(part)
@@ -58,6 +59,7 @@ class Table(BaseModel):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        # pydantic describes a default as it stands in the class, such as 300.0. A reader needs its TOML form, "5m".
         described = handler(schema)
         properties = handler.resolve_ref_schema(described).get("properties", {})
         defaults = cls.model_construct().model_dump(mode="json", by_alias=True, warnings=False)

@@ -92,6 +92,7 @@ class WatchedFile:
         and ``problem`` gives the reason; on the first call the error is raised.
         """
         text = self.text()
+        # Compared by ==, because a bound method is a new object each time that it is named.
         known = self._parsed if self._parsed is not None and self._parsed[0] == parse else None
         if known is not None and known[1] is text:
             result: T = known[2]
@@ -110,6 +111,7 @@ class WatchedFile:
 
     def _look(self) -> None:
         try:
+            # A file that was unreadable is read again even if it looks unchanged: its permissions may have changed.
             if _signature(os.stat(self.path)) != self._signature or self._unreadable:
                 self._signature, self._text = _read(self.path)
             self._unreadable = None

@@ -59,7 +59,7 @@ def hook_problems(plugin: Any) -> Iterator[str]:
             yield from _problems_of_arguments(phase, function, takes_self=not inspect.ismodule(plugin))
             yield from _problems_of_marks(phase, function, marks)
         elif not marks["optionalhook"]:
-            yield f"it implements {phase!r}, which is not a phase{_did_you_mean(phase, PHASES)}"
+            yield f"it implements {phase!r}, which is not a phase{did_you_mean(phase, PHASES)}"
 
 
 def _problems_of_arguments(phase: str, function: Any, takes_self: bool) -> Iterator[str]:
@@ -81,7 +81,7 @@ def _problems_of_marks(phase: str, function: Any, marks: Mapping[str, Any]) -> I
     if marks.get("ahead") and not is_async:
         yield f"its {phase} is marked ahead=True, which is for an async def"
     if marks.get("ahead") and (phase == "queue" or phase in ALL_RUN):
-        # A look-up that started early is thrown away when a plugin before it decides. These phases have effects.
+        # A look-up ahead is cancelled if a plugin before it decides, but the hooks of these phases have effects.
         yield f"its {phase} is marked ahead=True, which is only for a look-up whose answer may go unused"
     if marks.get("blocking") and is_async:
         yield f"its {phase} is marked blocking=True, which is for a plain def"
@@ -89,7 +89,8 @@ def _problems_of_marks(phase: str, function: Any, marks: Mapping[str, Any]) -> I
         yield "its ruled must be a plain def, because nothing waits for it"
 
 
-def _did_you_mean(name: str, known: Collection[str]) -> str:
+def did_you_mean(name: str, known: Collection[str]) -> str:
+    """Return ``; did you mean rcpt?`` if a known name is similar, else ""."""
     near = difflib.get_close_matches(name, known, 1)
     return f"; did you mean {near[0]}?" if near else ""
 
@@ -111,6 +112,10 @@ def declaration_of(plugin: Any) -> Declaration:
 def declaration_problems(plugin: Any) -> list[str]:
     """Return a sentence for each declaration that is wrong, and for each name that narrowly misses one."""
     return _read(plugin)[1]
+
+
+# A mistake in one declaration must not hide the options and grants of a plugin from the loader, which reports all
+# mistakes at once, or from the schema and the conformance kit. So these two do not look at the other declarations.
 
 
 def options_of(plugin: Any) -> type[Options] | None:
@@ -144,7 +149,7 @@ def _read(plugin: Any) -> tuple[dict[str, Any], list[str]]:
         except PluginError as error:
             problems.append(str(error))
         except (Exception, SystemExit) as error:  # a property runs the plugin's code
-            problems.append(f"what it declares cannot be read: {type(error).__name__}: {error}")
+            problems.append(f"its {name} cannot be read: {type(error).__name__}: {error}")
     return values, [*problems, *_near_misses(plugin)]
 
 
@@ -190,7 +195,7 @@ def _phases(name: str, value: Any) -> frozenset[str] | None:
     if not _is_collection_of_text(value):
         raise PluginError(f"its {name} must be a collection of names of phases, not {_shown(value)}")
     for unknown in sorted(set(value).difference(PHASES)):
-        raise PluginError(f"its {name} has {unknown!r}, which is not a phase{_did_you_mean(unknown, PHASES)}")
+        raise PluginError(f"its {name} has {unknown!r}, which is not a phase{did_you_mean(unknown, PHASES)}")
     return frozenset(value)
 
 
@@ -285,6 +290,7 @@ def _is_one_edit_away(name: str, known: str) -> bool:
     """True if one letter inserted, deleted or replaced, or two neighbours swapped, turn ``name`` into ``known``."""
     if name == known or abs(len(name) - len(known)) > 1:
         return False
+    # Beyond the letters that both begin with, one edit must make the rests equal.
     same = next((place for place, pair in enumerate(zip(name, known, strict=False)) if pair[0] != pair[1]), len(name))
     left, wanted = name[same:], known[same:]
     swapped = left[1:2] + left[:1] + left[2:]

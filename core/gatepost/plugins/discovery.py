@@ -6,7 +6,6 @@ made of it: see ``load``.
 
 from __future__ import annotations
 
-import difflib
 import importlib.metadata
 import importlib.util
 import inspect
@@ -18,7 +17,7 @@ from typing import Any
 
 from gatepost.config import Config
 from gatepost.errors import ConfigError, Mistake
-from gatepost.plugins.contract import hooks_of, needs_newer
+from gatepost.plugins.contract import did_you_mean, hooks_of, needs_newer
 from gatepost.plugins.distributions import unmet
 
 GROUP = "gatepost.plugins"
@@ -90,17 +89,16 @@ def find_plugin(config: Config, name: str, offers: Sequence[Installed]) -> Found
     use = config.plugin(name).use
     found = _in_file(config, name, config.folder / use) if use.endswith(".py") else _among(offers, config, name, use)
     if newer := needs_newer(found.plugin):
-        # Only this: what else looks wrong in the plugin may be right in the hooks that it was made for.
+        # Nothing else is reported, because it may be right in the version of the hooks that the plugin was made for.
         raise _mistake(config, name, f"{found.origin}: {newer}")
     return found
 
 
 def _among(offers: Sequence[Installed], config: Config, name: str, use: str) -> Found:
-    """Import the plugin that one of ``offers`` has under the name ``use``."""
+    """Import the plugin that an installed package offers under the name ``use``."""
     fitting = [offer for offer in offers if offer.name == use]
     if not fitting:
-        near = difflib.get_close_matches(use, [offer.name for offer in offers], 1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        hint = did_you_mean(use, [offer.name for offer in offers])
         raise _mistake(config, name, f"no installed package offers a plugin {use!r}{hint}")
     if len(fitting) > 1:
         packages = " and ".join(offer.origin for offer in fitting)
@@ -111,7 +109,7 @@ def _among(offers: Sequence[Installed], config: Config, name: str, use: str) -> 
         raise _mistake(config, name, f"{use} of {offer.origin} is made for gatepost {wanted}, and this is {ours}")
     try:
         return Found(offer.load(), offer.package, offer.version)
-    except BaseException as error:
+    except BaseException as error:  # the code of a module may end in anything, such as SystemExit
         message = f"{use} of {offer.origin} cannot be imported: {type(error).__name__}: {error}"
         raise _mistake(config, name, message) from error
 
@@ -122,7 +120,7 @@ def _in_file(config: Config, name: str, path: Path) -> Found:
     if spec is None or spec.loader is None or not path.is_file():
         raise _mistake(config, name, f"{path} is not a Python file that can be read", "use")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where dataclasses and pydantic look up what annotations mean
+    sys.modules[spec.name] = module  # dataclasses and pydantic resolve annotations there
     try:
         spec.loader.exec_module(module)
     except BaseException as error:

@@ -73,6 +73,7 @@ class Jobs:
             try:
                 await job()
             except BaseException as error:  # a job is a plugin's code: even its SystemExit ends only this run of it
+                # A CancelledError ends the series only if it is ours: a job may raise one of its own.
                 if self._stopped or isinstance(error, GeneratorExit):
                     return
                 name = getattr(job, "__qualname__", "")

@@ -33,7 +33,7 @@ from gatepost.services.clock import Clock
 
 @dataclass(slots=True)
 class Policy:
-    """All that is loaded: the plugin instances, and the gate of each listener."""
+    """The loaded plugins: their instances, and the gate of each listener."""
 
     instances: dict[str, Instance]
     gates: dict[str, Gate]
@@ -42,7 +42,7 @@ class Policy:
     default: Gate
     """The gate of ``[plugins] order``."""
     deprecations: tuple[Mistake, ...] = ()
-    """Deprecated features that plugins use: a sentence each, for ``check``."""
+    """The deprecated features that plugins use, for ``check``."""
 
 
 def load_policy(config: Config, services: Services, recorder: Recorder) -> Policy:
@@ -94,7 +94,7 @@ def survey_plugins(config: Config, services: Services, recorder: Recorder) -> tu
 
 
 def _order(config: Config, own: Sequence[str] | None) -> tuple[str, ...]:
-    """Return the plugins of a listener, in order: its own order or that of ``[plugins]``, without what is off."""
+    """Return the plugins of a listener, in its own order or that of ``[plugins]``, without those that are off."""
     names = config.order if own is None else own
     return tuple(name for name in names if config.plugin(name).mode != "off")
 
@@ -123,7 +123,7 @@ def _load_plugin(
 
 
 def conflicts(plugin: Any, table: PluginTable) -> Iterator[tuple[str, str]]:
-    """Yield the keys of a table that do not go together with what the plugin is, each with a sentence."""
+    """Yield the keys of a table that contradict the plugin's hooks and declarations, each with a sentence."""
     if table.mode == "observe" and (grants := declared_grants(plugin)):
         yield "mode", f"it grants {', '.join(sorted(grants))}, so it cannot be observed: use enforce or off"
     known = {phase for phase, _ in hooks_of(plugin)}
@@ -144,7 +144,7 @@ def make_instance(found: Found, table: PluginTable, options: Options | None, ser
             raise PluginError(f"its constructor asks for {unknown[0]!r}; there are {', '.join(SERVICES)}")
         try:
             made = made(**{parameter: services.get(parameter, table.name, options) for parameter in wanted})
-        except BaseException as error:
+        except BaseException as error:  # the constructor may raise anything, such as SystemExit
             raise PluginError(f"its constructor failed: {type(error).__name__}: {error}") from error
     declaration = declaration_of(made)
     phases = declaration.phases
@@ -164,21 +164,19 @@ def make_instance(found: Found, table: PluginTable, options: Options | None, ser
     )
 
 
-def make_gate(
-    instances: Sequence[Instance],
-    clock: Clock,
-    recorder: Recorder,
-    score: Score | None = None,
-) -> Gate:
+def make_gate(instances: Sequence[Instance], clock: Clock, recorder: Recorder, score: Score | None = None) -> Gate:
     """Return a gate over ``instances``, in that order, without those that are off."""
-    if score == Score():
+    if score == Score():  # without a limit there is no score, and ``session.scored`` must say so
         score = None
     instances = [instance for instance in instances if instance.mode is not Mode.OFF]
     return Gate(register(instances), instances, clock=clock, recorder=recorder, score=score)
 
 
 def register(instances: Sequence[Instance]) -> pluggy.PluginManager:
-    """Return a pluggy manager that holds ``instances``, last one first, so that its list comes out in their order."""
+    """Return a pluggy manager that holds ``instances``.
+
+    pluggy calls the plugin that was registered last first, so they are registered in reverse order.
+    """
     manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(Hookspecs)
     with warnings.catch_warnings():

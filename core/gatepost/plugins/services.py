@@ -1,4 +1,8 @@
-"""The services that a plugin's constructor may ask for."""
+"""The services that a plugin's constructor may ask for.
+
+Store and log belong to the instance that asks: no plugin sees the data of another, and each line of the log names its
+author.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,7 @@ SERVICES = ("options", "dns", "store", "clock", "next_hop", "log", "name")
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The services themselves; a plugin's constructor may also ask for its ``options`` and its ``name``."""
+    """The services of one server, which all plugins share."""
 
     dns: Resolver
     store: Backend

@@ -3,7 +3,7 @@
 The template is part of the wheel; in a checkout it is a folder at the top. cookiecutter, which comes with the extra
 ``gatepost[new]``, is imported only when it is needed. Nothing here touches the network, git or the home folder.
 
-The content of a package is up to the template: see ``plugin_template``.
+This module does not know the content of a package: see ``plugin_template``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 from gatepost.errors import GatepostError
 
-MISSING = 'a package is made with cookiecutter: pip install "gatepost[new]"'
+MISSING = 'packages are made with cookiecutter, which is not installed: pip install "gatepost[new]"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Question:
 
 def folder() -> Path:
     """Return the folder of the template. Raises ``GatepostError`` if it is not installed."""
-    package = Path(__file__).parents[1]
+    package = Path(__file__).parents[1]  # core/gatepost in a checkout, gatepost in a wheel
     for place in (package / "_plugin_template", package.parents[1] / "plugin_template"):
         if (place / "cookiecutter.json").is_file():
             return place

@@ -1,6 +1,7 @@
 """Rehearsals: policies driven without sockets, for ``gatepost try``, ``check`` and the test kit."""
 
 from gatepost.rehearsal.check import findings, granted
+from gatepost.rehearsal.offline import offline_services
 from gatepost.rehearsal.rehearsal import Rehearsal
 from gatepost.rehearsal.trial import Flags, Step, Trial, play
 
@@ -11,5 +12,6 @@ __all__ = [
     "Trial",
     "findings",
     "granted",
+    "offline_services",
     "play",
 ]

@@ -1,8 +1,7 @@
-"""Checks of a policy that is valid and probably not intended: it would lose mail, relay for anyone, or do nothing.
+"""Checks of a policy that is valid but probably not intended: it would refuse all mail, or relay for anyone.
 
-No plugin vouches for recipients; no plugin delivers; anyone may relay; a plugin is never reached; a next hop is
-gatepost itself; the account to run as does not exist. All but one are read from the loaded policy. Relaying is tried
-out: the plugins that may vouch are asked about the recipients that a relay abuser would name.
+The policy is only read, with one exception: relaying is tried out. The plugins that may vouch are asked about the
+recipients that a relay abuser would name, because no declaration tells which recipients a plugin vouches for.
 
 No socket is bound, and nothing leaves this machine unless such a plugin sends it. RFC 5321 §3.6.2 (relaying) and
 appendix F.2 (source routes), RFC 1123 §5.2.16 (what ``%`` in a local part may mean to a mail server).
@@ -32,13 +31,13 @@ from gatepost.services.store import MemoryBackend
 from gatepost.services.virtual_clock import HastyClock
 
 STRANGER = "192.0.2.1"
-"""An address for documentation (RFC 5737), so it is no client of ours."""
+"""The client that tries to relay. The address is for documentation (RFC 5737), so it is no client of ours."""
 ELSEWHERE = "relay-probe.example.net"
-"""A domain for documentation (RFC 2606), so it is not ours."""
+"""The domain that it tries to reach. The domain is for documentation (RFC 2606), so it is not ours."""
 PATIENCE = 10.0
-"""Seconds that the attempt to relay may take."""
+"""The most seconds that the attempt to relay may take."""
 MOST_DOMAINS = 3
-"""Domains of ours with which the tricks of relay abusers are tried."""
+"""The most domains of ours with which the tricks of relay abusers are tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,8 @@ class Finding:
 
 
 async def findings(policy: Policy, config: Config) -> list[Finding]:
-    """Return what is probably not intended in a policy that could be loaded, errors first."""
+    """Return the findings about a policy that could be loaded, errors first."""
+    # A server without a listener does not start. A table that no order names is harmless.
     found = [Finding(warning, is_error=warning.key == "listen") for warning in config.warnings]
     found += _accounts(config)
     for name, gate in (policy.gates or {"": policy.default}).items():
@@ -61,11 +61,12 @@ async def findings(policy: Policy, config: Config) -> list[Finding]:
         found += check.observed_waits()
         found += check.misplaced()
         found += await check.open_relay()
+    # Two listeners with the same order have the same findings.
     return sorted(dict.fromkeys(found), key=lambda finding: not finding.is_error)
 
 
 def _accounts(config: Config) -> Iterator[Finding]:
-    """Look at the account to run as: with one that does not exist, or as root without one, the start would fail."""
+    """Find an account to run as that does not exist, and a public listener without one: as root, it would not start."""
     if config.user is not None:
         try:
             account_of(config.user)
@@ -79,14 +80,14 @@ def _accounts(config: Config) -> Iterator[Finding]:
 
 
 def granted(policy: Policy) -> dict[str, tuple[str, ...]]:
-    """Return the grants of each plugin that has any: what is too dangerous for a casual accept."""
+    """Return the grants of each plugin that has any."""
     declared = {name: instance.declaration.grants for name, instance in policy.instances.items()}
     return {name: tuple(sorted(grants)) for name, grants in declared.items() if grants}
 
 
 @dataclass(frozen=True, slots=True)
 class _ListenerCheck:
-    """The checks of the policy that one listener has."""
+    """The checks of one listener's policy."""
 
     config: Config
     listener: str
@@ -113,7 +114,7 @@ class _ListenerCheck:
                 yield self._finding(self._order, message)
 
     def never_reached(self) -> Iterator[Finding]:
-        """Find plugins without a phase, and those that could only deliver after one that takes everything."""
+        """Find plugins without a phase, and those whose turn to deliver comes after one that takes everything."""
         taker = ""
         for instance in self.gate.instances:
             phases = {phase for phase, chain in self.gate.chains.items() if any(h.instance is instance for h in chain)}
@@ -138,6 +139,7 @@ class _ListenerCheck:
                     yield self._finding(("plugins", hook.name), message)
 
     def _is_ours(self, hop: str, bound: SocketAddress) -> bool:
+        """Return True if a connection to ``hop`` certainly arrives at ``bound``. No name is looked up."""
         host, _, port = hop.rpartition(":")
         if port != str(bound.port):
             return False
@@ -159,7 +161,7 @@ class _ListenerCheck:
                 yield self._finding(("plugins", hook.name, "mode"), message, is_error=False)
 
     def misplaced(self) -> Iterator[Finding]:
-        """Find plugins that need what a later one does: mark clients as trusted, or vouch for recipients."""
+        """Find plugins that come too early: before one that decides who is trusted, or that vouches for recipients."""
         instances = self.gate.instances
         trusting = [place for place, instance in enumerate(instances) if instance.declaration.trusts]
         vouching = [place for place, instance in enumerate(instances) if instance.may_grant("rcpt")]

@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from gatepost.config import Config
 from gatepost.errors import DNSTemporaryError
 from gatepost.plugins import Services
 from gatepost.services.dns import Resolver
@@ -14,9 +13,6 @@ from gatepost.services.host import NullLog
 from gatepost.services.next_hop import NextHops
 from gatepost.services.store import MemoryBackend
 from gatepost.services.virtual_clock import HastyClock
-
-if TYPE_CHECKING:
-    from gatepost.config import Config
 
 
 class NoDNS(Resolver):
@@ -27,7 +23,7 @@ class NoDNS(Resolver):
         raise DNSTemporaryError(f"{name!r} {kind}: no name server is asked here")
 
 
-def services(config: Config) -> Services:
+def offline_services(config: Config) -> Services:
     """Return services with which plugins can be loaded, but not run."""
     clock = HastyClock()
     return Services(

@@ -30,7 +30,7 @@ class Rehearsal:
         self.closed = False
 
     def silence(self, seconds: float) -> asyncio.Future[bool]:
-        """Return a future that ends after ``seconds``: True if the client was silent, False if it talks early."""
+        """Return a future that is True after ``seconds`` of silence, and False at once if the client talks early."""
         return asyncio.get_running_loop().create_task(self._is_silent(seconds))
 
     async def _is_silent(self, seconds: float) -> bool:
@@ -59,12 +59,16 @@ class Rehearsal:
             content += b"\r\n"
         stuffed = content.replace(b"\r\n.", b"\r\n..")
         await self.feed((b"." if stuffed.startswith(b".") else b"") + stuffed + b".\r\n")
+        return await self.end()
+
+    async def end(self) -> Reply:
+        """Return the reply to the final dot, which has been fed."""
         reply = self._replied(await self.conversation.end_of_data())
         await self.conversation.transaction.finish_message()
         return reply
 
     async def feed(self, octets: bytes) -> bytes:
-        """Feed octets of DATA as they come from a socket. Return what follows the end of data."""
+        """Feed octets of DATA, in blocks as from a socket. Return those that follow the end of data."""
         rest = None
         for start in range(0, len(octets), BLOCK):
             reader = self.conversation.transaction.reader

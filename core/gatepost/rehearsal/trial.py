@@ -75,6 +75,7 @@ class _Overheard(Gate):
     """A gate that asks like the one it is made from, and keeps all rulings."""
 
     def __init__(self, gate: Gate) -> None:
+        # Gate's constructor would make new chains from a pluggy manager. These are the ones that were loaded.
         self.instances, self.chains, self.score = gate.instances, gate.chains, gate.score
         self.clock, self.recorder, self.deadlines = gate.clock, gate.recorder, gate.deadlines
         self.rulings: list[Ruling] = []
@@ -151,8 +152,9 @@ async def _services(
 ) -> AsyncIterator[Services]:
     """Open the services of the trial. DNS and next hops are real, so their clock is real too."""
     world = SystemClock()
+    dns = DNS([str(server) for server in config.dns.servers], timeout=config.dns.timeout, clock=world)
     services = Services(
-        dns=DNS([str(server) for server in config.dns.servers], timeout=config.dns.timeout, clock=world),
+        dns=dns,
         store=open_store(config.store.url if flags.store else "memory:", clock, recorder),
         clock=clock,
         next_hop=NextHops(world, config.hostname),
@@ -163,7 +165,7 @@ async def _services(
         yield services
     finally:
         await services.next_hop.close()
-        await services.dns.close()  # type: ignore[attr-defined]
+        await dns.close()
         await services.store.close()
 
 

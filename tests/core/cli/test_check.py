@@ -119,7 +119,9 @@ def test_a_table_that_no_order_names_is_a_warning(folder: Folder) -> None:
 def test_a_declaration_that_fails_is_a_mistake(folder: Folder) -> None:
     broken = granting("delivery", "queue", takes_everything="property(lambda self: 1 / 0)")
     (found,) = errors(folder, policy("recipients", "broken"), broken=broken)
-    assert found["message"].endswith("broken.py: what it declares cannot be read: ZeroDivisionError: division by zero")
+    assert found["message"].endswith(
+        "broken.py: its takes_everything cannot be read: ZeroDivisionError: division by zero"
+    )
 
 
 class OldSpecs(Hookspecs):

@@ -118,7 +118,7 @@ def test_a_phase_that_this_gatepost_does_not_know_may_be_optional(packages: Pack
         ),
         (
             body("@hookimpl\n    def mail(self): ...", "longest_wait = property(lambda self: 1 / 0)"),
-            "what it declares cannot be read: ZeroDivisionError: division by zero",
+            "its longest_wait cannot be read: ZeroDivisionError: division by zero",
         ),
         (
             body("@hookimpl\n    def mail(self): ...", "phases = ('mail', 'rcpd')"),
@@ -205,7 +205,7 @@ def test_a_property_that_lacks_an_attribute_is_not_taken_for_a_missing_declarati
         def skip_trusted(self) -> bool:
             return bool(self.nonesuch)  # type: ignore[attr-defined]
 
-    with pytest.raises(PluginError, match=r"what it declares cannot be read: AttributeError: .*nonesuch"):
+    with pytest.raises(PluginError, match=r"its skip_trusted cannot be read: AttributeError: .*nonesuch"):
         declaration_of(Broken())
 
 

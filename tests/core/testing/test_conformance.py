@@ -37,7 +37,7 @@ FOUND = [
     (bad.KeywordOnly, "hooks", "its mail takes sender"),
     (bad.MisspeltDeclaration, "declarations", "it declares skip_trused, which means nothing to gatepost; did you mean"),
     (bad.WrongDeclaration, "declarations", "its longest_wait must be a number of seconds, not 'soon'"),
-    (bad.FailingDeclaration, "start", "what it declares cannot be read: ZeroDivisionError: division by zero"),
+    (bad.FailingDeclaration, "start", "its longest_wait cannot be read: ZeroDivisionError: division by zero"),
     (bad.DyingAtEightBit, "hostile", "it raises UnicodeDecodeError: "),
     (bad.Exiting, "ordinary", "it raises SystemExit: enough (rcpt, at RCPT TO:<b@example.org>)"),
     (bad.WritingAhead, "ahead", "its helo must not write to the session: session.trust("),

@@ -100,11 +100,11 @@ def _loaded(file: Path, order: Sequence[str]) -> tuple[Policy, Config]:
     from gatepost.events import NULL_RECORDER
     from gatepost.options import toml_value
     from gatepost.plugins import load_policy
-    from gatepost.rehearsal import offline
+    from gatepost.rehearsal import offline_services
 
     try:
         config = read_config(file, {**os.environ, VARIABLE: toml_value(order)})
-        return load_policy(config, offline.services(config), NULL_RECORDER), config
+        return load_policy(config, offline_services(config), NULL_RECORDER), config
     except ConfigError as error:
         own = str(file.parent / OWN_FILE)  # where the order will be, and so the mistakes in it
         found = [replace(each, where=own) if each.where == VARIABLE else each for each in error.mistakes]

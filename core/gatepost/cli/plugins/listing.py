@@ -90,12 +90,12 @@ def _rows(config: Config | None) -> tuple[list[Row], int]:
     """Return the configured plugins in their order, then those that are only installed; and the number of mistakes."""
     from gatepost.events import NULL_RECORDER
     from gatepost.plugins import installed, survey_plugins
-    from gatepost.rehearsal import offline
+    from gatepost.rehearsal import offline_services
 
     offers = installed()
     if config is None:
         return [_installed_row(offer) for offer in offers], 0
-    instances, mistakes = survey_plugins(config, offline.services(config), NULL_RECORDER)
+    instances, mistakes = survey_plugins(config, offline_services(config), NULL_RECORDER)
     tables = config.plugin_tables
     ordered = [*dict.fromkeys(name for name in (*config.order, *tables))]
     rows = [_configured_row(config, name, instances.get(name), offers) for name in ordered]
@@ -145,9 +145,9 @@ def _print_order(config: Config, as_json: bool) -> None:
     from gatepost.events import NULL_RECORDER
     from gatepost.hookspecs import PHASES
     from gatepost.plugins import load_policy
-    from gatepost.rehearsal import offline
+    from gatepost.rehearsal import offline_services
 
-    policy = load_policy(config, offline.services(config), NULL_RECORDER)
+    policy = load_policy(config, offline_services(config), NULL_RECORDER)
     orders = {
         name: {phase: gate.order(phase) for phase in PHASES if gate.order(phase)}
         for name, gate in (policy.gates or {"": policy.default}).items()
