@@ -1,8 +1,8 @@
 """The pytest plugin of gatepost's test kit: the fixtures ``policy`` and ``server``, and dialogue files (``*.smtp``).
 
-It stands beside the package, not in it, because pytest imports it at every start: nothing of gatepost is imported
-before a test uses a fixture or a dialogue file is collected, or its lines would be missing from coverage, and every
-other test run of the environment would pay for it.
+pytest imports it at every start, so it stands beside the package, not in it, and imports gatepost only when a test uses
+a fixture or a dialogue file is collected. Otherwise lines of gatepost would run before coverage is measured, and every
+test run in this environment would pay for the import.
 """
 
 from __future__ import annotations

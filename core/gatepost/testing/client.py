@@ -39,11 +39,11 @@ class Client:
         self.banner: Reply
         """The first reply: the greeting, or a refusal."""
         self.waited = 0.0
-        """How long the last command took, in virtual seconds."""
+        """The virtual seconds that the last command took."""
 
     @property
     def closed(self) -> bool:
-        """Whether either side has closed the connection."""
+        """True if either side has closed the connection."""
         return self.rehearsal.closed
 
     async def connect(self) -> Reply:
@@ -57,7 +57,7 @@ class Client:
         Raises ``AssertionError`` when the connection is closed, and when a plugin has made a DNS query that the test
         has no answer for.
         """
-        self._check_open(line)
+        assert not self.closed, f"{line!r} cannot be sent: the connection is closed"
         return await self._heard(self.rehearsal.say(line, behind=behind))
 
     async def ehlo(self, name: str = "client.example.com") -> Reply:
@@ -120,20 +120,13 @@ class Client:
 
     async def end(self) -> Reply:
         """Return the reply to the final dot that was sent by ``feed``."""
-        return await self._heard(self._end())
-
-    async def _end(self) -> replies.Reply:
-        conversation = self.rehearsal.conversation
-        reply = await conversation.end_of_data()
-        conversation.after_reply()
-        self.rehearsal.closed = self.rehearsal.closed or reply.close
-        await conversation.transaction.finish_message()
-        return reply
+        return await self._heard(self.rehearsal.end())
 
     async def _heard(self, work: Coroutine[Any, Any, replies.Reply]) -> Reply:
         """Return the reply that results from ``work``, with the rulings that led to it."""
         known, recorded = set(self._rulings()), len(self.policy.records)
         reply = await self.wait_for(work)
+        # The rulings of a transaction that has ended are no longer in the session, but its record has them.
         records = [each for each in self.policy.records[recorded:] if each.session == self.session.id]
         every = [ruling for record in records for ruling in record.rulings] + self._rulings()
         rulings = tuple(ruling for ruling in dict.fromkeys(every) if ruling not in known and _says(ruling))
@@ -146,12 +139,9 @@ class Client:
         envelope = self.session.envelope
         return [*self.session._rulings, *(envelope._rulings if envelope else ())]
 
-    def _check_open(self, line: str | bytes) -> None:
-        assert not self.closed, f"{line!r} cannot be sent: the connection is closed"
-
 
 def _says(ruling: Ruling) -> bool:
-    """Return whether a plugin was asked, or the core has decided by itself."""
+    """Return True if a plugin was asked, or the core has decided by itself."""
     return bool(ruling.trace) or ruling.decision is not None
 
 

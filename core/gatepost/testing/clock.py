@@ -23,7 +23,7 @@ T = TypeVar("T")
 LONGEST = 3600.0
 """Virtual seconds after which work counts as endless."""
 PATIENCE = 10.0
-"""The same in real seconds, for work that does not wait for the clock, but for a thread, a socket or an event."""
+"""Real seconds after which work counts as endless that waits for a thread, a socket or an event, not for the clock."""
 
 _NAP = 0.001
 _duration = TypeAdapter[float](Duration)
@@ -68,6 +68,7 @@ async def wait_for(work: Coroutine[Any, Any, T], clock: Clock, *, pause: float =
                 await asyncio.wait((task,), timeout=pause)
             if task.done():
                 return await task
+            # A thread that has ended since ``settle`` began may have made tasks ready, so the clock must not jump yet.
             if threads.number or threads.ended != ended or not await clock.jump():
                 await asyncio.sleep(_NAP)
             else:

@@ -53,7 +53,7 @@ _REST = re.compile(r"(…|\.\.\.)$")
 _IDENTIFIER = re.compile(r" \[[0-9a-z]{10}\]$")
 _CLOSED = "(the connection is closed)"
 _CONTEXT = 8
-"""How many lines of the dialogue are shown before a difference."""
+"""The most lines of the dialogue to show before a difference."""
 
 
 class DialogueSyntaxError(ValueError):
@@ -127,12 +127,13 @@ class Dialogue:
             await _Player(self, _Door(server, self.client)).play()
 
     def _script(self, policy: Policy) -> None:
-        policy.dns.name(self.client)
+        policy.dns.name(self.client)  # without a name, so that a dialogue needs no script for plugins that look it up
         for name, kind, *records in self.dns:
             policy.dns.answer(name, kind, *(records if kind.upper() in {"TXT", "MX"} else " ".join(records).split()))
 
 
 def _parsed(text: str, path: Path) -> tuple[str | None, list[tuple[str, str]], list[Step]]:
+    """Return the policy between ``---``, the settings and the steps."""
     policy: list[str] | None = None
     settings: list[tuple[str, str]] = []
     steps: list[Step] = []
@@ -156,7 +157,7 @@ def _step(line: str, number: int, path: Path) -> Step:
         kind: Any = found[1]
         step = Step(kind, found[2], number)
         try:
-            _octets(step)
+            _octets(step)  # an invalid escape in ``raw:`` is reported with its line
         except (SyntaxError, ValueError) as error:
             raise DialogueSyntaxError(f"{path}:{number}: these octets cannot be read: {error}") from None
         return step
@@ -188,7 +189,7 @@ class _Side(Protocol):
         """Let virtual time pass."""
 
     async def leave(self) -> str:
-        """End the connection. Returns replies that have not been read."""
+        """End the connection. Return the replies that have not been read."""
 
 
 class _Player:

@@ -14,10 +14,11 @@ from typing import Any, cast
 
 from gatepost.errors import NextHopRefusedError, NextHopUnreachableError
 from gatepost.services.clock import Clock
-from gatepost.services.next_hop import Answer, NextHop, NextHops, SmtpConnection, Target, Tls
+from gatepost.services.next_hop import Answer, NextHop, NextHops, SmtpConnection, Target
 
 _DEFAULTS = {"connect": "220 ready", "data": "354 go ahead", "quit": "221 2.0.0 bye"}
 _DROP, _HANG = 0, -1
+"""Codes in a script that are no answers: break the connection, and never answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,8 @@ class Connection:
 
 @dataclass(slots=True)
 class _Scripted:
+    """An answer of the script, and how many times more to give it (None: always)."""
+
     code: int
     text: str
     times: int | None
@@ -134,27 +137,9 @@ class ScriptedNextHops(NextHops, Peer):
         """Return the mail server at ``target``, written as in options. Raises ``ValueError`` if it is invalid."""
         return self._peers.setdefault(str(Target.parse(target)), Peer())
 
-    def open(
-        self,
-        targets: Sequence[Target],
-        *,
-        tls: Tls = "opportunistic",
-        pool: int = 10,
-        connect_timeout: float = 10.0,
-        command_timeout: float = 60.0,
-        data_timeout: float = 600.0,
-    ) -> NextHop:
-        """Return a client of ``targets``, like the real service."""
-        opened = _ScriptedNextHop(
-            targets,
-            clock=self._clock,
-            local_hostname=self._local_hostname,
-            tls=tls,
-            pool=pool,
-            connect_timeout=connect_timeout,
-            command_timeout=command_timeout,
-            data_timeout=data_timeout,
-        )
+    def open(self, targets: Sequence[Target], **settings: Any) -> NextHop:
+        """Return a client of ``targets`` with the settings of ``NextHops.open``."""
+        opened = _ScriptedNextHop(targets, clock=self._clock, local_hostname=self._local_hostname, **settings)
         opened.service = self
         self._opened.append(opened)
         return opened
@@ -214,7 +199,7 @@ class _ScriptedWire:
 
     @property
     def has_unread(self) -> bool:
-        """Whether there is an answer that is not read yet."""
+        """True if there is an answer that has not been read."""
         return bool(self._answers)
 
     async def write(self, octets: bytes) -> None:
@@ -277,7 +262,7 @@ class _ScriptedWire:
     # The methods of a transport.
 
     def is_closing(self) -> bool:
-        """Whether the connection is closed."""
+        """Return True if the connection is closed."""
         return self.has_ended
 
     def abort(self) -> None:

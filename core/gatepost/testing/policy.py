@@ -104,7 +104,8 @@ class Policy:
         for instance in self.loaded.instances.values():
             instance.threads = PluginThreads(f"gatepost-{instance.name}")
         if not self._bare:
-            self._stand_in()
+            self.loaded.default = self._with_stand_ins(self.loaded.default)
+            self.loaded.gates = {name: self._with_stand_ins(gate) for name, gate in self.loaded.gates.items()}
         self._is_started = False
         self._jobs = Jobs(self.runtime)
 
@@ -170,12 +171,8 @@ class Policy:
             self.runtime.hostname = config.hostname
         return loaded
 
-    def _stand_in(self) -> None:
-        """Add stand-ins to each gate in which no plugin vouches for recipients or delivers."""
-        self.loaded.default = self._with_stand_ins(self.loaded.default)
-        self.loaded.gates = {name: self._with_stand_ins(gate) for name, gate in self.loaded.gates.items()}
-
     def _with_stand_ins(self, gate: Gate) -> Gate:
+        """Return the gate with stand-ins if no plugin in it vouches for recipients or delivers."""
         more = stand_ins(gate.instances, self.services)
         instances = (*gate.instances, *more)
         return policy_of(instances, self.services, self.events, gate.score).default if more else gate

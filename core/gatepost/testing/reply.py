@@ -29,7 +29,7 @@ class Reply:
     id: str = ""
     """The id of a refusal, which is also that of its record; "" for other replies."""
     closed: bool = False
-    """Whether the server closes the connection after it. Always False for a reply through a socket."""
+    """True if the server closes the connection after it. Always False for a reply through a socket."""
     ruling: Ruling | None = field(default=None, repr=False)
     """The ruling that led to it: ``.plugin`` decided, ``.said`` has all decisions. None if no plugin was asked."""
     rulings: tuple[Ruling, ...] = field(default=(), repr=False)
@@ -58,7 +58,7 @@ class Reply:
 
     @property
     def accepted(self) -> bool:
-        """Whether this is a positive reply: 2xx or 354."""
+        """True for a positive reply: 2xx or 354."""
         return self.code < 400
 
     def __str__(self) -> str:

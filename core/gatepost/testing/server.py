@@ -131,6 +131,7 @@ class Server:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        # The order matters: sessions must have ended before ``shutdown`` runs, as in a real server.
         self._server.close()
         for wire in self._wires:
             await wire.close()

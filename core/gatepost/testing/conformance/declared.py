@@ -1,6 +1,6 @@
-"""Checks of what a plugin says about itself: hooks, annotations, declarations, options, secrets, grants.
+"""Checks of a plugin's statements about itself: hooks, annotations, declarations, options, secrets, grants.
 
-Only secrets and grants need a session; nothing else here asks the plugin anything.
+Only secrets and grants need a session; the other checks ask the plugin nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from gatepost.testing.conformance.subject import NotApplicableError, Subject
 CANARY = "canary-in-a-coal-mine"
 """The text of a secret, which must not be shown anywhere."""
 SHORT = 6
-"""Length of a text that may well appear somewhere by chance."""
+"""A shorter text may appear somewhere by chance, so it is not looked for."""
 
 _LIKE_A_SECRET = re.compile(r"(?:^|_)(?:password|passwd|passphrase|secret|token|api_?key|private_key|credentials?)$")
 
@@ -55,9 +55,9 @@ async def start(subject: Subject) -> list[str]:
 
 
 async def returns(subject: Subject) -> list[str]:
-    """Each hook is annotated to return what its phase takes."""
+    """The return annotation of each hook is one that its phase accepts."""
     return [
-        f"its {phase} is annotated to return {_named(kind)}, which {phase} does not take"
+        f"its {phase} is annotated to return {_named(kind)}, which {phase} does not accept"
         for phase, function in hooks_of(subject.offered)
         if phase in PHASES
         for kind in _returned(function)
@@ -145,13 +145,16 @@ async def secrets(subject: Subject) -> list[str]:
 
 
 def _canaries(given: Options) -> dict[str, Secret]:
-    fields = type(given).model_fields
-    return {name: Secret(CANARY) for name, field in fields.items() if Secret in _parts(field.annotation)
-            and isinstance(getattr(given, name), Secret | NoneType)}  # fmt: skip
+    """Return a known secret for each option that can be one, so that also a secret that was left out is looked for."""
+    return {
+        name: Secret(CANARY)
+        for name, field in type(given).model_fields.items()
+        if Secret in _parts(field.annotation) and isinstance(getattr(given, name), Secret | NoneType)
+    }
 
 
 def _secret_texts(value: Any) -> Iterator[str]:
-    """The texts of all secrets in ``value``."""
+    """Yield the texts of all secrets in ``value``."""
     if isinstance(value, Secret):
         yield value.reveal()
     elif isinstance(value, BaseModel):
@@ -168,7 +171,7 @@ def _is_in(secret_texts: set[str], text: str) -> bool:
 
 
 async def _places(subject: Subject) -> list[tuple[str, str]]:
-    """Return the texts in which others see the plugin, each with its place."""
+    """Return the texts in which a secret of the plugin could be shown, each with its place."""
     probe = await witness(subject)
     policy = probe.policy
     plugin = policy.plugin(subject.name)

@@ -14,8 +14,9 @@ from gatepost.message import Message
 from gatepost.plugins import hooks_of
 from gatepost.session import Envelope, Session
 from gatepost.testing.conformance.probe import Probe
-from gatepost.testing.conformance.sessions import ANOTHER, ORDINARY, Visit, begun, say, witness
+from gatepost.testing.conformance.sessions import ANOTHER, ORDINARY, Visit, say, start_policy, witness
 from gatepost.testing.conformance.subject import NotApplicableError, Subject
+from gatepost.testing.policy import Policy
 
 MOST_AWAITS = 8
 """The most awaits of a phase to cancel. If there are more, these are spread evenly."""
@@ -23,6 +24,7 @@ MOST_OBJECTS = 200_000
 """The most objects to examine from one attribute on."""
 OF_A_SESSION = (Session, Envelope, Message, Conversation)
 _NOT_ENTERED = (type, ModuleType, asyncio.Future, asyncio.AbstractEventLoop)
+"""Types whose objects are not searched: through them everything in the process is reachable."""
 
 
 async def cancellation(subject: Subject) -> list[str]:
@@ -51,9 +53,8 @@ async def tasks(subject: Subject) -> list[str]:
 async def keeps(subject: Subject) -> list[str]:
     """It keeps no session, envelope or message after the client has disconnected."""
     subject.playable()
-    probe = await witness(subject)
-    plugin = probe.policy.plugin(subject.name)
-    services = _services(probe)
+    policy = (await witness(subject)).policy
+    plugin, services = policy.plugin(subject.name), _services(policy)
     return [
         f"{where} holds the {kind} of a client that has disconnected: keep it in session.notes(self)"
         for where, value in _roots(plugin, subject.offered)
@@ -61,8 +62,8 @@ async def keeps(subject: Subject) -> list[str]:
     ]
 
 
-def _services(probe: Probe) -> frozenset[int]:
-    policy = probe.policy
+def _services(policy: Policy) -> frozenset[int]:
+    """Return the ids of the kit's objects, which a plugin may keep, and through which sessions may be reachable."""
     return frozenset(
         map(id, (policy, policy.clock, policy.dns, policy.store, policy.next_hop, policy.log, policy.events))
     )
@@ -74,13 +75,13 @@ def _roots(plugin: Any, offered: Any) -> Iterator[tuple[str, Any]]:
         yield from ((f"self.{name}", value) for name, value in _attributes(plugin))
         for owner in offered.__mro__[:-1]:
             yield from ((f"{owner.__name__}.{name}", value) for name, value in vars(owner).items() if _is_own(value))
-    for _, function in hooks_of(offered):
-        held = function.__globals__
-        yield from ((name, held[name]) for name in held if not name.startswith("__") and _is_own(held[name]))
-        return
+    _, hook = next(hooks_of(offered))  # its globals are those of the plugin's module, also of a local file
+    held = hook.__globals__
+    yield from ((name, held[name]) for name in held if not name.startswith("__") and _is_own(held[name]))
 
 
 def _attributes(plugin: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the names and values of an object's attributes, without running a property."""
     yield from getattr(plugin, "__dict__", {}).items()
     for owner in type(plugin).__mro__:
         slots = owner.__dict__.get("__slots__", ())
@@ -90,7 +91,7 @@ def _attributes(plugin: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _is_own(value: Any) -> bool:
-    """Return whether an attribute of a class or module may hold what a plugin keeps, unlike functions and constants."""
+    """Return True if an attribute of a class or module may hold a plugin's data, unlike functions and constants."""
     return isinstance(value, (dict, list, set, deque, *OF_A_SESSION))
 
 
@@ -131,7 +132,7 @@ def _reply(reply: tuple[int, str | None]) -> str:
 
 async def _beside(subject: Subject, other: Visit | None) -> list[tuple[int, str | None]]:
     """Return the replies to ``ANOTHER`` when ``other`` sends a command before each of its commands."""
-    policy = await begun(subject)
+    policy = await start_policy(subject)
     probe = Probe(policy, subject.name)
     first = await policy.connect(other.client) if other else None
     client = await policy.connect(ANOTHER.client)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -19,7 +20,7 @@ from gatepost.session import Envelope, Session
 from gatepost.testing.policy import Policy
 
 STUBBORN = 100
-"""How many awaits after its cancellation a call is stopped by an exception."""
+"""The number of awaits after its cancellation at which a call is stopped by an exception."""
 
 
 @dataclass(slots=True, eq=False)
@@ -40,7 +41,7 @@ class Call:
     """The attributes of session and envelope that it changed."""
     cancelled: bool = False
     swallowed: bool = False
-    """Whether it continued after it was cancelled."""
+    """True if it continued after it was cancelled."""
 
     @property
     def actions(self) -> frozenset[Action]:
@@ -54,7 +55,7 @@ class Call:
         return f"{self.phase}, at {self.step}"
 
 
-class _SteadyCircuit(CircuitBreaker):
+class _SteadyBreaker(CircuitBreaker):
     """A circuit breaker that never opens, so that the plugin is always asked."""
 
     __slots__ = ()
@@ -80,7 +81,7 @@ class Probe:
         """The reasons why a visit could not be played to its end."""
         self._cancel = cancel
         self._awaits: dict[str, int] = {}
-        for gate in {id(each): each for each in (policy.gate, *policy.loaded.gates.values())}.values():
+        for gate in (policy.gate, *policy.loaded.gates.values()):
             self._attach(gate, name)
 
     def awaits(self) -> dict[str, int]:
@@ -99,7 +100,7 @@ class Probe:
             gate.chains[phase] = Chain(phase, hooks)
         for each in gate.instances:
             if each.name == name:
-                each.circuit = _SteadyCircuit()
+                each.circuit = _SteadyBreaker()
 
     def _probed(self, phase: str, hook: Hook) -> Hook:
         def function(arguments: tuple[Any, ...], picked: tuple[Any, ...]) -> Any:
@@ -136,7 +137,10 @@ class Probe:
 
 
 class _Steps:
-    """An awaitable that drives another one step by step."""
+    """An awaitable that drives another one step by step.
+
+    Only so can the probe see how long each step blocks the loop, and cancel the call at any of its awaits.
+    """
 
     def __init__(self, probe: Probe, call: Call, hook: Hook, arguments: tuple[Any, ...], work: Awaitable[Any]) -> None:
         self._probe = probe
@@ -148,7 +152,7 @@ class _Steps:
 
     def __await__(self) -> Generator[Any, Any, Any]:
         call, inner = self._call, self._work.__await__()
-        resume: Any = lambda: next(inner)  # noqa: E731, a variable that later steps replace
+        resume: Callable[[], Any] = partial(next, inner)
         while True:
             try:
                 waited = self._step(resume)
@@ -173,9 +177,9 @@ class _Steps:
             except BaseException as thrown:
                 if isinstance(thrown, asyncio.CancelledError):
                     call.cancelled, call.awaits = True, 0
-                resume = _throwing(inner, thrown)
+                resume = partial(inner.throw, thrown)
             else:
-                resume = _sending(inner, value)
+                resume = partial(inner.send, value)
 
     def _failed(self, error: BaseException) -> None:
         """Record an exception, and whether it replaced a cancellation."""
@@ -185,7 +189,8 @@ class _Steps:
         if isinstance(error, PluginError) and "must not write" in str(error):
             call.wrote.append(str(error).rpartition(": ")[2])
 
-    def _step(self, resume: Any) -> Any:
+    def _step(self, resume: Callable[[], Any]) -> Any:
+        """Run one step, measure it, and note the attributes that it changed."""
         before, began = self._state(), perf_counter()
         try:
             return resume()
@@ -227,14 +232,6 @@ def _is_writable(holder: object, name: str) -> bool:
     except AttributeError:
         return False
     return True
-
-
-def _throwing(inner: Any, error: BaseException) -> Any:
-    return lambda: inner.throw(error)
-
-
-def _sending(inner: Any, value: Any) -> Any:
-    return lambda: inner.send(value)
 
 
 def _differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:

@@ -105,7 +105,7 @@ async def witness(
     Raises ``NotApplicableError`` when the plugin does not start in this world.
     """
     before = asyncio.all_tasks()
-    policy = await begun(subject, world)
+    policy = await start_policy(subject, world)
     probe = Probe(policy, subject.name, cancel)
     started = asyncio.all_tasks()
     try:
@@ -120,7 +120,7 @@ async def witness(
     return probe
 
 
-async def begun(subject: Subject, world: World = ANSWERING) -> Policy:
+async def start_policy(subject: Subject, world: World = ANSWERING) -> Policy:
     """Return a started policy with the plugin. Raises ``NotApplicableError`` when it does not start."""
     policy = subject.policy(world)
     try:

@@ -1,6 +1,7 @@
 """The plugin that is checked, and the worlds in which it is asked: how DNS, store and next hop behave there.
 
-Each play gets a policy of its own, made of the class with its options, so that no check sees the traces of another.
+Each run of sessions gets a policy of its own, made from the class and its options, so that no check sees traces of
+another one.
 """
 
 from __future__ import annotations
