@@ -80,7 +80,7 @@ class Address:
 
     ``local`` is the local part, unquoted and unescaped, in its original case; "" for the null path only. ``domain`` is
     in lower case, with A-labels, or an address literal such as ``[192.0.2.1]`` or ``[IPv6:2001:db8::1]``; "" for the
-    null path and the bare postmaster. ``u_label`` tells whether the domain was written with a U-label; comparisons
+    null path and the bare postmaster. ``u_label`` is True when the domain was written with a U-label; comparisons
     ignore it. Local parts are compared with case (§2.4: only their own server may ignore it), domains without.
 
     ``str()`` returns the mailbox as in a command, without angle brackets and quoted only if necessary;
@@ -111,17 +111,17 @@ class Address:
 
     @property
     def is_null(self) -> bool:
-        """Whether this is the null reverse-path ``<>`` of bounces and other notifications (RFC 5321 §4.5.5)."""
+        """True for the null reverse-path ``<>`` of bounces and other notifications (RFC 5321 §4.5.5)."""
         return not self.local
 
     @property
     def is_postmaster(self) -> bool:
-        """Whether the local part is ``postmaster``, in any case, at any domain or without one (RFC 5321 §4.5.1)."""
+        """True when the local part is ``postmaster``, in any case, at any domain or without one (RFC 5321 §4.5.1)."""
         return self.local.lower() == "postmaster"
 
     @property
     def smtputf8(self) -> bool:
-        """Whether a client may only send it with SMTPUTF8: local part or domain are not ASCII (RFC 6531)."""
+        """True when a client may only send it with SMTPUTF8: local part or domain are not ASCII (RFC 6531)."""
         return self.u_label or not self.local.isascii()
 
     def __str__(self) -> str:

@@ -30,10 +30,8 @@ class Action(Enum):
     POINTS = "points"
 
 
-_DENY, _DEFER = (
-    Action.DENY,
-    Action.DEFER,
-)  # read several times per message, and attribute access on an Enum class is slow
+# Read several times per message; attribute access on an Enum class is slow.
+_DENY, _DEFER = Action.DENY, Action.DEFER
 _CLASSES = {_DENY: 5, _DEFER: 4}
 
 
@@ -74,7 +72,7 @@ class Decision:
     disconnect: bool = False
     number: float = 0
     refuses: bool = field(init=False, repr=False, compare=False)
-    """Whether this is a deny or a defer."""
+    """True for a deny or a defer."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "text", printable(self.text)[:TEXT_LIMIT])
@@ -84,7 +82,7 @@ class Decision:
 
     @property
     def permanent(self) -> bool:
-        """Whether this is a deny."""
+        """True for a deny."""
         return self.action is _DENY
 
     def __str__(self) -> str:

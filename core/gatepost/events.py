@@ -33,7 +33,7 @@ class Event:
 
 
 class Recorder(Protocol):
-    """Where records and events go: the log and the journal in a server, a list in tests.
+    """The keeper of records and events: the log and the journal in a server, a list in tests.
 
     Its methods may be called in any thread; they never block and never raise.
     """
@@ -130,7 +130,7 @@ RELOAD_FAILED: Final = Event(
     "The new configuration is wrong, or a plugin cannot start with it; the old one stays in use.",
     ("error",),
 )
-STOPPING: Final = Event("stopping", "info", "The listeners close; dialogues may still finish.", ("connected",))
+STOPPING: Final = Event("stopping", "info", "The listeners close; sessions may still finish.", ("connected",))
 STOPPED: Final = Event("stopped", "info", "gatepost has stopped, and nothing is left to do.")
 
 # Clients.

@@ -32,11 +32,11 @@ Answer: TypeAlias = Decision | None
 """The answer of most hooks."""
 QueueAnswer: TypeAlias = Decision | Mapping[Address, Decision] | None
 """The answer of ``queue``: one decision for all pending recipients, or a decision for each recipient that it names."""
-Said: TypeAlias = Decision | Mapping[Address, Decision] | str | None
+_Returned: TypeAlias = Decision | Mapping[Address, Decision] | str | None
 
-_Any = TypeVar("_Any", bound=Callable[..., Said | Awaitable[Said]])
-_Async = TypeVar("_Async", bound=Callable[..., Coroutine[Any, Any, Said]])
-_Plain = TypeVar("_Plain", bound=Callable[..., Said])
+_Any = TypeVar("_Any", bound=Callable[..., _Returned | Awaitable[_Returned]])
+_Async = TypeVar("_Async", bound=Callable[..., Coroutine[Any, Any, _Returned]])
+_Plain = TypeVar("_Plain", bound=Callable[..., _Returned])
 
 _hookspec = pluggy.HookspecMarker(PROJECT)
 _marker = pluggy.HookimplMarker(PROJECT)

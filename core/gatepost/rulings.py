@@ -115,7 +115,7 @@ class Ruling:
 
     @property
     def said(self) -> tuple[Said, ...]:
-        """What each plugin said, in the order of asking."""
+        """The part of each plugin, in the order of asking."""
         return tuple(said if isinstance(said, Said) else Said(said[0], seconds=said[1]) for said in self.trace)
 
     @property

@@ -29,14 +29,14 @@ class Runtime:
     hostname: str
     clock: Clock
     resolver: Resolver
-    marks: Store
-    """The core's own namespace of the store: recipients that a next hop has already taken."""
+    store: Store
+    """The core's own namespace of the store: recipients that were taken when others of their message were not."""
     spool: Spool
     limits: Limits
     recorder: Recorder
     line_ends: str = "normalize"
-    no_marks_until: float = 0.0
-    """Time of the monotonic clock until which ``marks`` counts as empty, because another session has just looked."""
+    none_taken_until: float = 0.0
+    """Time of the monotonic clock until which ``store`` counts as empty, because another session has just looked."""
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     """Tasks of the process rather than of a connection. Stopping waits for them."""
     delivering: set[object] = field(default_factory=set)
@@ -51,5 +51,5 @@ class Runtime:
 
     @property
     def is_busy(self) -> bool:
-        """Return True while stopping has something to wait for."""
+        """True while stopping has something to wait for."""
         return bool(self.tasks or self.delivering)

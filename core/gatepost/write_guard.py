@@ -12,8 +12,6 @@ first. Two kinds of callers may not write:
 The guard is a context variable, since both may wait while other sessions go on, and a blocking plugin runs in a thread
 with a copy of the context. This module is the only one that sets or reads it. An observed plugin's ``with`` block spans
 its wait, so it belongs in a coroutine of that plugin's own (``gate.slow_path``), not in one that every client waits in.
-
-Design, section 2 (``mode``, looking ahead).
 """
 
 from __future__ import annotations
@@ -53,7 +51,7 @@ class Observed:
 
     @property
     def withheld(self) -> tuple[str, ...]:
-        """What the plugin would have changed: the calls that were withheld, then its edits of lists."""
+        """The changes that the plugin would have made: the calls that were withheld, then its edits of lists."""
         changes = list(self._calls)
         for given, own in zip(self._given, self.arguments, strict=True):
             if type(given) is list:

@@ -113,7 +113,7 @@ class _Signal:
 SIGNAL: Final = _Signal()
 """``await SIGNAL`` in an eager task waits until ``go_on`` is called."""
 _TURN: Final = None
-"""What a coroutine yields that waits for one turn of the loop."""
+"""The value that a coroutine yields to wait for one turn of the loop."""
 
 
 class Continuation(Protocol):

@@ -1,4 +1,4 @@
-"""Conversations: the state of one SMTP dialogue over a gate, and the mail transactions in it."""
+"""Conversations: the state of one SMTP session over a gate, and the mail transactions in it."""
 
 from gatepost.conversation.conversation import Conversation
 

@@ -1,4 +1,4 @@
-"""The conversation: the state of one SMTP dialogue over a gate.
+"""The conversation: the state of one SMTP session over a gate.
 
 It takes command lines and gives replies. It alone knows the syntax and the order of commands, the limits on them, and
 whether the client talks before it is its turn. Envelopes and messages are left to ``transaction``.
@@ -31,7 +31,7 @@ Handler = Callable[["Conversation", str], Reply | Awaitable[Reply]]
 
 
 class Conversation:
-    """One dialogue.
+    """One session.
 
     While there is a ``transaction.reader``, a message is received: feed that, call ``transaction.headers`` when the
     header block is here, and ``end_of_data`` at the end. After the reply to the message is written, call

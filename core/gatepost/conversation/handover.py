@@ -39,7 +39,7 @@ async def hand_over(
     ruling = Ruling("queue")
     taken = Taken(runtime, envelope, message)
     try:
-        if runtime.clock.monotonic() >= runtime.no_marks_until:
+        if runtime.clock.monotonic() >= runtime.none_taken_until:
             await taken.recall()
         if envelope.pending and gate.chains["queue"]:
             ruling = await gate.ask("queue", (session, envelope, message), session, envelope)

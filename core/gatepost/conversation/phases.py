@@ -5,7 +5,7 @@ mail), so that its record names the recipients, and mail to postmaster gets thro
 ``session._delayed`` and is repeated to each recipient, with a record for each.
 
 ``conversation`` and ``transaction`` say when a phase is asked; this module says in which words it refuses. It changes
-no state of the dialogue. RFC 5321 §4.2 (replies).
+no state of the session's commands. RFC 5321 §4.2 (replies).
 """
 
 from __future__ import annotations

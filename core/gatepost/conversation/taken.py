@@ -1,7 +1,7 @@
 """Recipients that were taken when others of the same message were not: they are remembered, and skipped next time.
 
 A client that is told 451 sends the message again, to all its recipients. Those whose mail somebody has already taken
-must not get it twice, and the store remembers them in marks. RFC 5321 §4.5.4.1 (retries), RFC 1047 (duplicates).
+must not get it twice, and the store remembers them. RFC 5321 §4.5.4.1 (retries), RFC 1047 (duplicates).
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ if TYPE_CHECKING:
 REMEMBER: Final = 7 * 86400.0
 """Seconds for which a taken recipient is remembered: clients keep trying for 4 to 5 days (RFC 5321 §4.5.4.1)."""
 ANY: Final = "any"
-"""The key of the mark that stands for all others. Every other key contains a line end."""
+"""The key of the entry that stands for all others. Every other key contains a line end."""
 LOOK_EVERY: Final = 0.01
-"""Seconds for which a look that found no marks holds. A mark that another process writes is seen that much later:
+"""Seconds for which a look that found no entries holds. One that another process writes is seen that much later:
 clients mostly take longer to come back, and a store in a file may lag behind longer."""
 ALREADY_TAKEN: Final = "taken before"
 """The name in place of a plugin's for a recipient that was taken at an earlier attempt."""
 
 
 class Taken:
-    """The marks of one message: which of its recipients were taken at an earlier attempt.
+    """The recipients of one message that were taken at an earlier attempt.
 
-    Each recipient that was taken, when others were not, has three marks in the store:
+    Each recipient that was taken, when others were not, has three entries in the store, under these keys:
 
     1. content hash, sender and recipient: the one that counts. Hashing is slow, so two cheaper ones are read before it;
-    2. sender and recipient: without it there is no mark of the first kind, whatever the content;
-    3. ``ANY``: without it there are no marks at all. That is the usual case, in which nothing else is read; and for
-       ``LOOK_EVERY`` not even this one (``runtime.no_marks_until``).
+    2. sender and recipient: without it there is no entry of the first kind, whatever the content;
+    3. ``ANY``: without it there are no entries at all. That is the usual case, in which nothing else is read; and for
+       ``LOOK_EVERY`` not even this one (``runtime.none_taken_until``).
 
-    The second and the third are hints, and are left to expire. No mark holds a list, which two messages of one sender,
+    The second and the third are hints, and are left to expire. No entry holds a list, which two messages of one sender,
     handed over at the same time, would overwrite for each other.
     """
 
@@ -49,7 +49,7 @@ class Taken:
 
     def __init__(self, runtime: Runtime, envelope: Envelope, message: Message) -> None:
         self._runtime = runtime
-        self._store = runtime.marks
+        self._store = runtime.store
         self._envelope = envelope
         self._message = message
         self._hash = ""
@@ -60,36 +60,36 @@ class Taken:
         """Find the recipients that were taken at an earlier attempt, and answer for them in the envelope."""
         now = self._runtime.clock.monotonic()
         if not await self._store.get(ANY):
-            self._runtime.no_marks_until = now + LOOK_EVERY
+            self._runtime.none_taken_until = now + LOOK_EVERY
             return
         for recipient in self._envelope.recipients:
-            if await self._store.get(self._key(recipient)) and await self._store.get(await self._mark(recipient)):
+            if await self._store.get(self._hint(recipient)) and await self._store.get(await self._key(recipient)):
                 self._envelope._answers[recipient] = (ALREADY_TAKEN, Decision(Action.ACCEPT))
                 self.recalled += (recipient,)
 
     async def remember(self) -> None:
-        """Write marks, durably, for the recipients that were taken at this attempt although others were not."""
+        """Write down, durably, the recipients that were taken at this attempt although others were not."""
         keys: list[str] = []
         for recipient, (plugin, decision) in self._envelope._answers.items():
             if not decision.refuses and plugin != ALREADY_TAKEN:
-                keys += (await self._mark(recipient), self._key(recipient))
+                keys += (await self._key(recipient), self._hint(recipient))
         if keys:
             await asyncio.gather(*(self._store.put(key, True, REMEMBER, durable=True) for key in (*keys, ANY)))
-            self._runtime.no_marks_until = 0.0
+            self._runtime.none_taken_until = 0.0
 
     async def forget(self) -> None:
-        """Delete the marks, now that all recipients are taken: the same content is then a new message."""
+        """Delete the entries, now that all recipients are taken: the same content is then a new message."""
         try:
             for recipient in self.recalled:
-                await self._store.delete(await self._mark(recipient))
+                await self._store.delete(await self._key(recipient))
         except StoreError as error:  # all recipients are taken: the client gets its 250 all the same
             self._runtime.recorder.event(events.STORE_FAILED, error=str(error))
 
-    def _key(self, recipient: Address) -> str:
+    def _hint(self, recipient: Address) -> str:
         return f"{self._envelope.sender}\n{recipient}"
 
-    async def _mark(self, recipient: Address) -> str:
-        return f"{await self._content_hash()}\n{self._key(recipient)}"
+    async def _key(self, recipient: Address) -> str:
+        return f"{await self._content_hash()}\n{self._hint(recipient)}"
 
     async def _content_hash(self) -> str:
         if not self._hash:  # in a thread: hashing a large message would hold up all other clients

@@ -53,7 +53,7 @@ class Incoming:
         self.headers_ruling: Ruling | None = None
         """The refusal of the ``headers`` phase, to be spoken at the end of data."""
         self.receipt: Receipt | None = None
-        """What ``queued`` is to be told, once the reply is written."""
+        """The argument of ``queued``, which is told once the reply is written."""
 
     def show_message(self) -> Message:
         """Return the message, which is in the envelope from now on: its header block has come."""

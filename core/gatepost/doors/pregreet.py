@@ -41,10 +41,10 @@ class Pregreet(asyncio.Protocol):
 
     __slots__ = (
         "_at_eof",
-        "_dialogue",
         "_heard",
         "_listener",
         "_silent",
+        "_task",
         "_timer",
         "_transport",
         "gate",
@@ -63,7 +63,7 @@ class Pregreet(asyncio.Protocol):
         self._at_eof = False
         self._silent: asyncio.Future[bool] | None = None
         self._timer: Timer | None = None
-        self._dialogue: EagerTask | None = None
+        self._task: EagerTask | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Count the client and ask ``connect``."""
@@ -82,8 +82,8 @@ class Pregreet(asyncio.Protocol):
         elif listener.stopping:
             self._turn_away(replies.STOPPING)
         else:
-            self._dialogue = EagerTask(listener.loop, self)
-            self._dialogue.start(self._ask)
+            self._task = EagerTask(listener.loop, self)
+            self._task.start(self._ask)
 
     def _ask(self) -> Coroutine[Any, Any, Any] | None:
         """Ask ``connect``. A client that does not have to wait is greeted at once."""
@@ -95,7 +95,7 @@ class Pregreet(asyncio.Protocol):
 
         Octets that came before the call count too.
         """
-        if self._dialogue is None:
+        if self._task is None:
             raise PluginError("session.silence() is for the connect phase, which is over")
         self._cancel_timer()
         self._silent = silent = self._listener.loop.create_future()
@@ -140,21 +140,21 @@ class Pregreet(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """End the session of a client that left while it was made to wait."""
         self._cancel_timer()
-        if self._dialogue is not None:
-            self._dialogue.abandon()
+        if self._task is not None:
+            self._task.abandon()
         self._end(Conversation(self.gate, self._listener.runtime, self.session))
 
     def stop(self, now: bool) -> None:
         """Tell the client to come back: the server stops."""
-        if self._dialogue is not None and not self._dialogue.over:
-            self._dialogue.abandon()
-            self._dialogue = None
+        if self._task is not None and not self._task.over:
+            self._task.abandon()
+            self._task = None
             self._refuse(replies.STOPPING)
 
     def proceed(self, ruling: Ruling | None, error: BaseException | None) -> Coroutine[Any, Any, Any] | None:
-        """Refuse the client, or hand the connection to an SMTP object, whose dialogue goes on in the same task."""
-        dialogue, self._dialogue = self._dialogue, None
-        if dialogue is None or self._transport.is_closing():
+        """Refuse the client, or hand the connection to an SMTP object, which goes on in the same task."""
+        task, self._task = self._task, None
+        if task is None or self._transport.is_closing():
             return None
         if ruling is None:
             # A fault of ours: never a permanent refusal, never an acceptance, and never no answer at all.
@@ -169,7 +169,7 @@ class Pregreet(asyncio.Protocol):
             self._refuse(reply, conversation)
             return None
         self._listener.connected.pop(self, None)
-        door = SMTP(self._listener, conversation, dialogue, self._transport, self._heard, self._at_eof)
+        door = SMTP(self._listener, conversation, task, self._transport, self._heard, self._at_eof)
         self._drop_references()
         return door.converse()
 
@@ -196,7 +196,7 @@ class Pregreet(asyncio.Protocol):
     def _drop_references(self) -> None:
         """Break the reference cycles, such as with the session, so that the garbage collector has nothing to do."""
         del self.session, self._transport
-        self._dialogue = self._silent = None
+        self._task = self._silent = None
 
     def _end(self, conversation: Conversation) -> None:
         self._leave()

@@ -99,7 +99,6 @@ class SMTP(asyncio.Protocol):
 
     __slots__ = (
         "_at_eof",
-        "_dialogue",
         "_ending",
         "_full",
         "_input",
@@ -108,6 +107,7 @@ class SMTP(asyncio.Protocol):
         "_replies",
         "_size_seen",
         "_state",
+        "_task",
         "_timer",
         "_transport",
         "_waiting_since",
@@ -119,7 +119,7 @@ class SMTP(asyncio.Protocol):
         self,
         listener: Listener,
         conversation: Conversation,
-        dialogue: EagerTask,
+        task: EagerTask,
         transport: asyncio.Transport,
         heard: bytes,
         at_eof: bool,
@@ -130,8 +130,8 @@ class SMTP(asyncio.Protocol):
         """
         self.listener = listener
         self.conversation = conversation
-        self._dialogue = dialogue
-        dialogue.continuation = self
+        self._task = task
+        task.continuation = self
         self._transport = transport
         self._state = _COMMAND
         self._ending: Ending | None = Ending(replies.STOPPING, now=False) if listener.stopping else None
@@ -168,15 +168,15 @@ class SMTP(asyncio.Protocol):
         if len(self._input) > limit and not self._reading_paused:
             self._reading_paused = True
             self._transport.pause_reading()
-        if self._dialogue.idle:
-            self._dialogue.go_on()
+        if self._task.idle:
+            self._task.go_on()
         else:
             self.conversation.talks_early()
 
     def eof_received(self) -> bool:
         """Note that the client has said all it will say. It still gets the replies."""
         self._at_eof = True
-        self._dialogue.go_on()
+        self._task.go_on()
         return True
 
     def pause_writing(self) -> None:
@@ -186,14 +186,14 @@ class SMTP(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Go on: the client reads again."""
         self._full = False
-        self._dialogue.go_on()
+        self._task.go_on()
 
     def connection_lost(self, error: Exception | None) -> None:
         """Cancel what plugins do for the client, unless it is a hand-over."""
         self._state = _GONE
         if not self.conversation.delivering:
-            self._dialogue.abandon()
-        self._dialogue.go_on()
+            self._task.abandon()
+        self._task.go_on()
         self._finish()
 
     # Called by the server.
@@ -206,7 +206,7 @@ class SMTP(asyncio.Protocol):
         if self._state is _CLOSING:
             return
         if now and not self.conversation.delivering:
-            self._dialogue.abandon()
+            self._task.abandon()
         self._end_with(replies.STOPPING, now=now)
 
     # The session.
@@ -397,7 +397,7 @@ class SMTP(asyncio.Protocol):
         """Have the session end with ``reply``. What is to be said now does not wait for a transaction any more."""
         if now or self._ending is None or not self._ending.now:
             self._ending = Ending(reply, now=now)
-        self._dialogue.go_on()
+        self._task.go_on()
 
     def _ends(self) -> bool:
         """Return True if nothing more is to be answered: the client has gone, or its session ends now.
@@ -433,17 +433,17 @@ class SMTP(asyncio.Protocol):
             self._timer.cancel()
         self.listener.connected.pop(self, None)
         self.listener.connections.leave(self.conversation.session.client)
-        if not self._dialogue.over:
-            self.listener.runtime.spawn(self._finish_after(self._dialogue.task))
+        if not self._task.over:
+            self.listener.runtime.spawn(self._finish_after(self._task.task))
         elif self.conversation.has_to_tell:
             self.listener.runtime.spawn(self.conversation.close(self._last_words))
         else:
             self.conversation.end(self._last_words)
 
-    async def _finish_after(self, dialogue: asyncio.Task[None]) -> None:
+    async def _finish_after(self, task: asyncio.Task[None]) -> None:
         """End the session once its task, and a hand-over it may have begun, are over."""
         patience = None if self.conversation.delivering else PATIENCE
-        if not (await asyncio.wait((dialogue,), timeout=patience))[0]:
+        if not (await asyncio.wait((task,), timeout=patience))[0]:
             session = self.conversation.session
             self.listener.runtime.recorder.event(events.IGNORES_CANCELLATION, session=session.id, client=session.client)
         await self.conversation.close(self._last_words)

@@ -1,7 +1,7 @@
 """Look-ups that run ahead of their turn, each in a task of its own, so that waiting times overlap.
 
-They see the session as it is when the phase starts and may not write to it. Their answers are taken at their turn by
-``slow_path``. Design, section 2 (looking ahead).
+They see the session as it is when the phase starts and may not write to it (``write_guard``). Their answers are taken
+at their turn by ``slow_path``, so that the outcome is that of the configured order.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The slow path: hooks that wait, fail, run in a thread, look ahead or are observed.
 
 ``Gate.begin`` calls the hooks of a phase one after the other. At the first one that needs more than a call it hands the
-phase to a ``SlowPath``, which sees that hook through and asks the rest. Each hook comes to an ``Outcome``: it answered,
+phase to a ``SlowPath``, which sees that hook through and asks the rest. Each hook has an ``Outcome``: it answered,
 failed, or was skipped. The outcome is taken into the ruling, and the first one that decides ends the phase.
 
 **A wait is limited.** Two limits run while a hook is awaited: the plugin's ``time_limit``, to which ``session.silence``
@@ -76,10 +76,10 @@ class Failure(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What the call of a hook has come to."""
+    """The result of calling a hook."""
 
     answer: Any = None
-    """What it returned: an answer, something to wait for, or something that the phase does not take."""
+    """The value returned: an answer, something to wait for, or something that the phase does not take."""
     failure: Failure | None = None
     seconds: float = 0.0
     """How long it took."""

@@ -128,7 +128,7 @@ class DataReader:
             self.discard()
 
     def _canonical(self, data: bytes) -> bytes:
-        """Return ``data`` with CRLF for every line end. Note bare CR and LF (wire.md, line ends) and 8-bit octets."""
+        """Return ``data`` with CRLF for every line end. Note bare CR and LF, and 8-bit octets."""
         text = data.decode("latin-1")
         if not text.isascii():  # a str knows this without a search; bytes would be searched
             self.eight_bit = True

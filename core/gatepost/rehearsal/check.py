@@ -207,7 +207,7 @@ async def _relayed(vouching: list[Instance], config: Config, listener: str) -> d
         hostname=config.hostname,
         clock=clock,
         resolver=NoDNS(),
-        marks=MemoryBackend(clock).namespace("gatepost"),
+        store=MemoryBackend(clock).namespace("gatepost"),
         spool=Spool(None),
         limits=Limits(),
         recorder=NULL_RECORDER,

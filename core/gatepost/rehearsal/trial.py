@@ -133,7 +133,7 @@ async def play(config: Config, flags: Flags) -> Trial:
             hostname=config.hostname,
             clock=clock,
             resolver=services.dns,
-            marks=services.store.namespace("gatepost"),
+            store=services.store.namespace("gatepost"),
             spool=Spool(None),
             limits=config.limits,
             recorder=recorder,

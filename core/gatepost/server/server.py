@@ -2,7 +2,7 @@
 
 The start is strict. Its steps are configuration, plugins, sockets, privileges, store and ``startup`` hooks, and the
 first that fails ends it with a sentence, before a client is accepted. At a stop listeners close, clients that wait get
-421, dialogues may finish within the grace period, and hand-overs end on their own time-outs. SIGHUP builds a new policy
+421, sessions may finish within the grace period, and hand-overs end on their own time-outs. SIGHUP builds a new policy
 for new sessions; one that cannot be used changes nothing.
 
 It decides nothing about mail. RFC 5321 §3.8 (a server that must stop says 421).
@@ -67,7 +67,7 @@ class Server:
             hostname=config.hostname,
             clock=self.clock,
             resolver=self._resolver,
-            marks=self._store.namespace("gatepost"),
+            store=self._store.namespace("gatepost"),
             spool=Spool(spool.path, memory=spool.memory, budget=spool.budget, min_free=spool.min_free),
             limits=config.limits,
             recorder=self.recorder,
@@ -204,9 +204,8 @@ class Server:
         """End policies that were replaced: their jobs now, their plugins once their last session has ended."""
         for _, jobs in policies:
             await jobs.stop()
-        ending = (
-            self.runtime.tasks - self._reloads
-        )  # sessions whose connection is gone; a reload cannot wait for itself
+        # Sessions whose connection is gone; a reload cannot wait for itself.
+        ending = self.runtime.tasks - self._reloads
         if ending:
             await asyncio.wait(ending)
         connected = {connection.gate for each in self.listeners.values() for connection in each.connected}

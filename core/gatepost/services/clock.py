@@ -61,7 +61,7 @@ class Clock(Protocol):
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class _Sleeping:
+class Sleeping:
     """``sleep`` by means of ``call_later``, the same for both clocks."""
 
     __slots__ = ()
@@ -77,7 +77,7 @@ class _Sleeping:
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class SystemClock(_Sleeping):
+class SystemClock(Sleeping):
     """The clock of the machine, with a timing wheel on the event loop that runs when the first timer is set."""
 
     __slots__ = ("_buckets", "_handle", "_loop", "_next_tick", "_ticks")

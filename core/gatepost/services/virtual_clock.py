@@ -13,11 +13,11 @@ from itertools import count
 
 from mypy_extensions import mypyc_attr
 
-from gatepost.services.clock import SystemClock, Timer, _Sleeping
+from gatepost.services.clock import Sleeping, SystemClock, Timer
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class VirtualClock(_Sleeping):
+class VirtualClock(Sleeping):
     """A clock that stands still until ``advance`` or ``jump``.
 
     ``start`` is the first value of ``now()``, in seconds since the epoch.

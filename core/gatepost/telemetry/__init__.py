@@ -1,4 +1,4 @@
-"""What the server tells its administrator: log lines, records and the journal."""
+"""The server's account to its administrator: log lines, records and the journal."""
 
 from gatepost.telemetry.journal import KEPT, Journal, find_records
 from gatepost.telemetry.log import EventLog, escaped, json_line, open_log

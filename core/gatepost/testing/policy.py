@@ -82,7 +82,7 @@ class Policy:
             hostname=HOSTNAME,
             clock=self.clock,
             resolver=self.dns,
-            marks=self.store.namespace("gatepost"),
+            store=self.store.namespace("gatepost"),
             spool=Spool(spool),
             limits=Limits.model_validate(dict(limits or {})),
             recorder=self.events,

@@ -101,8 +101,8 @@ class Watched:
 
 
 def watched(policy: Policy) -> Watched:
-    store = Watched(policy.runtime.marks)
-    policy.runtime.marks = store  # type: ignore[assignment]
+    store = Watched(policy.runtime.store)
+    policy.runtime.store = store  # type: ignore[assignment]
     return store
 
 
@@ -134,7 +134,7 @@ async def test_while_there_are_no_marks_the_store_is_read_once_in_a_while_and_no
 async def test_a_mark_that_another_process_writes_is_soon_seen() -> None:
     here, there = Scripted({"one": TAKEN, "two": LATER}), Scripted({"one": TAKEN, "two": TAKEN})
     policy, other = policy_of(here), policy_of(there)
-    other.runtime.marks = policy.runtime.marks
+    other.runtime.store = policy.runtime.store
     assert (await send(other, "one", "two", content=b"another\r\n")).code == 250
     assert (await send(policy, "one", "two")).code == 451
     await other.clock.advance(LOOK_EVERY)

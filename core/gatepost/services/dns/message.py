@@ -107,7 +107,7 @@ class Question:
         return _HEADER.pack(query_id, _RECURSION_DESIRED, 1, 0, 0, 1) + self.octets + _OPT
 
     def is_answered(self, query_id: int, octets: bytes) -> bool:
-        """Tell whether ``octets`` is a response to this query: same id, same opcode, and the same question."""
+        """Return True when ``octets`` is a response to this query: same id, same opcode, and the same question."""
         if not octets.startswith(self.octets, _HEADER.size):
             return False
         echo, flags, questions, _, _, _ = _HEADER.unpack_from(octets)
@@ -118,7 +118,7 @@ class Question:
 
 
 def is_truncated(octets: bytes) -> bool:
-    """Tell whether the query must be repeated over TCP (RFC 1035 §4.2.1)."""
+    """Return True when the query must be repeated over TCP (RFC 1035 §4.2.1)."""
     return bool(octets[2] << 8 & _TRUNCATED)
 
 
@@ -260,9 +260,8 @@ def _labels_of(name: str) -> Labels:
 def _host(name: Labels) -> str:
     """Return the name as text, with octets that host names do not have escaped (RFC 1035 §5.1)."""
     text = b".".join(name).decode("latin-1")
-    if text.count(".") < len(name) and _HOST_NAME.fullmatch(
-        text
-    ):  # otherwise a label holds a dot, which must be escaped
+    # With as many dots as labels, a label itself holds a dot, which must be escaped.
+    if text.count(".") < len(name) and _HOST_NAME.fullmatch(text):
         return text
     return dns.name.Name([*name, b""]).to_text(omit_final_dot=True)
 

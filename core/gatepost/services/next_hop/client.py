@@ -25,15 +25,13 @@ from gatepost.services.clock import Clock, Timer
 from gatepost.services.next_hop.connection import SmtpConnection
 from gatepost.services.next_hop.syntax import Answer, DotStuffing, Target, xforward_lines
 
-__all__ = ["Answer", "Delivery", "NextHop", "Target", "Tls"]
-
 Tls = Literal["opportunistic", "required", "off"]
 
-#: For how many seconds a target that failed is tried after the others.
 FAILED_FOR = 30.0
+"""Seconds for which a target that failed is tried after the others."""
 
-#: After how many seconds an idle connection is closed. Postfix's smtpd waits 300 s, Dovecot's LMTP 30 s and more.
 IDLE_FOR = 30.0
+"""Seconds after which an idle connection is closed. Postfix's smtpd waits 300 s, Dovecot's LMTP 30 s and more."""
 
 
 class NextHop:

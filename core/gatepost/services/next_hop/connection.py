@@ -23,11 +23,11 @@ import aiosmtplib
 from gatepost.errors import NextHopError, NextHopRefusedError, NextHopUnreachableError
 from gatepost.services.next_hop.syntax import CONTROL, Answer, Target, take_reply
 
-#: The most octets of unread replies. No honest server sends as many; without a limit a hostile one fills our memory.
 MAX_REPLY = 65_536
+"""The most octets of unread replies. No honest server sends as many; without a limit a hostile one fills our memory."""
 
-#: How long we wait for the answer to QUIT, in seconds.
 QUIT_TIMEOUT = 5.0
+"""Seconds that we wait for the answer to QUIT."""
 
 
 class _Wire(asyncio.Protocol):
@@ -46,7 +46,7 @@ class _Wire(asyncio.Protocol):
 
     @property
     def has_unread(self) -> bool:
-        """Whether octets have arrived that are not read yet."""
+        """True when octets have arrived that are not read yet."""
         return bool(self._received)
 
     async def reply(self) -> Answer:
@@ -144,12 +144,12 @@ class SmtpConnection:
 
     @property
     def is_open(self) -> bool:
-        """Whether a command can be sent: neither side has closed the connection."""
+        """True when a command can be sent: neither side has closed the connection."""
         return not (self._wire.has_ended or self._wire.transport.is_closing())
 
     @property
     def has_spoken(self) -> bool:
-        """Whether the next hop has sent something that is not read yet."""
+        """True when the next hop has sent something that is not read yet."""
         return self._wire.has_unread
 
     async def command(self, line: str) -> Answer:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gatepost.services.clock import Clock
-from gatepost.services.next_hop.client import NextHop, Target, Tls
+from gatepost.services.next_hop.client import NextHop, Tls
+from gatepost.services.next_hop.syntax import Target
 
 
 class NextHops:

@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 from gatepost.ip import SocketAddress
 
-#: Octets of a command line without its CRLF (RFC 5321 §4.5.3.1.4: 512 with it).
 MAX_COMMAND = 510
+"""Octets of a command line without its CRLF (RFC 5321 §4.5.3.1.4: 512 with it)."""
 
 Protocol = Literal["smtp", "lmtp"]
 
@@ -104,17 +104,17 @@ class Answer:
 
     @property
     def is_positive(self) -> bool:
-        """Whether the command was carried out (2xx)."""
+        """True when the command was carried out (2xx)."""
         return 200 <= self.code < 300
 
     @property
     def is_temporary(self) -> bool:
-        """Whether it is a temporary refusal (4xx)."""
+        """True for a temporary refusal (4xx)."""
         return 400 <= self.code < 500
 
     @property
     def is_permanent(self) -> bool:
-        """Whether it is a permanent refusal (5xx)."""
+        """True for a permanent refusal (5xx)."""
         return 500 <= self.code < 600
 
     def __str__(self) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gatepost.services.next_hop.client import NextHop, Target
+from gatepost.services.next_hop import NextHop, Target
 from gatepost.services.virtual_clock import VirtualClock
 from tests.core.services.next_hop.delivering import OpenNextHop
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gatepost.services.next_hop.client import Answer, Delivery, NextHop
+from gatepost.services.next_hop import Answer, Delivery, NextHop
 
 OpenNextHop = Callable[..., NextHop]
 

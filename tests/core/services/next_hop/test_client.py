@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gatepost.errors import NextHopRefusedError, NextHopUnreachableError
-from gatepost.services.next_hop.client import Answer, NextHop
+from gatepost.services.next_hop import Answer, NextHop
 from gatepost.services.virtual_clock import VirtualClock
 from tests.core.services.next_hop.delivering import CONTENT, FINE, OpenNextHop, addressed, deliver
 from tests.peers.mail_server import DROP, MailServer

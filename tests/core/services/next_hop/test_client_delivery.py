@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatepost.errors import NextHopError, NextHopRefusedError, NextHopUnreachableError
-from gatepost.services.next_hop.client import Answer, Delivery, NextHop, Target
+from gatepost.services.next_hop import Answer, Delivery, NextHop, Target
 from gatepost.services.virtual_clock import VirtualClock
 from tests.core.services.next_hop.delivering import CONTENT, FINE, OpenNextHop, addressed, deliver
 from tests.peers.mail_server import DROP, HANG, MailServer

@@ -14,7 +14,7 @@ import uvloop
 
 from gatepost.errors import NextHopError, NextHopRefusedError, NextHopUnreachableError
 from gatepost.services.clock import SystemClock
-from gatepost.services.next_hop.client import NextHop, Target, Tls
+from gatepost.services.next_hop import NextHop, Target, Tls
 from gatepost.services.next_hop.connection import MAX_REPLY, SmtpConnection
 from tests.peers.mail_server import DROP, HANG, MailServer
 
