@@ -19,6 +19,9 @@ from unicodedata import normalize
 
 from gatepost.errors import AddressError
 
+# Every repetition below is possessive ("++", "*+"): a character that was matched is not given back. So no text that a
+# client makes up can have an expression try one combination after another, while all other clients wait.
+
 # RFC 5321 §4.5.3.1.1 has 64 octets, and §4.5.3.1 recommends to avoid limits. Return paths made by VERP and SRS are
 # longer than 64; aiosmtpd dropped the limit for them (its issue 257), mox accepts 128, Mailgun's flanker 256.
 LOCAL_PART_LIMIT = 256
@@ -58,7 +61,7 @@ _DOMAIN = re.compile(rf"{_SUB_DOMAIN}(?:\.{_SUB_DOMAIN})*+")
 # address-literal = "[" ( IPv4-address-literal / IPv6-address-literal / General-address-literal ) "]"   (§4.1.3)
 # IPv6 is the only tag ever registered. The RFC's rule for IPv6-comp is wrong (erratum 4315), so ``ipaddress`` checks
 # the address inside.
-_ADDRESS_LITERAL = re.compile(r"\[(IPv6:)?([0-9A-F:.]+)\]", re.IGNORECASE)
+_ADDRESS_LITERAL = re.compile(r"\[(IPv6:)?([0-9A-F:.]++)\]", re.IGNORECASE)
 
 # A-d-l = At-domain *( "," At-domain );  Path = "<" [ A-d-l ":" ] Mailbox ">"
 _SOURCE_ROUTE = re.compile(r'@([^@:,<>"]++(?:,@[^@:,<>"]++)*+):')
@@ -147,6 +150,7 @@ def parse_path(argument: str, *, forward: bool) -> tuple[Address, str]:
     found = _ORDINARY_PATH.fullmatch(argument)
     if found is not None:
         local, domain, parameters = found.groups("")
+        # Both are ASCII, so characters are octets. What is too long is parsed again, for the sentence that says so.
         if len(local) <= LOCAL_PART_LIMIT and len(domain) <= DOMAIN_LIMIT:
             domain = domain.lower()
             return Address(local, domain, False, f"{local}@{domain}"), parameters.strip(" ")
@@ -186,6 +190,7 @@ def _parse_unusual_path(argument: str, *, forward: bool) -> tuple[Address, str]:
         return NULL, _after_path(text, 2)
     start = _skip_source_route(text, 1)
     address, end = _read_mailbox(text, start)
+    # "Postmaster" alone replaces a whole forward-path (§4.1.1.3), so no source route may precede it.
     if not address.domain and not (forward and start == 1):
         raise AddressError("The address must have a domain.")
     return address, _after_path(text, end)
@@ -205,6 +210,7 @@ def _skip_source_route(text: str, start: int) -> int:
 
 def _read_mailbox(text: str, start: int) -> tuple[Address, int]:
     """Parse a mailbox or ``postmaster`` from ``start`` to the next ``>``; return it and the position after that."""
+    # The closing bracket is looked for behind the local part, because a quoted one may contain a bracket.
     local, at = _read_local_part(text, start)
     close = text.find(">", at)
     if close < 0:

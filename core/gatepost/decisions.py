@@ -125,6 +125,8 @@ def points(number: float, reason: str) -> Decision:
     The plugins after this one are asked as well. The same reason of the same plugin counts once in its scope. With zero
     points, ``reason`` is recorded and nothing else happens.
     """
+    # NaN, the only number that differs from itself, would make a sum that no limit ever meets; infinity one
+    # that no other evidence can outweigh.
     if isinstance(number, bool) or not isinstance(number, int | float) or number != number or abs(number) > 1e6:
         raise ValueError(f"points must be a number, not {number!r}")
     return Decision(Action.POINTS, reason, number=number)

@@ -27,6 +27,7 @@ def new_id() -> str:
 def new_number() -> int:
     """Return the number of a new id. It takes half the memory of the text, for objects that exist by the thousand."""
     global _last
+    # The wall clock may stand still between two ids, or be set back. Ids rise all the same.
     number = ((time.time_ns() // 1_000_000 - _EPOCH) << _RANDOM_BITS) | _SALT
     _last = number = number if number > _last else _last + 1
     return number

@@ -19,6 +19,7 @@ from gatepost.decisions import Decision, printable
 LINE_LIMIT: Final = 512
 """Octets of a reply line, CRLF included (RFC 5321 §4.5.3.1.5)."""
 
+# ``printable`` makes no text longer, so the length of a text as it is tells that it fits one line.
 _SURELY_ONE_LINE: Final = LINE_LIMIT - len("250-5.999.999 \r\n")
 
 
@@ -98,11 +99,14 @@ def refusal(phase: str, decision: Decision, identifier: str) -> Reply:
     codes = PHASE_CODES[phase]
     code, status = codes.deny if decision.permanent else codes.defer
     if decision.disconnect and not decision.permanent:
+        # 421 is the only temporary code that announces the end of the connection (RFC 5321 §3.8).
         code, status = 421, "4.7.0"
     else:
         code = decision.code or code
     status = f"{code // 100}{(decision.status or status)[1:]}"  # the code decides: starttls has 454 for a deny as well
     text = decision.text or ("refused" if decision.permanent else "try again later")
+    # RFC 5321 §3.1 would have us wait for the QUIT of a client that is refused at connect. We close, as postscreen and
+    # Haraka do.
     return Reply(code, f"{text} [{identifier}]", status, decision.disconnect or phase == "connect", identifier)
 
 

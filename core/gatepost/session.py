@@ -62,7 +62,7 @@ class Later(Generic[T]):
         self._task = None
         if task.cancelled():
             self._error = asyncio.CancelledError()
-            work.close()  # it may never have begun
+            work.close()  # else Python warns of a coroutine that was never awaited, if it was cancelled before it began
 
     @property
     def done(self) -> bool:
@@ -71,6 +71,7 @@ class Later(Generic[T]):
 
     def __await__(self) -> Generator[Any, None, T]:
         if self._task is not None:
+            # Shielded, because a plugin that has waited too long is cancelled, and others may await the same work.
             yield from asyncio.shield(self._task).__await__()
         if self._error is not None:
             raise self._error.with_traceback(None)  # its traceback would grow with each await, and keep frames alive
@@ -162,7 +163,7 @@ class Session:
         self._door = door
         self._notes: dict[int, dict[str, Any]] | None = None
         self._later: list[Later[Any]] | None = None
-        self._verified_name: str | EllipsisType | None = ...
+        self._verified_name: str | EllipsisType | None = ...  # not looked up yet; None: it has no such name
 
     @property
     def id(self) -> str:
@@ -176,6 +177,7 @@ class Session:
 
     def notes(self, plugin: object) -> dict[str, Any]:
         """Return the dict of ``plugin`` in this session, for values of its own: ``session.notes(self)``."""
+        # By id, because a plugin need not be hashable. The session's gate keeps the object alive, and so its id unique.
         if self._notes is None:
             self._notes = {}
         return self._notes.setdefault(id(plugin), {})
@@ -190,7 +192,7 @@ class Session:
         """
         if self._watch is not None:
             self._watch.deadline += seconds
-        else:  # it has not waited yet
+        else:  # the plugin has not waited yet, so it has no watch: the gate adds this to the limit of its first wait
             self._allowance += seconds
         return self._door.silence(seconds)
 

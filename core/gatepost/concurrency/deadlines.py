@@ -44,7 +44,7 @@ class Watch:
 
     def __init__(self, task: asyncio.Task[Any], budget: float) -> None:
         self._task = task
-        self._count = task.cancelling()
+        self._count = task.cancelling()  # those before this watch are of no concern to it
         self._sweeps = 0
         self._budget_left: float | None = None
         """Seconds left when the budget was suspended; None while it runs."""
@@ -63,6 +63,7 @@ class Watch:
 
     def end_wait(self, now: float) -> bool:
         """Take back the sweep's cancellations and return True when the wait ended too late."""
+        # A wait may also end between its limit and the sweep, which looks only once a second: that is late too.
         late = self._sweeps > 0 or self.over(now)
         for _ in range(self._sweeps):
             self._task.uncancel()
@@ -74,7 +75,7 @@ class Watch:
         return late
 
     def cancel(self) -> None:
-        """End what the task waits for. Called by the sweep."""
+        """End what the task waits for. Called by the sweep, again and again while the task goes on waiting."""
         self._sweeps += 1
         self._task.cancel()
 

@@ -173,6 +173,7 @@ class EagerTask(Coroutine[Any, None, None]):
         coroutine = self._coroutine
         if self._waits_for is not SIGNAL or coroutine is None:
             return
+        # Set before the step, so that a ``go_on`` in the midst of the step does nothing.
         self._waits_for = _TURN
         try:
             enter_task(self._loop, self.task)
@@ -205,6 +206,7 @@ class EagerTask(Coroutine[Any, None, None]):
             self._wake()
 
     def _wake(self) -> None:
+        # Not parked means that the task has not had its first turn, which is on its way and serves as well.
         if self._parked is not None and not self._parked.done():
             self._parked.set_result(None)
 

@@ -31,6 +31,8 @@ class Threads:
         self._free = most
         self._waiting: deque[Call] = deque()
 
+    # All but ``_call`` runs on the event loop, so neither the count nor the queue needs a lock.
+
     def run(self, work: Callable[[], Any]) -> asyncio.Future[Any]:
         """Return a future of what ``work()`` returns or raises. If it is cancelled before its turn, nothing is run."""
         outcome: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -60,7 +62,7 @@ class Threads:
 
     def _end(self, outcome: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
         self._free += 1
-        if not outcome.done():
+        if not outcome.done():  # else the caller has stopped waiting
             if error is None:
                 outcome.set_result(result)
             else:

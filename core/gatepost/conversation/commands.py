@@ -23,7 +23,8 @@ NOISE: Final = frozenset({b"NOOP", b"RSET", b"HELO", b"EHLO", b"VRFY"})
 _CONTROLS: Final = re.compile(rb"[\x00-\x1f\x7f]")
 _HTTP: Final = frozenset({b"GET", b"POST", b"PUT", b"HEAD", b"DELETE", b"OPTIONS", b"CONNECT", b"PATCH", b"TRACE"})
 _HTTP_FIELDS: Final = (b"HOST:", b"USER-AGENT:", b"ACCEPT:", b"CONNECTION:", b"REFERER:", b"CONTENT-LENGTH:")
-# SIZE adds 26 octets (RFC 1870 §3), BODY 17 (RFC 6152 §2), SMTPUTF8 10 (RFC 6531 §3.4), AUTH 500 (RFC 4954 §3).
+# To a MAIL line, SIZE adds 26 octets (RFC 1870 §3), BODY 17 (RFC 6152 §2), SMTPUTF8 10 (RFC 6531 §3.4), AUTH 500
+# (RFC 4954 §3). An AUTH line may have 12,288 octets (RFC 4954 §4).
 _LINE_LIMITS: Final = {b"MAIL": 512 + 26 + 17 + 10 + 500, b"AUTH": 12288}
 
 
@@ -34,7 +35,11 @@ def keywords(max_size: int) -> tuple[str, ...]:
 
 
 def is_http(verb: bytes) -> bool:
-    """Return True when the client speaks HTTP, such as a browser led to our port. ``verb`` is in upper case."""
+    """Return True when the client speaks HTTP, such as a browser led to our port. ``verb`` is in upper case.
+
+    A web page can have a browser send commands of SMTP within a request. The session ends at the first line of HTTP,
+    before those commands are read.
+    """
     return verb in _HTTP or verb.startswith(_HTTP_FIELDS)
 
 

@@ -112,17 +112,18 @@ class Conversation:
 
     async def command(self, line: bytes, behind: bool = False) -> Reply:
         """Answer one command line, given without its line end. ``behind``: more octets have already come behind it."""
+        # A driver that does not wait for its replies to be written has not finished the last message.
         if self.transaction.unfinished is not None:
             await self.transaction.finish_message()
         answer = self._answer(line, behind)
         reply = answer if isinstance(answer, Reply) else await answer
-        waited, self._waits = self._waits, None
+        waited, self._waits = self._waits, None  # octets that come from here on are not early
         if reply.code < 400:
             return reply
         if waited == "data" and "data" in self.session.early_talk and not reply.close:
             # The body of the refused message is already on its way. Close, or its lines would run as commands.
             reply = Reply(reply.code, reply.text, reply.status, True, reply.id)
-        has_record = bool(reply.id)
+        has_record = bool(reply.id)  # asked before the count, which may replace the reply
         reply = self._count(reply)
         if not has_record:
             self._phases.records.add_refused_command(reply, line)
@@ -147,6 +148,7 @@ class Conversation:
         if (argument is None or not argument.isprintable()) and commands.has_controls(rest):
             return replies.BAD_OCTETS
         self._unknown_in_row = 0
+        # RFC 2920 §3.1 lets a client send these only as the last of a group, so octets behind them are early talk.
         phase = MUST_WAIT.get(verb)
         if phase is not None:
             early = self.session.early_talk
@@ -191,6 +193,7 @@ class Conversation:
         if commands.has_controls(line):
             return replies.BAD_OCTETS
         self._unknown_in_row += 1
+        # The plugins are asked even at the limit: one of them may know the command.
         text = line.decode("utf-8", "replace")
         many = self._unknown_in_row >= self.runtime.limits.unknown_commands
         return await self._ask_simple(
@@ -216,6 +219,7 @@ class Conversation:
         if not hostname:
             return replies.NEEDS_HOSTNAME
         session, phases = self.session, self._phases
+        # A new HELO ends the transaction (RFC 5321 §4.1.4), and what was held against the old name goes with it.
         await self.transaction.reset()
         session.helo, session.esmtp = hostname.split()[0], esmtp
         session._helo_points = None
@@ -248,6 +252,7 @@ class Conversation:
             sender, rest = parse_path(argument[5:], forward=False)
             parameters = parse_parameters(rest) if rest else {}
         except AddressError as error:
+            # The parameters could not be parsed, so the keyword is looked for in the text.
             return commands.unreadable(argument, error, smtputf8=" SMTPUTF8" in argument.upper())
         return self.transaction.mail(sender, parameters)
 
@@ -305,7 +310,7 @@ class Conversation:
         stays or not, and stopping waits for it.
         """
         reply = await self.transaction.end_of_data()
-        if reply.code < 400:
+        if reply.code < 400:  # a client that brings mail is neither idling nor harvesting addresses
             self._noise = self._refusals = 0
         return self._count(reply)
 

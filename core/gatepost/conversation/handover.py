@@ -36,7 +36,7 @@ async def hand_over(
     gate: Gate, runtime: Runtime, session: Session, envelope: Envelope, message: Message
 ) -> tuple[Ruling, Reply]:
     """Ask the queue phase, and make one ruling and one reply of its answers."""
-    ruling = Ruling("queue")
+    ruling = Ruling("queue")  # the gate's ruling takes its place, unless nobody has to be asked
     taken = Taken(runtime, envelope, message)
     try:
         if runtime.clock.monotonic() >= runtime.none_taken_until:
@@ -46,6 +46,7 @@ async def hand_over(
         if not ruling.fault:
             ruling.decide(*decide_for_all(envelope))
         if ruling.refuses:
+            # Before the reply: a client that gets its 451 comes back, and then the recipients must be known.
             await taken.remember()
     except (SpoolError, StoreError) as error:
         runtime.recorder.event(events.HAND_OVER_FAILED, error=str(error), session=session.id)
@@ -67,6 +68,9 @@ def decide_for_all(envelope: Envelope) -> tuple[Decision, str]:
     pending = envelope.pending
     if answers and not refused and not pending:
         return _accept_all(list(answers.values()))
+    # Temporary results go before permanent ones, because the client tries again after them: the recipients that could
+    # still be taken are not lost, and those that are refused for good hear it the next time. A recipient for which
+    # nobody answered is a temporary result too.
     temporary = {recipient: said for recipient, said in refused.items() if not said[1].permanent}
     if not temporary and (pending or not answers):
         return NOBODY_TOOK_IT, "gatepost"

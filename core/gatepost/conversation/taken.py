@@ -75,7 +75,7 @@ class Taken:
                 keys += (await self._key(recipient), self._hint(recipient))
         if keys:
             await asyncio.gather(*(self._store.put(key, True, REMEMBER, durable=True) for key in (*keys, ANY)))
-            self._runtime.none_taken_until = 0.0
+            self._runtime.none_taken_until = 0.0  # the client may come back sooner than a look holds
 
     async def forget(self) -> None:
         """Delete the entries, now that all recipients are taken: the same content is then a new message."""

@@ -90,14 +90,14 @@ class Transaction:
             return reply
         if sender.smtputf8 and not envelope.smtputf8:
             return replies.NEEDS_SMTPUTF8
-        if session._delayed:
+        if session._delayed:  # a new MAIL is judged afresh
             phases.forget_delayed("mail")
         ruling = await phases.ask("mail", (session, envelope, sender, envelope.parameters), envelope)
         if ruling.refuses and (reply := phases.speak_or_delay(ruling, sender=str(sender))) is not None:
             return reply
         if session._delayed and (reply := phases.speak_due("mail", sender=str(sender))) is not None:
             return reply
-        session.envelope = envelope
+        session.envelope = envelope  # only now: a refused MAIL leaves no transaction open
         return replies.SENDER_OK
 
     async def rcpt(self, recipient: Address, parameters: Mapping[str, str | None]) -> Reply:
@@ -124,7 +124,7 @@ class Transaction:
             rule_score(ruling, score, session, envelope, (recipient,))
         if ruling.refuses:
             return phases.speak(ruling, recipient)
-        if recipient not in envelope.recipients:
+        if recipient not in envelope.recipients:  # one that is named twice gets the message once
             envelope.recipients = (*envelope.recipients, recipient)
         return replies.RECIPIENT_OK
 
@@ -136,6 +136,7 @@ class Transaction:
             return
         if self._gate.chains["reset"]:
             await self.phases.tell_all("reset", (self._session, envelope), envelope)
+        # Only after the hooks, which may still read the envelope and its message.
         self._session.envelope = None
         if envelope.message is not None:
             envelope.message.close()
@@ -185,9 +186,9 @@ class Transaction:
         assert incoming is not None, "end_of_data follows a 354 to data"
         self._runtime.delivering.add(self)
         try:
-            if self._gate.chains["headers"]:
+            if self._gate.chains["headers"]:  # the block may have come together with the final dot
                 await self.headers()
-            self.reader = None
+            self.reader = None  # the octets that follow are commands again
             reply = await self._judge(incoming)
         except BaseException as error:  # whatever a plugin has done to this task: the client gets its answer
             reply = self.internal_error(error)
@@ -212,6 +213,7 @@ class Transaction:
             phases.records.add_refused_message(reply, reader.size)
             return reply
         message = incoming.show_message()
+        # The message may have been shown at ``headers``, before the octets of its body had come.
         message.eight_bit = reader.eight_bit
         if reader.names_results:
             forget_forged_results(message, runtime.hostname)
@@ -223,6 +225,7 @@ class Transaction:
                 rule_score(ruling, score, session, envelope, scored)
             if ruling.refuses:
                 return phases.speak(ruling)
+        # After ``message``, so that our Received stands above the fields that plugins have prepended.
         add_received(message, session, envelope, runtime)
         ruling, reply = await hand_over(self._gate, runtime, session, envelope, message)
         phases.keep(ruling, envelope)

@@ -53,12 +53,13 @@ class Closing(asyncio.Protocol):
         transport.set_protocol(self)
         if last_words and not transport.is_closing():
             transport.write(last_words)
+        # Else a client that does not read the reply, or does not close its side, would keep its connection.
         if not at_eof or transport.get_write_buffer_size():
             self._timer = clock.call_later(DRAIN, transport.abort)
         if at_eof or transport.is_closing():
             transport.close()
             return
-        transport.resume_reading()
+        transport.resume_reading()  # the protocol before this one may have paused it
         if transport.can_write_eof():
             with suppress(OSError):  # the client has reset the connection, which the loop has not noticed yet
                 transport.write_eof()

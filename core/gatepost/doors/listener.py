@@ -31,6 +31,7 @@ class Connections:
         key = network_of(client)
         if not key:
             return self.total <= self._most
+        # Counted even when it is one too many: it holds a descriptor until it has been told so and is closed.
         count = self._by_client[key] = self._by_client.get(key, 0) + 1
         return self.total <= self._most and count <= self._most_each
 

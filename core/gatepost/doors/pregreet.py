@@ -76,6 +76,7 @@ class Pregreet(asyncio.Protocol):
         self.session = Session(
             client, runtime=listener.runtime, door=self, port=port, local=own, listener=listener.name
         )
+        # Listed and counted in any case: ``_leave`` undoes both at the end, whatever comes of the client.
         listener.connected[self] = None
         if not listener.connections.enter(client):
             self._turn_away(replies.TOO_MANY_CONNECTIONS)
@@ -103,7 +104,7 @@ class Pregreet(asyncio.Protocol):
             silent.set_result(False)
         elif seconds > 0:
             self._timer = self._listener.runtime.clock.call_later(seconds, self)
-        elif self._has_unread():
+        elif self._has_unread():  # ``silence(0)`` asks for the octets that came with the connection
             self.session.early_talk |= {"connect"}
             silent.set_result(False)
         else:
@@ -125,7 +126,7 @@ class Pregreet(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Keep early talk, of a bounded size, and end the wait for silence."""
-        self._heard += data
+        self._heard += data  # tolerated early talk is answered after the greeting
         self.session.early_talk |= {"connect"}
         if len(self._heard) > LINE_BUFFER:
             self._transport.pause_reading()
@@ -153,6 +154,7 @@ class Pregreet(asyncio.Protocol):
 
     def proceed(self, ruling: Ruling | None, error: BaseException | None) -> Coroutine[Any, Any, Any] | None:
         """Refuse the client, or hand the connection to an SMTP object, which goes on in the same task."""
+        # Without a task, ``stop`` or ``connection_lost`` came first.
         task, self._task = self._task, None
         if task is None or self._transport.is_closing():
             return None
@@ -168,6 +170,7 @@ class Pregreet(asyncio.Protocol):
         if reply is not None:
             self._refuse(reply, conversation)
             return None
+        # The door takes this object's place in the list, and will take back the count of the connection.
         self._listener.connected.pop(self, None)
         door = SMTP(self._listener, conversation, task, self._transport, self._heard, self._at_eof)
         self._drop_references()
@@ -201,6 +204,7 @@ class Pregreet(asyncio.Protocol):
     def _end(self, conversation: Conversation) -> None:
         self._leave()
         self._drop_references()
+        # Mostly no plugin wants to know, and the session ends here and now, without a task.
         if conversation.has_to_tell:
             self._listener.runtime.spawn(conversation.close())
         else:

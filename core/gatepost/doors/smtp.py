@@ -191,9 +191,10 @@ class SMTP(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """Cancel what plugins do for the client, unless it is a hand-over."""
         self._state = _GONE
+        # A hand-over goes on: half done, nobody would know whether the next hop has taken the message.
         if not self.conversation.delivering:
             self._task.abandon()
-        self._task.go_on()
+        self._task.go_on()  # the session may be waiting for the client, which does nothing more
         self._finish()
 
     # Called by the server.
@@ -237,6 +238,7 @@ class SMTP(asyncio.Protocol):
                 if not self._may_wait():
                     return self._last_words
                 await (self._room() if self._full else self._more())
+            # The limit of the command is only looked up for lines over 512 octets with CRLF, which is the least limit.
             if len(line) > 510 and len(line) + 2 > conversation.line_limit(line[:4]):
                 reply = conversation.line_too_long()
                 continue
@@ -356,6 +358,8 @@ class SMTP(asyncio.Protocol):
         return SIGNAL
 
     # Limits of time.
+
+    # A connection has one timer, which compares the times when it is due and sets itself anew, so commands set none.
 
     def _set_timer(self, seconds: float) -> None:
         if self._timer is not None:

@@ -34,7 +34,7 @@ class Kind(Enum):
     BLOCKING = "blocking"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)  # compared and hashed by identity: each is the key of its look-up
 class Hook:
     """One phase of one plugin: the function, and which of the phase's arguments it takes."""
 
@@ -117,6 +117,6 @@ def _picker(wanted: tuple[str, ...], given: tuple[str, ...]) -> Callable[[tuple[
     if wanted == given[: len(wanted)]:
         return itemgetter(slice(len(wanted)))
     places = [given.index(name) for name in wanted]
-    if len(places) == 1:
+    if len(places) == 1:  # ``itemgetter`` of one index returns the bare item; the caller wants a tuple
         return itemgetter(slice(places[0], places[0] + 1))
     return itemgetter(*places)

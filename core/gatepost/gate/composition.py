@@ -58,6 +58,7 @@ def _fault_of_answers(instance: Instance, answers: Mapping[object, object]) -> s
 
 def take(ruling: Ruling, name: str, answer: Any, seconds: float, session: Session, envelope: Envelope | None) -> bool:
     """Take the answer of plugin ``name``, and what it did besides, into ``ruling``. Return True when it decides."""
+    # Taken away from the session, so that the acts of this plugin are not recorded for the next one.
     did, session._did = session._did, ()
     if envelope is not None and envelope._did:
         did, envelope._did = (*did, *envelope._did), ()
@@ -97,9 +98,12 @@ def _compose(ruling: Ruling, name: str, answer: Any, session: Session, envelope:
     if ruling.phase == "queue" and envelope is not None:
         return _compose_delivery(ruling, name, answer, envelope)
     if answer.action is _POINTS:
+        # By plugin and reason, so that the same reason replaces its number instead of adding to it.
         if answer.number:
             ledger_of(ruling, session, envelope)[name, answer.text] = answer.number
         return False
+    # In qpsmtpd an early OK hides every later check, so an allow list opens the relay. Here an accept at rcpt only
+    # vouches, and the plugins that may refuse the recipient are asked as well.
     if answer.action is _ACCEPT and ruling.phase == "rcpt":
         ruling.vouched = True
         return False
@@ -119,5 +123,6 @@ def _compose_delivery(ruling: Ruling, name: str, answer: Any, envelope: Envelope
                 envelope._answers[recipient] = (name, answer[recipient])
     if envelope.pending:
         return False
+    # Only named here: ``conversation.handover`` makes one decision of the answers for all recipients.
     ruling.plugin = name
     return True

@@ -87,8 +87,9 @@ class Gate:
         """
         chain = self.chains[phase]
         ruling = Ruling(phase, recipient=recipient)
+        # One iterator for both paths: the slow one goes on where the fast one has stopped.
         hooks = iter(chain.hooks)
-        if chain.ahead:
+        if chain.ahead:  # look-ups start before the first hook is asked
             return SlowPath(chain, ruling, arguments, session, envelope, self.deadlines, self.recorder).ask(hooks)
         trace = ruling.trace
         slow: Hook | None = None
@@ -98,6 +99,7 @@ class Gate:
             if hook.skips_trusted and is_trusted(session, envelope, recipient):
                 trace.append(Said(hook.name, skipped=TRUSTED, observed=hook.observed))
                 continue
+            # Once failures are counted, an answer has to reset the count, which only the slow path does.
             if not hook.direct or hook.instance.circuit.failures:
                 slow = hook
                 break
@@ -116,7 +118,7 @@ class Gate:
             ):
                 slow, outcome = hook, Outcome(answer, seconds=seconds)
                 break
-            start = now
+            start = now  # the end of one call is the start of the next: the clock is read once for each hook
             if answer is None and not session._did and (envelope is None or not envelope._did):
                 trace.append((hook.name, seconds))  # ``take`` written out: the common case, several times per command
             elif take(ruling, hook.name, answer, seconds, session, envelope):
@@ -160,6 +162,8 @@ def _chain(plugins: pluggy.PluginManager, instances: tuple[Instance, ...], phase
     """Return the implementations of ``phase`` in the order of the configuration."""
     by_plugin = {id(instance.plugin): instance for instance in instances}
     hooks = []
+    # ``plugins.load`` registers in reverse, because pluggy calls first what was registered last. Its list has the
+    # implementations in the order of registration.
     for implementation in reversed(getattr(plugins.hook, phase).get_hookimpls()):
         instance = by_plugin[id(implementation.plugin)]
         if instance.phases is None or phase in instance.phases:

@@ -50,6 +50,7 @@ class CircuitBreaker:
         """True if a call may be made at ``now``. Its outcome must then be told to one of the three methods below."""
         if self.closed:
             return True
+        # One trial at a time: a plugin that fails by waiting would otherwise make every client wait for it again.
         if self._trying or now < self._open_until:
             return False
         self._trying = True
@@ -68,7 +69,7 @@ class CircuitBreaker:
         return self.failures == FAILURES_TO_OPEN
 
     def abandoned(self) -> None:
-        """Note that a call ended without an answer because the client left."""
+        """Note that a call ended in a way that says nothing about the plugin, such as when the client left."""
         self._trying = False
 
 

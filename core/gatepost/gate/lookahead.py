@@ -30,6 +30,7 @@ async def _run(hook: Hook, arguments: tuple[Any, ...], deadlines: Deadlines) -> 
     except (SystemExit, KeyboardInterrupt) as error:  # in a task of its own these would end the process
         raise PluginError(f"{type(error).__name__}: {error}") from error
     except asyncio.CancelledError:
+        # The sweep's cancellation is a failure. Any other means that nobody needs the answer any more.
         if not watch.end_wait(deadlines.now()) or watch.cancelled_by_others:
             raise
         raise late(hook) from None

@@ -47,6 +47,7 @@ def rule_score(
     not scored.
     """
     scored = [recipient for recipient in recipients if not envelope.trusted_for(recipient)]
+    # A plugin's refusal stands as it is, with that plugin's name and words.
     if ruling.refuses or session.privileged or not scored:
         return
     by_recipient = envelope._recipient_points or {}

@@ -222,7 +222,7 @@ class SlowPath:
             seconds = inf
         else:
             seconds = hook.instance.time_limit + session._allowance
-        session._allowance = 0.0
+        session._allowance = 0.0  # spent: a later ``session.silence`` of this plugin moves the deadline itself
         watch.begin_wait(now, seconds, suspend_budget=hook.observed)
         return watch
 
@@ -236,6 +236,7 @@ class SlowPath:
             hook.instance.circuit.abandoned()
             raise asyncio.CancelledError
         watch.forgive()
+        # Whatever it ended with, even with an answer: that came too late.
         if late:
             return failure_of(lookahead.late(hook))
         return None if error is None else failure_of(error)
@@ -247,6 +248,7 @@ class SlowPath:
         ruling, instance, seconds = self._ruling, hook.instance, outcome.seconds
         if outcome.skipped:
             ruling.trace.append(Said(hook.name, skipped=outcome.skipped, observed=hook.observed))
+            # An open circuit counts as an error does; that a client is trusted is no error.
             return outcome.skipped == CIRCUIT_OPEN and self._error_decides(instance)
         ruling.seconds += seconds
         if seconds > STALL and hook.on_loop and not outcome.waited:

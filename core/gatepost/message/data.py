@@ -87,9 +87,11 @@ class DataReader:
         # it first tries to take the octet for a number.)
         dot_line = data.find(_DOT_LINE) if data.find(b".") >= 0 else -1
         end = data.find(_END, dot_line) if dot_line >= 0 else -1
+        # The CRLF before the final dot still belongs to the message. Octets that may begin more than
+        # they show are carried over to the next block, so that it does not matter where the blocks are cut.
         whole = end + 2 if end >= 0 else len(data) - _unfinished(data)
         lines = data[:whole]
-        if dot_line != end:
+        if dot_line != end:  # a line begins with a dot and is not the final one: undo the dot-stuffing (§4.5.2)
             lines = lines.replace(_DOT_LINE, b"\r\n")
         if lines:
             self._take(lines)
@@ -99,7 +101,7 @@ class DataReader:
         if not self.headers_done and self.reply is None:  # a message without an empty line is all header
             try:
                 self._count_fields()
-            except SpoolError:
+            except SpoolError:  # the fields are read back from the spool
                 self.refuse(NO_ROOM)
         return data[end + len(_END) :]
 
@@ -113,6 +115,7 @@ class DataReader:
             data = data[2:]
             if data.startswith((b" ", b"\t")):  # or it would continue the field that we put in front of it
                 data = b"\r\n" + data
+        # Also for a message that is refused already: a smuggler's must be known as such, to close the connection.
         data = self._canonical(data)
         if data.find(b"\0") >= 0:
             self.refuse(NUL_IN_MESSAGE)
@@ -149,6 +152,7 @@ class DataReader:
             self._check_headers(data)
         if self._line + len(data) > limits.line_length:
             self._check_lines(data)
+        # Octets of the text line that the next block goes on with.
         last = data.rfind(b"\n")
         self._line = self._line + len(data) if last < 0 else len(data) - last - 1
 
@@ -167,6 +171,7 @@ class DataReader:
     def _check_headers(self, data: bytes) -> None:
         """Look for the end of the header block, which two blocks may share; count its octets, fields and hops."""
         before = self._content.size
+        # The last three octets before this block: the end of the headers may have begun there.
         seen = self._content.read(max(0, before - len(END_OF_HEADERS) + 1), before) if before else b""
         end = (seen + data).find(END_OF_HEADERS)
         if before == 0 and data.startswith(b"\r\n"):

@@ -63,6 +63,7 @@ class Headers:
 
 def _decoded(value: bytes) -> str:
     text = value.replace(b"\r\n", b"").decode("utf-8", "replace").strip()
+    # RFC 2047 §6.2: blanks between two encoded words are not shown, so that a word may be split over lines.
     return _ENCODED_WORDS.sub(_decoded_words, _BETWEEN_WORDS.sub("", text), DECODED) if "=?" in text else text
 
 
@@ -114,6 +115,7 @@ class Message:
         """
         if not _FIELD_NAME.fullmatch(name):
             raise ValueError(f"{name!r} is no name of a header field")
+        # Fold anew what was folded, and leave no other line end: it would begin a field, or the body.
         lines = [printable_utf8(line) for line in _FOLD.split(value)]
         if may_write(f"message.prepend({name!r})"):
             put_first(self, f"{name}: ".encode() + "\r\n\t".join(lines).encode() + b"\r\n")

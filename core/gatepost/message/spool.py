@@ -45,6 +45,7 @@ class Spool:
             return False
         if self.folder is None or not self.min_free:
             return True
+        # The disk is asked ten times a second instead of for each message, since that takes a system call.
         now = time.monotonic()
         if now >= self._look_again:
             self._look_again = now + LOOK_EVERY

@@ -97,8 +97,11 @@ class Server:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._handle_sighup)
+        # Before anything is bound or made: a mistake in the policy leaves no trace on the machine.
         policy = load_policy(self.config, self._services, self.recorder)
         most = min(self.config.limits.connections, raise_descriptor_limit())
+        # To bind port 25 and to give folders away may need root, so both come before the privileges are dropped. What
+        # makes files comes after, so that they belong to the user.
         self._bind()
         self._make_folders()
         if self.config.user is not None:
@@ -179,6 +182,7 @@ class Server:
         try:
             async with self._reloading:
                 replaced = await self._replace_policy()
+            # Not within the lock, or the next reload would wait for the sessions that are being closed.
             await self._retire(replaced)
         finally:
             self._reloads.discard(reload)
@@ -187,6 +191,7 @@ class Server:
         """Give all listeners a new policy. Return those that it replaces; none if the file cannot be used."""
         try:
             changed = configuration.load_config(self._path, self._environ)
+            # Old and new plugins share the services, so the store and the DNS cache outlive a policy.
             policy = load_policy(changed, self._services, self.recorder)
             _require_same_listeners(self.listeners, policy)
             await self._start_plugins(policy)
@@ -210,6 +215,8 @@ class Server:
             await asyncio.wait(ending)
         connected = {connection.gate for each in self.listeners.values() for connection in each.connected}
         for policy, jobs in policies:
+            # Still in the list: another reload may have ended it meanwhile. One that is still used is ended by a later
+            # reload, or when the server stops.
             if (policy, jobs) in self._policies and connected.isdisjoint(policy.gates.values()):
                 self._policies.remove((policy, jobs))
                 await end_plugins(policy, jobs, self.recorder)

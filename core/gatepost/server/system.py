@@ -28,6 +28,7 @@ def listen(address: SocketAddress) -> socket.socket:
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
+        # A restart must not wait until the connections of the server before it have left TIME_WAIT.
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:  # else it would take the port on IPv4 as well
             bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
@@ -67,6 +68,7 @@ def drop_privileges(user: str) -> None:
         return
     if os.getuid() != 0:
         raise GatepostError(f"only root can become {user!r}; start gatepost as root or as {user!r}")
+    # Groups first, since only root may change them; all three ids of each kind, so that there is no way back.
     os.setgroups(os.getgrouplist(user, account.pw_gid))
     os.setresgid(account.pw_gid, account.pw_gid, account.pw_gid)
     os.setresuid(account.pw_uid, account.pw_uid, account.pw_uid)

@@ -94,7 +94,7 @@ class SystemClock(Sleeping):
 
     def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
         """Call ``callback()`` on the event loop in ``seconds``, at most one tick late."""
-        tick = int((time.monotonic() + seconds) / TICK) + 1
+        tick = int((time.monotonic() + seconds) / TICK) + 1  # rounded up, so that no timer fires early
         bucket = self._buckets.get(tick)
         if bucket is None:
             bucket = self._buckets[tick] = {}
@@ -119,6 +119,8 @@ class SystemClock(Sleeping):
         present = int(time.monotonic() / TICK)
         while self._ticks and self._ticks[0] <= present:
             bucket = self._buckets.pop(heapq.heappop(self._ticks))
+            # Not called from here: a callback that raises would keep the others from being called. A timer that is
+            # cancelled by one before it has no callback any more.
             while bucket:
                 self._loop.call_soon(bucket.popitem()[0].fire)
         if self._ticks and self._handle is None:

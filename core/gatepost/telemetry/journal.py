@@ -97,6 +97,7 @@ class Journal:
         """Write a batch, and after each twentieth of ``keep`` delete the oldest; this runs in the thread."""
         rows = [(record.id, _packed(record)) for record in records]
         self._since_trimmed += len(rows)
+        # The index is searched for the oldest record to keep once in a while, not with every batch.
         is_due = self._since_trimmed > self._keep // 20
         with connection:
             connection.execute("BEGIN IMMEDIATE")

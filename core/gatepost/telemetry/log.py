@@ -226,7 +226,7 @@ def json_line(value: object) -> bytes:
         octets = orjson.dumps(value, default=repr, option=orjson.OPT_NON_STR_KEYS)
     except orjson.JSONEncodeError:  # a lone surrogate, or a number too large
         return json.dumps(_describable(value)).encode()
-    if octets.isascii() and b"\x7f" not in octets:
+    if octets.isascii() and b"\x7f" not in octets:  # orjson escapes the other control characters itself
         return octets
     return "".join(
         character if character.isprintable() else json.dumps(character)[1:-1].replace("\x7f", "\\u007f")

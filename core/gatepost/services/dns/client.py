@@ -91,6 +91,7 @@ class DNS(Resolver):
             return cached
         limit = self._timeout if timeout is None else timeout
         now = self._clock.monotonic()
+        # A future for each caller: one that is cancelled takes nothing away from the others.
         waiter: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         query = self._in_flight.get(key)
         if query is None:
@@ -112,6 +113,7 @@ class DNS(Resolver):
     async def close(self) -> None:
         """Abandon all queries and clear the cache. Callers get DNSTemporaryError, now and from then on."""
         self._closed = True
+        # Copied, because each query takes itself out as it ends; and the streams first, as it also lets go of its own.
         queries = tuple(self._in_flight.values())
         streams = [query.stream for query in queries if query.stream is not None]
         for query in queries:
@@ -147,7 +149,7 @@ class DNS(Resolver):
         if isinstance(outcome, Answer):
             if outcome.ttl:
                 self._cache[query.key] = (self._clock.monotonic() + outcome.ttl, outcome.texts)
-                self._cache.move_to_end(query.key)
+                self._cache.move_to_end(query.key)  # a key that is replaced would keep its old place
                 if len(self._cache) > self._cache_size:
                     self._cache.popitem(last=False)
             if query.server is not self._servers[0]:
@@ -230,8 +232,9 @@ class _Query:
         self.is_finished = False
         self.server = servers[0]
         self.stream: asyncio.Task[bytes] | None = None
-        self._question = Question.parse(*key)
+        self._question = Question.parse(*key)  # raises before anything is in flight
         self._id = 0
+        # Each server with the number of attempts that are left, this one included: the time is shared among them.
         attempts = servers * ROUNDS
         self._attempts = zip(range(len(attempts), 0, -1), attempts, strict=True)
         self._troubles: dict[SocketAddress, str] = {}
@@ -258,7 +261,7 @@ class _Query:
             self.server = server
             try:
                 self._timer = self._clock.call_later(share, self._time_out)
-                self._send()
+                self._send()  # an unreachable network fails here, at once
             except Exception as error:
                 self._fail(error)
             return
@@ -279,7 +282,7 @@ class _Query:
         self._id = int.from_bytes(os.urandom(2), "big")
         opened = self._socket = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
         opened.setblocking(False)
-        opened.connect((host, self.server.port))
+        opened.connect((host, self.server.port))  # the kernel then drops what comes from any other address
         opened.send(self._question.query(self._id))
         asyncio.get_running_loop().add_reader(opened.fileno(), self._receive, opened)
 
@@ -323,6 +326,7 @@ class _Query:
             self.finish(error)
             return
         self._troubles[self.server] = str(error) or "does not answer"
+        # A server that answers with a failure would do so again; one that does not answer may have lost a datagram.
         if isinstance(error, DNSTemporaryError):
             self._failed.add(self.server)
         self.attempt()

@@ -131,6 +131,7 @@ class NextHop:
         """
         idle = self._idle[target]
         while idle:
+            # The one that was used last: it is the least likely to be stale, and the others may grow old and be closed.
             connection, timer = idle.popitem()
             timer.cancel()
             if not connection.is_open:
@@ -269,12 +270,14 @@ class Delivery:
             # Half a message was sent. Closing before the dot is the only way to tell the next hop to discard it.
             self.close()
             raise
+        # Set before the dot is written: should that fail half-way, the next hop may have it all the same.
         self.dot_sent = True
         await self._connection.push(stuffing.end())
         return None
 
     async def _outcome(self) -> dict[str, Answer]:
         """Read the answers to the final dot: one in SMTP, in LMTP one per accepted recipient, in the order of RCPT."""
+        # One deadline for all answers: with one for each, a thousand recipients might take days.
         deadline = asyncio.get_running_loop().time() + self._next_hop.data_timeout
         answers: dict[str, Answer] = {}
         if self.target.protocol == "smtp":

@@ -59,7 +59,7 @@ class _Wire(asyncio.Protocol):
         return answer
 
     async def write(self, octets: bytes) -> None:
-        """Write, and wait while the peer does not read. Raises ConnectionError when it left without a last reply."""
+        """Write, and wait while the next hop does not read. Raises ConnectionError when it left without a reply."""
         if not self.has_ended:
             self.transport.write(octets)
             await self._drained.wait()
@@ -217,6 +217,7 @@ async def _say_hello(client: aiosmtplib.SMTP, target: Target) -> None:
     if target.protocol == "smtp":
         await client.ehlo()
         return
+    # aiosmtplib does not know LHLO, and reads the extensions from ``last_ehlo_response``.
     reply = await client.execute_command(b"LHLO", str(client.local_hostname).encode("ascii"))
     if reply.code != 250:
         raise aiosmtplib.SMTPHeloError(reply.code, reply.message)

@@ -1,4 +1,6 @@
-"""The syntax of the conversation with a next hop: targets, answers, dot-stuffing, XFORWARD.
+"""The syntax of the session with a next hop: targets, answers, dot-stuffing, XFORWARD.
+
+An ``Answer`` is a reply of the next hop to us. It has a name of its own, because ``replies.Reply`` is ours to a client.
 
 There is no I/O and no clock here; ``connection`` has both. RFC 5321 §4.2 (replies) and §4.5.2
 (dot-stuffing); RFC 2034 (enhanced status codes); RFC 3461 §4 (xtext); Postfix's XFORWARD_README.

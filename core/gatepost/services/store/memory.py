@@ -52,7 +52,7 @@ class MemoryBackend:
 
     def keep(self, key: Key, entry: Entry) -> None:
         """Set the entry of ``key``, then remove up to ``SWEEP`` entries that have expired or are too many."""
-        self.drop(key)
+        self.drop(key)  # its bucket is that of the old expiry
         bucket = int(entry.expires / BUCKET)
         if bucket not in self._expiring:
             self._expiring[bucket] = set()
@@ -63,6 +63,7 @@ class MemoryBackend:
             # The entry just added makes sure that there is a bucket that is not empty.
             while not self._expiring[self._buckets[0]]:
                 del self._expiring[heapq.heappop(self._buckets)]
+            # A full store loses the entries that expire first, as ``Store`` promises; within a bucket, any of them.
             first = self._buckets[0]
             expired = (first + 1) * BUCKET <= self.moment()
             if not expired and len(self._entries) <= self._max_entries:

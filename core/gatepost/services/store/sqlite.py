@@ -184,6 +184,7 @@ class _Writer:
             )
             self._connection.executemany(DROP, [key for key, entry in owed if not entry.value])
             made = None if key is None or change is None else self._change(key, change)
+        # Only now: after a failure the batch stays owed, and is written with the next one, whose entries replace its own.
         written, self._owed = self._owed, {}
         with contextlib.suppress(sqlite3.Error):  # the batch is written; the next one will sweep
             self._keep_bounds(len(written) + 1)
@@ -269,6 +270,7 @@ class SqliteBackend:
     def find(self, key: Key) -> bytes | None:
         """Return the value of ``key`` as JSON, written or not, or None when it has none or it has expired."""
         reader = self._reader or self._opened()
+        # An entry that was dropped but is not deleted yet has expired at 0, so it hides the row in the file.
         try:
             found = self._unwritten.get(key) or reader.read(key)
         except sqlite3.Error as error:
@@ -324,6 +326,7 @@ class SqliteBackend:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        # One thread, so writes happen in the order in which they were submitted.
         batch, self._pending = self._pending, {}
         loop = asyncio.get_running_loop()
         done = loop.run_in_executor(self._executor, self._writer.write, batch, key, change, durable)
@@ -332,12 +335,14 @@ class SqliteBackend:
         return done
 
     def _write_in(self, seconds: float) -> None:
+        # While a batch is being written no other is due: ``_after_write`` sees to what has come meanwhile.
         if self._timer is None and not self._writing:
             self._timer = self._clock.call_later(seconds, lambda: self._submit(None, None, durable=False))
 
     def _after_write(self, done: asyncio.Future[tuple[Batch, Entry | None]]) -> None:
         """Forget the entries that are written, except those that have been replaced since."""
         self._writing -= 1
+        # The reader's transaction must end first, or reads would miss the entries that are forgotten here.
         if self._reader is not None:
             self._reader.refresh()
         error = done.exception()
