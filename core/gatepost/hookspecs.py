@@ -74,6 +74,8 @@ def hookimpl(
     """
 
     def mark(target: Any) -> Any:
+        # pluggy keeps its options in a dict on the function and hands all of it on as ``opts``, our two keys included.
+        # The refused ones go there as well, so that the loader can say in a sentence why they are refused.
         _marker(target, specname=specname, optionalhook=optionalhook, **refused)
         getattr(target, f"{PROJECT}_impl").update(ahead=ahead, blocking=blocking)
         return target

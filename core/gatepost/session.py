@@ -351,4 +351,5 @@ class Envelope:
         if not self._trusted_recipients:
             return False
         wanted = (recipient,) if recipient is not None else tuple(self.recipients)
+        # With no recipient yet nobody is trusted, although the empty set is a subset of every other.
         return bool(wanted) and self._trusted_recipients.issuperset(wanted)

@@ -96,6 +96,7 @@ class Conversation:
 
         ``last_reply`` is what the door said when it ended the session by itself, such as 421 for a limit.
         """
+        # In the order in which a client that stays and says QUIT would have brought it about.
         self.after_reply()
         await self.transaction.finish_message()
         await self.transaction.reset()

@@ -74,7 +74,7 @@ class Phases:
 
     def speak_or_delay(self, ruling: Ruling, sender: str | None = None) -> Reply | None:
         """Refuse at connect, helo or mail: return the reply, or None when it is to be spoken at a later phase."""
-        instance = self._gate.instance(ruling.plugin)
+        instance = self._gate.instance(ruling.plugin)  # None for the core's own rulings, which take the default
         default = "connect" if ruling.phase == "connect" else "rcpt"
         spoken_at = (instance and instance.reject_at) or default
         if ruling.refusal.disconnect or SPOKEN[spoken_at] <= SPOKEN[ruling.phase]:

@@ -29,6 +29,7 @@ def add_received(message: Message, session: Session, envelope: Envelope, runtime
     client = f"IPv6:{session.client}" if ":" in session.client else session.client
     protocol = ("UTF8SMTP" if envelope.smtputf8 else "ESMTP") if session.esmtp else "SMTP"
     recipients = envelope.recipients
+    # With several recipients the field would show each of them the others, blind copies too (RFC 5321 §7.2).
     only = f"\r\n\tfor <{printable_utf8(str(recipients[0]))}>" if len(recipients) == 1 else ""
     name = _harmless(session.known_name)
     field = (

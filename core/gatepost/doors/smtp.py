@@ -177,7 +177,7 @@ class SMTP(asyncio.Protocol):
         """Note that the client has said all it will say. It still gets the replies."""
         self._at_eof = True
         self._task.go_on()
-        return True
+        return True  # keep our side open, for the replies
 
     def pause_writing(self) -> None:
         """Answer nothing more until the client reads its replies."""
@@ -380,7 +380,7 @@ class SMTP(asyncio.Protocol):
             if left <= 0:
                 if self._ending is None:
                     self._end_with(replies.SESSION_TOO_LONG, now=False)
-                left = limits.idle
+                left = limits.idle  # the transaction may go on, and its client is still not to idle
             self._set_timer(max(0.1, min(limits.idle - waited, left)))
 
     def _check_rate(self) -> None:
@@ -389,6 +389,7 @@ class SMTP(asyncio.Protocol):
         reader = self.conversation.transaction.reader
         size = reader.size if reader is not None else 0
         seconds = min(RATE_SECONDS, limits.idle)
+        # A client that waits for a plugin, and is not waited for, may be unable to send more.
         if self._waiting_since is not None and size - self._size_seen < limits.data_rate * seconds:
             self._end_with(replies.DATA_TOO_SLOW, now=True)
             return

@@ -177,6 +177,8 @@ class _Writer:
         # In WAL mode, NORMAL survives a crash of the process, and FULL a crash of the machine.
         self._connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
         with self._connection:
+            # IMMEDIATE waits for the lock now. A transaction that reads first, as a change does, could not get the lock
+            # later if another process has written in between (SQLITE_BUSY_SNAPSHOT).
             self._connection.execute("BEGIN IMMEDIATE")
             owed = self._owed.items()
             self._connection.executemany(
@@ -184,7 +186,7 @@ class _Writer:
             )
             self._connection.executemany(DROP, [key for key, entry in owed if not entry.value])
             made = None if key is None or change is None else self._change(key, change)
-        # Only now: after a failure the batch stays owed, and is written with the next one, whose entries replace its own.
+        # Only now: after a failure the batch stays owed, and goes with the next one, whose entries replace its own.
         written, self._owed = self._owed, {}
         with contextlib.suppress(sqlite3.Error):  # the batch is written; the next one will sweep
             self._keep_bounds(len(written) + 1)
