@@ -22,7 +22,7 @@ from gatepost.errors import AddressError
 # Every repetition below is possessive ("++", "*+"): a character that was matched is not given back. So no text that a
 # client makes up can have an expression try one combination after another, while all other clients wait.
 
-# RFC 5321 §4.5.3.1.1 has 64 octets, and §4.5.3.1 recommends to avoid limits. Return paths made by VERP and SRS are
+# RFC 5321 §4.5.3.1.1 has 64 octets, and §4.5.3.1 recommends avoiding limits. Return paths made by VERP and SRS are
 # longer than 64; aiosmtpd dropped the limit for them (its issue 257), mox accepts 128, Mailgun's flanker 256.
 LOCAL_PART_LIMIT = 256
 

@@ -119,7 +119,7 @@ class Hookspecs:
 
     @_hookspec
     def capabilities(self, session: Session, keywords: list[str]) -> None:
-        """Fires before the answer to EHLO. ``keywords`` is the list of EHLO lines, which may be changed in place.
+        """Fires before the reply to EHLO. ``keywords`` is the list of EHLO lines, which may be changed in place.
 
         All implementations run; answers are not used.
         """

@@ -50,7 +50,7 @@ class Said:
         self.withheld = withheld
         """Acts of an observed plugin besides its answer (trust, header edits, capabilities), which were not applied."""
         self.did = did
-        """Acts of the plugin besides its answer, which were applied: whom it trusts."""
+        """Acts of the plugin besides its answer, which were applied, such as trusting the client."""
         self.answers = answers
         """At queue: its answer for each recipient, when it did not give one answer for all."""
 

@@ -242,8 +242,8 @@ class Session:
     def trust(self, why: str, until: datetime.date | None = None) -> None:
         """Skip plugins marked ``skip_trusted`` for this client, because of ``why``; not if ``until`` is a past day.
 
-        Trust only what the client cannot choose: its network, its authentication, or its verified name. A trusted
-        client may not relay by that.
+        Base trust only on what the client cannot choose: its network, its authentication, or its verified name. Trust
+        does not allow a client to relay.
         """
         today = datetime.datetime.fromtimestamp(self._runtime.clock.now(), datetime.UTC).date()
         if may_write(f"session.trust({why!r})") and (until is None or today <= until):

@@ -86,7 +86,7 @@ class Watch:
 
     @property
     def cancelled_by_others(self) -> bool:
-        """True when the task was cancelled by something else than the sweep: by the door, or by the plugin itself."""
+        """True when the task was cancelled by something other than the sweep: by the door, or by the plugin itself."""
         return self._task.cancelling() > self._count + self._sweeps
 
     def forgive(self) -> None:

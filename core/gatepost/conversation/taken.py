@@ -1,7 +1,7 @@
 """Recipients that were taken when others of the same message were not: they are remembered, and skipped next time.
 
-A client that is told 451 sends the message again, to all its recipients. Those whose mail somebody has already taken
-must not get it twice, and the store remembers them. RFC 5321 §4.5.4.1 (retries), RFC 1047 (duplicates).
+A client that is told 451 sends the message again, to all its recipients. Those that a plugin has already taken must not
+get it twice, and the store remembers them. RFC 5321 §4.5.4.1 (retries), RFC 1047 (duplicates).
 """
 
 from __future__ import annotations
@@ -89,12 +89,9 @@ class Taken:
         return f"{self._envelope.sender}\n{recipient}"
 
     async def _key(self, recipient: Address) -> str:
-        return f"{await self._content_hash()}\n{self._hint(recipient)}"
-
-    async def _content_hash(self) -> str:
         if not self._hash:  # in a thread: hashing a large message would hold up all other clients
             self._hash = await asyncio.to_thread(_hash, self._message)
-        return self._hash
+        return f"{self._hash}\n{self._hint(recipient)}"
 
 
 def _hash(message: Message) -> str:

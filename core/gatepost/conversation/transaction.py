@@ -111,7 +111,7 @@ class Transaction:
             return replies.NEEDS_SMTPUTF8
         if len(envelope.recipients) >= self._runtime.limits.recipients:
             return replies.TOO_MANY_RECIPIENTS
-        # The postmaster must be reachable also for those whom we wrongly suspect (RFC 5321 §4.5.1): neither a delayed
+        # The postmaster must be reachable also for clients that we wrongly suspect (RFC 5321 §4.5.1): neither a delayed
         # refusal nor the score is held against mail to it. Plugins are asked all the same.
         phases, score = self.phases, self._gate.score
         due = session._delayed and not recipient.is_postmaster

@@ -112,7 +112,7 @@ class Pregreet(asyncio.Protocol):
         return silent
 
     def _has_unread(self) -> bool:
-        """Return True if octets have arrived that the loop has not read yet."""
+        """Return True when octets have arrived that the loop has not read yet."""
         descriptor = self._transport.get_extra_info("socket").fileno()
         return descriptor >= 0 and fcntl.ioctl(descriptor, termios.FIONREAD, _NO_OCTETS) != _NO_OCTETS
 

@@ -312,7 +312,7 @@ class SMTP(asyncio.Protocol):
     # Waiting for the client.
 
     def _may_wait(self) -> bool:
-        """Write the batch. Return False if there is nothing to wait for: the session or the client's input ends."""
+        """Write the batch. Return False when there is nothing to wait for: the session or the client's input ends."""
         if self._ends():
             return False
         self._send()
@@ -405,7 +405,7 @@ class SMTP(asyncio.Protocol):
         self._task.go_on()
 
     def _ends(self) -> bool:
-        """Return True if nothing more is to be answered: the client has gone, or its session ends now.
+        """Return True when nothing more is to be answered: the client has gone, or its session ends now.
 
         With no transaction open, an ending that waited for this is due now.
         """

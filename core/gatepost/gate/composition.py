@@ -2,7 +2,8 @@
 
 The rules of composition: the first deny or defer decides; an accept decides too, except at rcpt, where it only vouches;
 points are evidence in a scope (see ``score``); an accept at rcpt, auth or queue needs a grant; at queue an answer is
-for the recipients that have none yet; plugins with ``skip_trusted`` are not asked about who is trusted.
+for the recipients that have none yet; plugins with ``skip_trusted`` are not asked about trusted clients, transactions
+and recipients.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ class CircuitBreaker:
         return self.failures < FAILURES_TO_OPEN
 
     def allows(self, now: float) -> bool:
-        """True if a call may be made at ``now``. Its outcome must then be told to one of the three methods below."""
+        """True when a call may be made at ``now``. Its outcome must then be told to one of the three methods below."""
         if self.closed:
             return True
         # One trial at a time: a plugin that fails by waiting would otherwise make every client wait for it again.
@@ -62,7 +62,7 @@ class CircuitBreaker:
         self._trying = False
 
     def failed(self, now: float) -> bool:
-        """Note that a call failed at ``now``. Return True if this opened the circuit."""
+        """Note that a call failed at ``now``. Return True when this opened the circuit."""
         self.failures += 1
         self._trying = False
         self._open_until = now + OPEN_SECONDS
@@ -137,9 +137,9 @@ class Instance:
 
     @property
     def observed(self) -> bool:
-        """True if its answers are recorded and not applied."""
+        """True when its answers are recorded and not applied."""
         return self.mode is Mode.OBSERVE
 
     def may_grant(self, phase: str) -> bool:
-        """True if its accept counts at ``phase``: rcpt, auth or queue."""
+        """True when its accept counts at ``phase``: rcpt, auth or queue."""
         return phase in self._granted

@@ -1,8 +1,10 @@
 """Reading DATA block by block, as it comes from the socket.
 
-Only CRLF.CRLF ends the data. The reader removes dot-stuffing, makes every line end canonical, and trusts no announced
-size: it counts octets, text lines, header fields and hops. A message that breaks a rule is read to its true end and
-refused there, so that none of its octets is taken for a command.
+Only CRLF.CRLF ends the data. If two servers disagree on that, as those do that take LF.CRLF for the end as well, one of
+them finds a second message within the first, with an envelope that the other has never judged (SMTP smuggling). So the
+reader also makes every line end canonical, and what leaves us means the same to every server. It removes dot-stuffing
+and trusts no announced size: it counts octets, text lines, header fields and hops. A message that breaks a rule is read
+to its true end and refused there, so that none of its octets is taken for a command.
 
 It knows no session and no socket. RFC 5321 §2.3.8 (line ends), §4.1.1.4 (end of data), §4.5.2 (transparency),
 §4.5.3.1.6 (text lines), §6.3 (loops).
@@ -15,7 +17,7 @@ from io import IncrementalNewlineDecoder
 from typing import TYPE_CHECKING, Final
 
 from gatepost.errors import SpoolError
-from gatepost.message.message import END_OF_HEADERS, FIELD, Message
+from gatepost.message.message import FIELD, Message
 from gatepost.message.spool import Content
 from gatepost.replies import (
     BARE_LINE_END,
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from gatepost.config import Limits
 
 _END: Final = b"\r\n.\r\n"
+_END_OF_HEADERS: Final = b"\r\n\r\n"
 _DOT_LINE: Final = b"\r\n."
 _RESULTS: Final = b"authentication-results"
 _LINE_ENDS: Final = IncrementalNewlineDecoder(None, translate=False)
@@ -172,8 +175,8 @@ class DataReader:
         """Look for the end of the header block, which two blocks may share; count its octets, fields and hops."""
         before = self._content.size
         # The last three octets before this block: the end of the headers may have begun there.
-        seen = self._content.read(max(0, before - len(END_OF_HEADERS) + 1), before) if before else b""
-        end = (seen + data).find(END_OF_HEADERS)
+        seen = self._content.read(max(0, before - len(_END_OF_HEADERS) + 1), before) if before else b""
+        end = (seen + data).find(_END_OF_HEADERS)
         if before == 0 and data.startswith(b"\r\n"):
             self.header_size, self.headers_done = 0, True
         else:

@@ -18,7 +18,6 @@ from typing import Final
 from gatepost.message.spool import BLOCK, Content, ContentReader
 from gatepost.write_guard import may_write
 
-END_OF_HEADERS: Final = b"\r\n\r\n"
 FIELD: Final = re.compile(rb"^([!-9;-~]+)[ \t]*:(.*\n?(?:[ \t].*\n?)*)", re.MULTILINE)
 """A field: its name, and its value with folded lines (RFC 5322 §2.2). Blanks before the colon are obsolete (§4.5)."""
 _BETWEEN_WORDS: Final = re.compile(r"(?<=\?=)\s+(?==\?)")
@@ -83,9 +82,9 @@ class Message:
 
     __slots__ = ("_content", "_header_size", "_headers", "_prepended", "_removed", "eight_bit")
 
-    def __init__(self, content: Content, header_size: int | None = None, eight_bit: bool = False) -> None:
+    def __init__(self, content: Content, header_size: int, eight_bit: bool = False) -> None:
         self._content = content
-        self._header_size = _header_size(content) if header_size is None else header_size
+        self._header_size = header_size
         self._headers: Headers | None = None
         self._prepended = b""
         self._removed: set[tuple[bytes, int | None]] = set()
@@ -128,7 +127,7 @@ class Message:
     def blocks(self) -> Iterator[bytes]:
         """The message as it leaves, in blocks of at most 256 KiB: header edits applied, CRLF line ends.
 
-        It is not dot-stuffed: who sends it by SMTP does that. Borders of blocks mean nothing.
+        It is not dot-stuffed; the code that sends it over SMTP does that. Where the blocks are cut has no meaning.
         """
         if self._prepended:
             yield self._prepended
@@ -173,10 +172,3 @@ def printable_utf8(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(character if character.isprintable() else " " for character in text)
-
-
-def _header_size(content: Content) -> int:
-    """Return the size of the header block, without the empty line that ends it."""
-    block = content.read(0, 1 << 21)
-    end = block.find(END_OF_HEADERS)
-    return 0 if block.startswith(b"\r\n") else end + 2 if end >= 0 else len(block)

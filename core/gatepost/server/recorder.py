@@ -24,7 +24,7 @@ class ServerRecorder:
             self._journal.open()
 
     def keeps(self, event: Event) -> bool:
-        """Return True if the log or the journal keeps records of ``event``."""
+        """Return True when the log or the journal keeps records of ``event``."""
         return self.log.says_info or (self._journal is not None and event.name in KEPT)
 
     def record(self, record: Record) -> None:

@@ -49,7 +49,7 @@ def raise_descriptor_limit() -> int:
 
 
 def is_loopback(address: SocketAddress) -> bool:
-    """Return True if only this machine can connect to ``address``."""
+    """Return True when only this machine can connect to ``address``."""
     return address.host == "localhost" or address.host == "::1" or address.host.startswith("127.")
 
 

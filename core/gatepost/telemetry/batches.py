@@ -84,7 +84,7 @@ class Batches(Generic[T]):
                 batch.append(item)
             try:
                 self._write(batch)
-            except Exception as error:  # a full disk, a closed pipe: those who put the items must not notice
+            except Exception as error:  # a full disk, a closed pipe: the callers of ``put`` must not notice
                 self._lose(len(batch), str(error))
             item = self._queue.get()
 

@@ -50,7 +50,7 @@ def test_when_the_budget_is_spent_even_a_small_message_goes_to_a_file(tmp_path: 
 def test_readers_of_one_content_do_not_disturb_each_other(tmp_path: Path) -> None:
     content = Spool(tmp_path, memory=10).content()
     content.write(b"0123456789abcdef")
-    message = Message(content)
+    message = Message(content, header_size=0)
     with contextlib.closing(content), message.open() as one, message.open() as two:
         assert one.read(4) == b"0123"
         two.seek(10)
