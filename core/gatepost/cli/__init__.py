@@ -42,7 +42,7 @@ class Gatepost(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import a command. None: there is no such command."""
+        """Import a command. Return None if there is no such command."""
         if cmd_name not in COMMANDS:
             return None
         command = importlib.import_module(f"gatepost.cli.{COMMANDS[cmd_name]}").command
@@ -54,9 +54,10 @@ class Gatepost(click.Group):
         try:
             return super().invoke(ctx)
         except ConfigError as error:
-            from gatepost.cli.printing import print_mistakes
+            from gatepost.cli.printing import say
 
-            print_mistakes(error.mistakes)
+            for mistake in error.mistakes:
+                say(str(mistake), err=True)
             ctx.exit(BAD_CONFIG)
         except GatepostError as error:
             raise click.ClickException(str(error)) from error

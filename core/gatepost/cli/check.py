@@ -61,7 +61,10 @@ class Report:
 
 
 async def _examine(path: Path | None) -> Report:
-    """Load as much as can be loaded. Only a policy without mistakes is examined as a whole."""
+    """Load the plugins even if the configuration has mistakes, so that all mistakes are found at once.
+
+    Only a policy without mistakes is examined as a whole.
+    """
     from gatepost.config import survey_config
     from gatepost.errors import ConfigError
     from gatepost.events import NULL_RECORDER
@@ -72,13 +75,14 @@ async def _examine(path: Path | None) -> Report:
     report = Report(str(path or "the embedded default"), errors)
     if config is None:
         return report
-    is_whole = not errors
+    is_whole = not errors  # without its wrong keys a configuration may lack a listener, which is no mistake then
     report.order = config.order
     try:
         policy = load_policy(config, offline_services(config), NULL_RECORDER)
     except ConfigError as error:
         report.errors += error.mistakes
     if report.errors:
+        # Those of the configuration and those of plugins, in the order of the files.
         report.errors.sort(key=lambda mistake: (mistake.where != str(path), mistake.where, mistake.line))
         report.warnings += config.warnings if is_whole else ()
         return report

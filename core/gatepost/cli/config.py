@@ -32,6 +32,7 @@ def show(path: Path | None, as_json: bool, defaults: bool) -> None:
     """
     from gatepost.config import entries, survey_config
     from gatepost.errors import ConfigError
+    from gatepost.options import dotted_key
     from gatepost.plugins import find_plugins, options_of
 
     config, mistakes = survey_config(find_config(path), os.environ)
@@ -41,7 +42,7 @@ def show(path: Path | None, as_json: bool, defaults: bool) -> None:
     models = {name: options_of(found.plugin) for name, found in plugins.items()}
     shown = list(entries(config, models, with_defaults=defaults))
     if as_json:
-        print_json([{"key": _dotted(entry.path), "value": entry.value, "origin": entry.origin} for entry in shown])
+        print_json([{"key": dotted_key(entry.path), "value": entry.value, "origin": entry.origin} for entry in shown])
     else:
         for line in _toml_lines(shown):
             click.echo(_printable(line))
@@ -83,7 +84,7 @@ def _known(plugin: Any) -> Known:
 
 def _toml_lines(entries: Iterable[Entry]) -> Iterator[str]:
     """Yield the entries as tables of TOML, the keys outside tables first, each with its origin as a comment."""
-    from gatepost.options import toml_value
+    from gatepost.options import dotted_key, toml_value
 
     tables: dict[KeyPath, list[Entry]] = {(): []}
     for entry in entries:
@@ -92,19 +93,13 @@ def _toml_lines(entries: Iterable[Entry]) -> Iterator[str]:
         if path:
             # An empty table has an entry of its own, whose origin stands behind its name.
             yield ""
-            yield f"[{_dotted(path)}]" + "".join(f"  # {each.origin}" for each in inside if each.path == path)
+            yield f"[{dotted_key(path)}]" + "".join(f"  # {each.origin}" for each in inside if each.path == path)
         for entry in inside:
-            key = _dotted(entry.path[-1:])
+            key = dotted_key(entry.path[-1:])
             if entry.value is None:
                 yield f"# {key} =  # {entry.origin}"
             elif entry.path != path:
                 yield f"{key} = {toml_value(entry.value)}  # {entry.origin}"
-
-
-def _dotted(path: KeyPath) -> str:
-    from gatepost.options import dotted_key
-
-    return dotted_key(path)
 
 
 def _printable(line: str) -> str:

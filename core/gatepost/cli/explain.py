@@ -64,16 +64,12 @@ def _print(facts: dict[str, Any]) -> None:
         if value:
             say(f"{name + ':':<12}{value}")
     say("")
-    print_rulings(facts["rulings"])
-
-
-def print_rulings(rulings: list[dict[str, Any]]) -> None:
-    """Print, phase by phase, the plugins that were asked and what each said."""
-    rows = (row for ruling in rulings for row in _rows(ruling))
+    rows = (row for ruling in facts["rulings"] for row in _rows(ruling))
     print_table(("phase", "plugin", "said", "took", "note"), rows)
 
 
 def _rows(ruling: dict[str, Any]) -> list[tuple[str, str, str, str, str]]:
+    """Return the plugins that were asked in one phase with their answers, and the outcome."""
     phase = ruling["phase"] + (f" <{ruling['recipient']}>" if ruling["recipient"] else "")
     rows = [(phase, said["plugin"], said["answer"], took(said["seconds"]), _note(said)) for said in ruling["said"]]
     rows += [(phase, plugin, "not asked", "", "") for plugin in ruling["unasked"]]

@@ -23,11 +23,11 @@ HEAD = """\
 #
 # The configuration of gatepost, written by "gatepost init" and yours to edit.
 #
-# A line such as "#idle = "5m"" shows a key with its default: remove the # to set another value. A key without a value
+# A line such as #idle = "5m" shows a key with its default: remove the # to set another value. A key without a value
 # has no default. Durations are "10s", "5m", "36d"; sizes "512KiB", "25MiB". "gatepost check" lists every mistake.
 """
 FORWARD = """\
-# Mail is delivered into maildirs. To put gatepost in front of a mail server, replace "maildir" by "forward" above, and:
+# Mail is delivered into maildirs. To hand it to a mail server instead, replace "maildir" with "forward" above, and add:
 #[plugins.forward]
 #to = "smtp://127.0.0.1:10025"
 """

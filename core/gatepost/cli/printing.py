@@ -14,14 +14,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from gatepost.config import Config
-    from gatepost.errors import Mistake
 
 F = TypeVar("F", bound=Callable[..., Any])
 UNBROKEN = 10_000
-"""Columns of a table that does not go to a terminal: whoever reads it line by line wants each row on one line."""
+"""Columns of a table that does not go to a terminal: a program that reads it by lines needs each row on one line."""
 
 
 def config_option(function: F) -> F:
@@ -63,12 +60,6 @@ def print_json(value: object) -> None:
     click.echo(json.dumps(json.loads(json_line(value)), indent=2, ensure_ascii=True))
 
 
-def print_mistakes(mistakes: Iterable[Mistake], *, prefix: str = "", err: bool = True) -> None:
-    """Print each mistake on a line, with its place."""
-    for mistake in mistakes:
-        say(f"{prefix}{mistake}", err=err)
-
-
 def say(text: str, *, err: bool = False) -> None:
     """Print a line, escaped."""
     from gatepost.telemetry import escaped
@@ -76,27 +67,21 @@ def say(text: str, *, err: bool = False) -> None:
     click.echo(escaped(text), err=err)
 
 
-def console() -> Console:
-    """Return the console for tables, as wide as the terminal, or practically unlimited where there is none."""
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table without rules, as wide as the terminal. Cells are escaped."""
     from rich.console import Console
-
-    return Console(highlight=False, width=None if sys.stdout.isatty() else UNBROKEN)
-
-
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> None:
-    """Print a table without rules. Cells are escaped."""
     from rich.table import Table
     from rich.text import Text
 
     from gatepost.telemetry import escaped
 
-    table = Table(box=None, pad_edge=False, title=title or None, title_justify="left")
+    table = Table(box=None, pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(Text(escaped(str(cell))) for cell in row))
-    shown = console()
-    with shown.capture() as captured:
-        shown.print(table)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else UNBROKEN)
+    with console.capture() as captured:  # rich pads each line to the width of its column
+        console.print(table)
     for line in captured.get().splitlines():
         click.echo(line.rstrip())

@@ -77,7 +77,7 @@ def disable(name: str, path: Path | None) -> None:
 
 
 def _own(path: Path | None) -> tuple[Path, Config]:
-    """Return the configuration file and its content. Raises ``ClickException`` if our drop-in cannot set the order."""
+    """Return the configuration and its file. Raises ``ClickException`` if our drop-in cannot set the order."""
     file = find_config(path)
     if file is None:
         raise click.ClickException("there is no configuration file yet: gatepost init writes one")
@@ -106,7 +106,7 @@ def _loaded(file: Path, order: Sequence[str]) -> tuple[Policy, Config]:
         config = read_config(file, {**os.environ, VARIABLE: toml_value(order)})
         return load_policy(config, offline_services(config), NULL_RECORDER), config
     except ConfigError as error:
-        own = str(file.parent / OWN_FILE)  # where the order will be, and so the mistakes in it
+        own = str(file.parent / OWN_FILE)  # the order is tried as a variable, but will be in this file
         found = [replace(each, where=own) if each.where == VARIABLE else each for each in error.mistakes]
         raise ConfigError(found) from None
 
@@ -121,6 +121,7 @@ def _write(file: Path, config: Config, order: Sequence[str]) -> None:
     own = file.parent / OWN_FILE
     text = HEAD + tomli_w.dumps({"plugins": {"order": list(order)}})
     try:
+        # The file is replaced as a whole, so that a server that reloads meanwhile never reads half of it.
         own.parent.mkdir(exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=own.parent, prefix=".", delete=False, encoding="utf-8") as part:
             part.write(text)

@@ -127,7 +127,7 @@ def _place(config: Config, name: str) -> str:
 def _installed_row(offer: Installed) -> Row:
     try:
         phases, problem = _phases(offer.load()), ""
-    except BaseException as error:
+    except BaseException as error:  # a broken plugin, whatever its module raises, must not hide the others
         phases, problem = (), f"cannot be imported: {type(error).__name__}: {error}"
     return Row(offer.name, offer.package, offer.version, "", "", phases, problem)
 
