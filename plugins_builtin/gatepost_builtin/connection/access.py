@@ -56,7 +56,7 @@ from datetime import UTC, date, datetime
 from itertools import chain
 from typing import Annotated, TypeAlias
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from gatepost import (
     Address,
@@ -72,6 +72,7 @@ from gatepost import (
     deny,
     hookimpl,
 )
+from gatepost_builtin.list_files import must_parse
 from gatepost_builtin.patterns import DomainPattern, MailboxPattern, matches_address, matches_domain
 from gatepost_builtin.public_suffixes import public_suffixes
 
@@ -147,6 +148,7 @@ class Lists(Options):
 
 
 def _by_phase(lists: Lists) -> ByPhase:
+    """Sort entries by phase, so that a phase without entries costs nothing."""
     judged: ByPhase = {(kind, phase): [] for kind in ("allow", "deny") for phase in PHASE_OF.values()}
     for kind, entries in (("allow", lists.allow), ("deny", lists.deny)):
         for entry in entries:
@@ -155,6 +157,7 @@ def _by_phase(lists: Lists) -> ByPhase:
 
 
 def _entries(places: Sequence[ByPhase], phase: str) -> list[tuple[str, Entry]]:
+    """Return the entries of a phase, those of ``allow`` first, so that the first one that matches decides."""
     return [(kind, entry) for kind in ("allow", "deny") for lists in places for entry in lists[kind, phase]]
 
 
@@ -167,18 +170,10 @@ def _read(text: str) -> ByPhase:
         raise ValueError("; ".join(found)) from None
 
 
-def _readable(file: WatchedFile) -> WatchedFile:
-    try:
-        file.parsed(_read)
-    except ValueError as error:
-        raise ValueError(f"{file}: {error}") from None
-    return file
-
-
 class AccessOptions(Lists):
     """The lists, in the configuration and in files."""
 
-    files: tuple[Annotated[WatchedFile, AfterValidator(_readable)], ...] = ()
+    files: tuple[Annotated[WatchedFile, must_parse(_read)], ...] = ()
     """TOML files with `allow` and `deny` as here (`[[allow]]` tables are easy to read), reread when they change."""
 
 
@@ -193,6 +188,7 @@ class Access:
         self.clock = clock
         self.log = log
         self._own = _by_phase(options)
+        # Without files the entries of a phase are always the same, so they are put together only once.
         self._own_entries = {phase: _entries([self._own], phase) for phase in PHASE_OF.values()}
         self._files = options.files
         self._suffixes = public_suffixes()
@@ -200,7 +196,7 @@ class Access:
 
     @property
     def phases(self) -> frozenset[str] | None:
-        """The phases that have entries; with files all, because a file may get entries for any phase."""
+        """The phases that have entries; None, so all, if there are files, which may get entries for any phase."""
         if self._files:
             return None
         return frozenset(("startup", *[phase for phase, entries in self._own_entries.items() if entries]))

@@ -196,10 +196,11 @@ class DNSList:
         self.off: set[int] = set()
         """The address families, 4 and 6, for which the list is switched off."""
         self.complained = False
-        """Whether the log has said since the last test that the list refuses to answer us."""
+        """True if the log has said since the last test that the list refuses to answer us."""
 
     def lists(self, answers: Sequence[str]) -> bool:
         """Return whether one of `answers` means that the address is listed."""
+        # An error never counts, even if it is among the declared answers.
         found = map(IPv4Address, answers)
         return any(each not in ERRORS and any(each in known for known in self.zone.answers) for each in found)
 
@@ -227,7 +228,7 @@ class Dnsbl:
 
     @hookimpl
     async def startup(self, server: Server) -> None:
-        await self._test_lists()
+        await self._test_lists()  # before the first client, whom a list that lists everybody would refuse
         server.every(TEST_EVERY, self._test_lists)
 
     async def _test_lists(self) -> None:
@@ -290,7 +291,7 @@ class Dnsbl:
 
     async def _look_up(self, client: str, family: int) -> list[Finding]:
         """Query all lists for `client` concurrently."""
-        if len(self._lists) == 1:
+        if len(self._lists) == 1:  # ``gather`` would make a task for nothing
             found = [await self._ask_about(client, family, self._lists[0])]
         else:
             found = await asyncio.gather(*(self._ask_about(client, family, each) for each in self._lists))

@@ -191,7 +191,7 @@ class Forward:
                     str(envelope.sender), size=size, body8bit=body8bit, smtputf8=envelope.smtputf8
                 )
                 refusal = _refusal(answer)
-        except BaseException:
+        except BaseException:  # also when the client's time is up and this call is cancelled
             delivery.close()
             raise
         if refusal is None:
@@ -208,6 +208,8 @@ class Forward:
                 if _fits(held, envelope, message, recipients):
                     return await _send(held, message, recipients)
             except NextHopUnreachableError:
+                # Before the final dot nothing was delivered, so a new delivery is safe. After it the next hop may have
+                # taken the message, and sending it again might deliver it twice.
                 if held.dot_sent:
                     raise
             finally:

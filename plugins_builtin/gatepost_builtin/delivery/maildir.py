@@ -136,7 +136,7 @@ class Maildir:
         return defer("cannot deliver now, try again later", 451, "4.3.0")
 
     def _folders(self, envelope: Envelope) -> dict[Path, list[Address]]:
-        """The maildirs of those who wait for an answer, with the recipients of each."""
+        """Return the maildirs of the pending recipients, with the recipients of each."""
         folders: dict[Path, list[Address]] = {}
         for recipient in envelope.pending:
             folders.setdefault(self._folder(recipient), []).append(recipient)
@@ -147,7 +147,7 @@ class Maildir:
         return Path(_PLACEHOLDER.sub(lambda found: safe_part(parts[found[1]]), str(self.options.path)))
 
     def _unique_name(self) -> str:
-        """A name that no other delivery ever uses: time, process, number, host (as Courier and Dovecot write it)."""
+        """Return a name that no other delivery ever uses: time, process, number, host, as Courier and Dovecot do."""
         seconds, fraction = divmod(self.clock.now(), 1)
         host = safe_part(socket.gethostname())
         return f"{seconds:.0f}.M{int(fraction * 1e6)}P{os.getpid()}Q{next(_numbers)}.{host}"
@@ -198,7 +198,7 @@ class Copy:
 
 def safe_part(text: str) -> str:
     """Return ``text`` as a part of a path: never empty, hidden, ``..`` or too long, and unique for each text."""
-    octets = text.encode("utf-8", "surrogatepass").lower()  # of bytes: ASCII letters only
+    octets = text.encode("utf-8", "surrogatepass").lower()  # lower() of bytes changes ASCII letters only
     escaped = _UNSAFE.sub(lambda found: b"%%%02X" % found[0][0], octets).decode("ascii") or "%"
     if len(escaped) <= LONGEST_PART:
         return escaped

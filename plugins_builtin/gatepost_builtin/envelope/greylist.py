@@ -56,7 +56,7 @@ from gatepost import (
 from gatepost_builtin.public_suffixes import public_suffixes
 
 RENEWALS = 36
-"""How often in `remember` the entry of a client that keeps sending is renewed. Each time is a write to the store."""
+"""The most renewals of a client's entry within `remember`. Each one is a write to the store."""
 CACHE_SIZE = 16_384
 """Size of the in-process cache of clients that are allowed until their entry must be renewed."""
 
@@ -134,6 +134,7 @@ class Greylist:
 
     @hookimpl
     def rcpt(self, session: Session, envelope: Envelope, recipient: Address) -> Answer | Awaitable[Answer]:
+        # An allowed client, as usual, is recognised without a coroutine.
         client: Sender | None = session.notes(self).get("client")
         if client is not None and not self._is_due(client.count):
             return None
@@ -183,9 +184,9 @@ class Greylist:
     def _judged(self, envelope: Envelope) -> list[tuple[str, float]]:
         """Return triple and wait of each recipient that was judged, so not of trusted ones and allowed clients."""
         notes = envelope.notes(self)
-        return (
-            [] if not notes else [notes[recipient] for recipient in map(str, envelope.recipients) if recipient in notes]
-        )
+        if not notes:  # usual, because most clients are allowed: then no address needs to be written as text
+            return []
+        return [notes[recipient] for recipient in map(str, envelope.recipients) if recipient in notes]
 
     async def _wait(self, triple: str) -> float:
         """Return for how many seconds the triple still has to wait. Notes a new triple, and the end of its delay.
@@ -207,7 +208,10 @@ class Greylist:
         await self.store.put(triple, -self.clock.now(), self.options.remember)
 
     def _is_due(self, renewed: float) -> bool:
-        """Return whether an entry renewed at that time must be renewed again. A count of messages always must."""
+        """Return whether an entry renewed at that time must be renewed again. A count of messages always must.
+
+        A count is small, and so a time in 1970. A time in the future was written before the clock was set back.
+        """
         return not 0 <= self.clock.now() - renewed < self._renewed_after
 
     def _is_allowed(self, client: Sender) -> bool:

@@ -40,9 +40,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import AfterValidator, model_validator
+from pydantic import model_validator
 
 from gatepost import Address, Decision, Options, Session, WatchedFile, accept, deny, hookimpl
+from gatepost_builtin.list_files import must_parse
 from gatepost_builtin.patterns import Domain, Mailbox, parse_domain, parse_mailbox
 
 OURS = accept()
@@ -61,7 +62,7 @@ class Directory:
     mailboxes: frozenset[tuple[str, str]]
     """Local part and domain of each mailbox, in the form for comparison."""
     listed: frozenset[str]
-    """The domains of these mailboxes, which have no other mailboxes."""
+    """The domains of these mailboxes. They have no other mailboxes."""
     domains: frozenset[str]
     """All domains, including the listed ones."""
 
@@ -93,14 +94,6 @@ def read_directory(text: str) -> Directory:
     return Directory.of(domains, mailboxes)
 
 
-def _readable(file: WatchedFile) -> WatchedFile:
-    try:
-        file.parsed(read_directory)
-    except ValueError as error:
-        raise ValueError(f"{file}: {error}") from None
-    return file
-
-
 class RecipientsOptions(Options):
     """Your domains and mailboxes."""
 
@@ -108,7 +101,7 @@ class RecipientsOptions(Options):
     """Your domains. To accept mail to an address literal, list it as well, such as "[192.0.2.1]"."""
     addresses: frozenset[Mailbox] = frozenset()
     """Your mailboxes. Their domains are yours, and have no mailboxes but those listed here or in files."""
-    files: tuple[Annotated[WatchedFile, AfterValidator(_readable)], ...] = ()
+    files: tuple[Annotated[WatchedFile, must_parse(read_directory)], ...] = ()
     """Files with mailboxes and domains, one per line, reread when they change."""
     postmaster: bool = True
     """Accept mail for the bare postmaster and for postmaster at each of your domains, listed or not."""
@@ -135,6 +128,7 @@ class Recipients:
     def rcpt(self, session: Session, recipient: Address) -> Decision | None:
         local, domain = recipient.local.lower(), recipient.domain
         is_ours = is_listed = False
+        # A mailbox that is listed in any source is ours, so every source is looked at before a recipient is refused.
         for directory in self._directories() if self._files else self._own:
             if (local, domain) in directory.mailboxes:
                 return OURS

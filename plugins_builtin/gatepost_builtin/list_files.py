@@ -1,0 +1,25 @@
+"""List files in options, which must be right when the configuration is loaded.
+
+Later a file may change for the worse: ``WatchedFile`` then keeps its last good content. At the start there is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pydantic import AfterValidator
+
+from gatepost import WatchedFile
+
+
+def must_parse(parse: Callable[[str], object]) -> AfterValidator:
+    """Return a validator that refuses a file for which ``parse`` raises ``ValueError``."""
+
+    def check(file: WatchedFile) -> WatchedFile:
+        try:
+            file.parsed(parse)
+        except ValueError as error:
+            raise ValueError(f"{file}: {error}") from None
+        return file
+
+    return AfterValidator(check)
