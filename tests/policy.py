@@ -79,8 +79,9 @@ class Client(testing.Client):
     async def _heard(self, work: Any) -> Any:
         return await self.wait_for(work)
 
-    def _check_open(self, line: str | bytes) -> None:
-        """A test of the core may speak after the end."""
+    async def say(self, line: str | bytes, *, behind: bool = False) -> Any:
+        """Send a command line. A test of the core may do so when the connection is closed, unlike a plugin's test."""
+        return await self._heard(self.rehearsal.say(line, behind=behind))
 
     async def transaction(
         self, sender: str = "a@example.com", recipient: str = "b@example.org", content: bytes = MESSAGE
