@@ -1,10 +1,41 @@
-"""A type checker finds in a plugin what could only go wrong with a client."""
+"""The phases change only with their version, and a type checker finds in a plugin what could go wrong with a client."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from pathlib import Path
+
+from gatepost.gate import arguments_of
+from gatepost.hookspecs import HOOKS_VERSION, PHASES
+
+VERSION = 1
+ARGUMENTS = {
+    "startup": "server",
+    "connect": "session",
+    "greeting": "session",
+    "helo": "session hostname",
+    "capabilities": "session keywords",
+    "starttls": "session",
+    "auth": "session mechanism credentials",
+    "mail": "session envelope sender parameters",
+    "rcpt": "session envelope recipient parameters",
+    "data": "session envelope",
+    "headers": "session envelope message",
+    "message": "session envelope message",
+    "queue": "session envelope message",
+    "queued": "session envelope message receipt",
+    "vrfy": "session argument",
+    "help": "session argument",
+    "noop": "session argument",
+    "unknown_command": "session argument",
+    "reset": "session envelope",
+    "quit": "session",
+    "disconnect": "session",
+    "ruled": "session ruling",
+    "shutdown": "server",
+}
+"""The arguments of each phase in ``VERSION``."""
 
 RIGHT = """
 from gatepost import QueueAnswer, Decision, Envelope, Message, Session, hookimpl
@@ -48,3 +79,10 @@ def test_the_marker_takes_what_a_hook_may_be_and_nothing_else(tmp_path: Path) ->
     mypy = [sys.executable, "-m", "mypy", *options, "plugin.py"]
     done = subprocess.run(mypy, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.stdout, done.returncode) == ("", 0)
+
+
+def test_phases_and_their_arguments_change_only_together_with_the_version() -> None:
+    arguments = {phase: " ".join(arguments_of(phase)) for phase in PHASES}
+    assert (HOOKS_VERSION, arguments) == (VERSION, ARGUMENTS), (
+        "raise HOOKS_VERSION, and write down here what has changed"
+    )

@@ -67,5 +67,6 @@ def test_tests_lie_in_a_folder_that_is_called_like_the_package(path: Path) -> No
 def test_every_public_name_is_there_and_no_other() -> None:
     assert all(hasattr(gatepost, name) for name in gatepost.__all__)
     assert set(gatepost.__all__) <= set(dir(gatepost))
+    assert set(gatepost._HOMES) == set(gatepost.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nonesuch'"):
         gatepost.nonesuch  # type: ignore[attr-defined]  # noqa: B018

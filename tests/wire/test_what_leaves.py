@@ -173,6 +173,7 @@ class TestExceptions:
         if phase in {"starttls", "auth"}:
             assert not failed
             return
+        assert failed, f"{phase} was not asked: ``dialogue`` lacks what brings it about"
         assert "secret" in str(failed[0]["error"])
         if phase == "connect":
             assert re.fullmatch(rb"421 4\.3\.0 [^\r]*\r\n", replies)
