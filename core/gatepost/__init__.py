@@ -1,11 +1,11 @@
 """gatepost: a mail gate. This module is the public API: everything that a plugin may import.
 
 Each name is imported when it is first used (PEP 562), so that ``import gatepost`` costs nothing and no module of the
-package is imported for the sake of another. Modules of the package never import from here.
+package is imported only because another needs it. Modules of the package never import from here.
 """
 
-# The layout. Imports run down the page, never up; import-linter holds that (pyproject.toml), and docs/architecture.md
-# has the picture and the way of a message through it.
+# The layout. Imports run down the page, never up; import-linter enforces this (pyproject.toml), and
+# docs/architecture.md has the picture and the path of a message through it.
 #
 #   cli/            the command line: a file for each command
 #   testing/        the test kit for plugin authors
@@ -29,7 +29,7 @@ package is imported for the sake of another. Modules of the package never import
 #   write_guard     who may not change a session
 #   options/        values of a plugin's table
 #   errors          the tree of exceptions
-#   events          the events of the log, and who keeps them
+#   events          the events of the log, and the protocol of recorders
 #   ip              addresses of clients as text and as numbers
 #   ids             ids that sort by time
 #   decisions       accept, deny, defer, points
@@ -163,7 +163,8 @@ _HOMES = {
     "Later": "session",
     "Session": "session",
 }
-"""The module of each public name, and its name there where that differs."""
+"""The module of each public name, and its name there where that differs. ``tests/core/test_layout.py`` compares this
+with ``__all__``, and a type checker compares ``__all__`` with the imports above."""
 
 if not TYPE_CHECKING:  # a type checker would take any name for one of this module's
 

@@ -171,7 +171,7 @@ class TestAfterTheGrace:
             await wire.hello()
             wire.stop_reading()
             wire.send(b"HELP\r\n" * 200_000)
-            await until(lambda: door.client._full)
+            await until(lambda: door.client._write_paused)
             door.listener.stop(now=True)
             await policy.clock.advance(DRAIN)
             await door.left()

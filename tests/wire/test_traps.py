@@ -1,4 +1,4 @@
-"""The traps of aiosmtpd and of asyncio that the design names, each with the behaviour that avoids it."""
+"""The traps of aiosmtpd and of asyncio, each with the behaviour that avoids it."""
 
 from __future__ import annotations
 
@@ -307,7 +307,7 @@ class TestWrites:
         async with live(Policy()) as door:
             wire = await self.narrow(door)
             wire.send(b"HELP\r\n" * 200_000)
-            await until(lambda: door.client._full)
+            await until(lambda: door.client._write_paused)
             client = door.client
             kept = await self.still(lambda: client._transport.get_write_buffer_size() + len(client._input))
             assert client._transport.get_write_buffer_size() <= 64 * 1024 + 2 * BATCH
@@ -323,7 +323,7 @@ class TestWrites:
         async with live(policy) as door:
             wire = await self.narrow(door)
             wire.send(b"HELP\r\n" * 50_000)
-            await until(lambda: door.client._full)
+            await until(lambda: door.client._write_paused)
             for _ in range(5):
                 await policy.clock.advance(60)
             await policy.clock.advance(DRAIN)

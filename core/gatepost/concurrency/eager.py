@@ -3,11 +3,13 @@
 **What a step is.** A coroutine is a generator of the things that it waits for (PEP 492). ``send(None)`` runs it to the
 next ``await`` that suspends it, and returns what is awaited there: a future, or None for one turn of the loop
 (``asyncio.sleep(0)``). ``asyncio.Task`` is the callback that calls ``send`` and has itself called again when that
-future is done. It takes even the first step a turn of the loop later, and each wake-up costs a future and another turn.
-For work that seldom waits this is more than the work itself, so this module takes such steps by hand.
+future is done. It does not take even the first step until the next turn of the loop, and each wake-up costs a future
+and another turn. For work that seldom waits, this overhead exceeds the work, so this module takes such steps by hand.
+``asyncio.eager_task_factory`` would not do: it takes only the first step at once, and it needs Python 3.12.
 
 **The first step of any coroutine.** ``start_eagerly`` takes it in the current task. A coroutine that did not have to
-wait has ended then, and its value is returned; else its ``Remainder`` is, to be awaited in the same task.
+wait has ended then, and its value is returned; otherwise a ``Remainder`` is returned, which must be awaited in the same
+task.
 
 **A task that mostly waits for input.** The input is announced by a callback, such as ``Protocol.data_received``, and
 the coroutine awaits it as ``SIGNAL``. Whoever calls ``EagerTask.go_on`` has the next step taken before the call
@@ -22,6 +24,11 @@ as its coroutine. ``_waits_for`` says where the real coroutine stands:
 a future       A step by hand met it. The task is woken, takes the future over in ``send``, and waits for it.
 ``_TURN``      The task takes the next step: after its turn, after the future it took over, or to find that all is over.
 =============  =====================================================================================================
+
+For example: the coroutine is at ``SIGNAL``; a line arrives, and ``go_on`` takes the step, in which a plugin awaits a
+future. The step returns it, ``_waits_for`` holds it, and the parked task is woken. In its turn ``send`` hands the
+future over to the task. When the future is done, the task takes the next step itself, up to the next ``SIGNAL``, and
+parks.
 
 asyncio has no public names for entering a task and for saying that a future is awaited; the section "asyncio's private
 names" holds the ones that are used, and ``tests/core/concurrency/test_eager.py`` has a test for each.
@@ -51,7 +58,7 @@ leave_task: Final = _leave_task
 
 
 def mark_awaited(future: Any, awaited: bool) -> None:
-    """Say whether ``future`` is being handed to a task, which refuses one that is not marked, and then unmarks it."""
+    """Mark ``future`` as handed to a task, or not. A task refuses a future without the mark, and removes the mark."""
     future._asyncio_future_blocking = awaited
 
 
@@ -61,7 +68,7 @@ _TAKEN: Final = object()
 
 
 def start_eagerly(coroutine: Coroutine[Any, Any, T]) -> T | Remainder[T]:
-    """Take the first step of ``coroutine``. Return its value if it has ended, else what remains, to be awaited.
+    """Take the first step of ``coroutine``. Return its value if it has ended, else the rest, to be awaited.
 
     Raises what the coroutine raises.
     """
@@ -73,7 +80,10 @@ def start_eagerly(coroutine: Coroutine[Any, Any, T]) -> T | Remainder[T]:
 
 
 class Remainder(Generator[Any, Any, T]):
-    """The rest of ``coroutine``, whose first step returned ``waits_for``. Await it once, at once, in the same task."""
+    """The rest of ``coroutine``, whose first step returned ``waits_for``.
+
+    Await it once, in the same task, and before anything else that waits.
+    """
 
     __slots__ = ("_coroutine", "_waits_for")
 
@@ -99,7 +109,7 @@ class Remainder(Generator[Any, Any, T]):
         try:
             return self._coroutine.throw(*error)
         finally:
-            del error  # its traceback leads back to this frame
+            del error  # its traceback leads back to this frame (a reference cycle)
 
 
 # A task that mostly waits for input.
@@ -242,14 +252,14 @@ class EagerTask(Coroutine[Any, None, None]):
     def throw(self, error: Any, value: Any = None, traceback: Any = None) -> Any:
         """Raise ``error`` where the coroutine waits."""
         waits_for, self._waits_for = self._waits_for, _TURN
-        if asyncio.isfuture(waits_for) and waits_for.cancel():  # as the task had done, had it already waited for it
+        if asyncio.isfuture(waits_for) and waits_for.cancel():  # as the task would have done, had it waited
             return self._yield(waits_for)
         if isinstance(error, GeneratorExit):  # raised by a plugin's thread or task; here it would close the coroutine
             error = PluginError(f"GeneratorExit: {error}")
         try:
             return self._yield(self._step(error))
         finally:
-            del error  # its traceback leads back to this frame
+            del error  # its traceback leads back to this frame (a reference cycle)
 
     def _yield(self, waits_for: Any) -> Any:
         """Return what the task is to wait for: a future of its own while the signal is awaited."""

@@ -1,8 +1,8 @@
 """The mail transactions of a session, one at a time: MAIL, RCPT, DATA and the message, driven by typed calls.
 
 It asks the phases of a transaction, fills the envelope, judges the message and hands it over. It returns replies and
-counts none of them; it knows no command lines, no HELO and no sockets, so that doors for other protocols can drive it.
-They import this module, and never ``conversation``, which drives it for SMTP.
+does not count refusals, as the class ``Conversation`` does, which drives it for SMTP. It knows no command lines, no
+HELO and no sockets: a door for another protocol uses ``Transaction`` directly, without a ``Conversation``.
 
 The calls, in their order:
 
@@ -11,7 +11,8 @@ The calls, in their order:
     data            after a 354, ``reader`` is there to be fed with what the client sends
     headers         may follow each ``reader.feed`` after which ``reader.headers_done`` is true
     end_of_data     judges the message when ``reader.feed`` has met its end, and hands it over
-    finish_message  after the reply to the message is written: ``queued``, and the end of the transaction
+    finish_message  tells ``queued`` and ends the transaction: call it after the reply to the message is written.
+                    ``end_of_data`` has called it already if ``queued`` has nothing to be told
     reset           ends a transaction at any time before ``end_of_data``, also while its message is received
 
 RFC 5321 §3.3 (transactions), §4.1.1.2-4 (MAIL, RCPT, DATA), §4.5.1 (postmaster); RFC 1870 (SIZE), RFC 6152 (8BITMIME),
@@ -42,7 +43,10 @@ _PARAMETERS: Final = frozenset({"SIZE", "BODY", "SMTPUTF8", "AUTH"})
 
 
 class Incoming:
-    """A message from the 354 until it is finished with: its envelope, its reader, and what has come of it so far."""
+    """A message from the 354 until ``finish_message``: its envelope, its reader, and its results so far.
+
+    ``reader.reply`` is set when the reader has refused the message, which is then read to its end and discarded.
+    """
 
     __slots__ = ("envelope", "headers_ruling", "message", "reader", "receipt")
 
@@ -55,15 +59,28 @@ class Incoming:
         self.receipt: Receipt | None = None
         """The argument of ``queued``, which is told once the reply is written."""
 
-    def show_message(self) -> Message:
-        """Return the message, which is in the envelope from now on: its header block has come."""
+    def publish_message(self) -> Message:
+        """Put the message, whose header block has come, into the envelope for plugins to see, and return it."""
         if self.message is None:
             self.message = self.envelope.message = self.reader.message()
         return self.message
 
 
 class Transaction:
-    """The transactions of one session. ``reader`` is there while a message is received."""
+    """The transactions of one session.
+
+    =====================  ==================  =============  ========  ==============  ========================
+    state                  session.envelope    ``_incoming``  reader    ``unfinished``  in runtime.delivering
+    =====================  ==================  =============  ========  ==============  ========================
+    no transaction         –                   –              –         –               no
+    MAIL was accepted      set                 –              –         –               no
+    354 was given          set                 set            set       –               no
+    judged, handed over    set                 set            –         –               yes
+    reply to be written    set                 –              –         set             yes
+    =====================  ==================  =============  ========  ==============  ========================
+
+    The last state is skipped unless ``queued`` waits for the reply.
+    """
 
     __slots__ = ("_gate", "_incoming", "_runtime", "_session", "phases", "reader", "unfinished")
 
@@ -90,6 +107,7 @@ class Transaction:
             return reply
         if sender.smtputf8 and not envelope.smtputf8:
             return replies.NEEDS_SMTPUTF8
+        # ``_delayed`` is empty for most clients: reading it here saves them the calls.
         if session._delayed:  # a new MAIL is judged afresh
             phases.forget_delayed("mail")
         ruling = await phases.ask("mail", (session, envelope, sender, envelope.parameters), envelope)
@@ -124,7 +142,8 @@ class Transaction:
             rule_score(ruling, score, session, envelope, (recipient,))
         if ruling.refuses:
             return phases.speak(ruling, recipient)
-        if recipient not in envelope.recipients:  # one that is named twice gets the message once
+        # A client may name a recipient twice. Both get 250, and the message is delivered once.
+        if recipient not in envelope.recipients:
             envelope.recipients = (*envelope.recipients, recipient)
         return replies.RECIPIENT_OK
 
@@ -165,11 +184,11 @@ class Transaction:
         return replies.START_DATA
 
     async def headers(self) -> None:
-        """Ask ``headers`` once: the header block is here. Its refusal waits for the end of data."""
+        """Ask ``headers`` once: the header block is here. A refusal is spoken at the end of data."""
         incoming = self._incoming
         if incoming is None or incoming.message is not None or incoming.reader.reply is not None:
             return
-        message, envelope = incoming.show_message(), incoming.envelope
+        message, envelope = incoming.publish_message(), incoming.envelope
         if self._gate.chains["headers"]:
             ruling = await self.phases.ask("headers", (self._session, envelope, message), envelope)
             if ruling.refuses:
@@ -197,7 +216,9 @@ class Transaction:
         if incoming.receipt is None:  # nothing has to wait for the reply to be written
             try:  # noqa: SIM105, contextlib.suppress would be four calls more for each message
                 await self.finish_message()
-            except asyncio.CancelledError:  # a plugin's doing: the client gets its answer all the same
+            except asyncio.CancelledError:
+                # A plugin's doing, since doors cancel nothing that is in ``runtime.delivering``. ``finish_message`` has
+                # released the message all the same, and the client gets its answer.
                 pass
         return reply
 
@@ -205,15 +226,16 @@ class Transaction:
         """Refuse the message, or hand it over."""
         session, runtime, phases = self._session, self._runtime, self.phases
         envelope, reader = incoming.envelope, incoming.reader
-        # A refusal of the headers phase came first, but that of a smuggler must close the connection all the same.
+        # A refusal of the headers phase came first, but a bare line end (SMTP smuggling) must close the
+        # connection all the same.
         if incoming.headers_ruling is not None and not (reader.reply is not None and reader.reply.close):
             return phases.speak(incoming.headers_ruling)
         if reader.reply is not None:
             reply = identified(reader.reply, envelope.id)
             phases.records.add_refused_message(reply, reader.size)
             return reply
-        message = incoming.show_message()
-        # The message may have been shown at ``headers``, before the octets of its body had come.
+        message = incoming.publish_message()
+        # The message may have been published at ``headers``, before the octets of its body had come.
         message.eight_bit = reader.eight_bit
         if reader.names_results:
             forget_forged_results(message, runtime.hostname)
@@ -234,15 +256,15 @@ class Transaction:
             return reply
         phases.records.add_accepted_message(ruling, reply, envelope.id, message.size)
         if self._gate.chains["queued"]:
-            plugins = {name: None for name, _ in envelope._answers.values()}
+            plugins = {name: None for name, _ in envelope._answers.values()}  # a set that keeps their order
             incoming.receipt = Receipt(envelope.id, reply.lines()[0], tuple(plugins))
         return reply
 
     async def finish_message(self) -> None:
         """Tell ``queued``, if the message was taken, and end the transaction.
 
-        Call it when the reply to the message is written, or can no longer be written. Without such a message it does
-        nothing.
+        Call it when the reply to the message is written, or can no longer be written. Without an ``unfinished`` message
+        it does nothing; that is the case after an ``end_of_data`` with nothing to tell ``queued``, which has called it.
         """
         incoming, self.unfinished = self.unfinished, None
         if incoming is None:

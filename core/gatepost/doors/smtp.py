@@ -1,8 +1,8 @@
-"""The SMTP door: octets of a greeted client to lines and blocks of a conversation, and its replies back.
+"""The SMTP door turns the octets of a greeted client into command lines and blocks of data, and writes the replies.
 
-Reading, writing, time limits, end of file and loss are the door's; what a command means is the conversation's. Lines
-are cut straight from what ``data_received`` brings, without a stream in between, replies to a pipelined batch leave in
-one write, and blocks of a message go to its reader as they come.
+The door handles reading, writing, time limits, end of file and loss; the conversation handles commands. Lines are cut
+straight from what ``data_received`` brings, without a stream in between, replies to a pipelined batch leave in one
+write, and blocks of a message go to its reader as they come.
 
 It knows no plugins. RFC 5321 §4.5.3 (limits, time-outs), RFC 2920 (pipelining).
 """
@@ -29,12 +29,13 @@ R = TypeVar("R")
 LINE_BUFFER: Final = 65_536
 """Octets without a line end after which the connection is closed."""
 READ_AHEAD: Final = 131_072
-"""Octets of a message that may wait for a plugin before reading is paused: less than a loop reads at a time."""
+"""Octets of a message that may wait for a plugin before reading is paused. One read of a fast client exceeds it: uvloop
+reads up to 256,000 octets at a time."""
 BATCH: Final = 16_384
 """Octets of replies after which a batch is written, although more commands have come."""
-MESSAGES: Final = 16
+MESSAGES_PER_TURN: Final = 16
 """Messages that a client may send in a row before other clients get a turn of the loop."""
-PATIENCE: Final = 5.0
+PLUGIN_GRACE: Final = 5.0
 """Seconds that a plugin has to end once its client has left."""
 RATE_SECONDS: Final = 60.0
 """The period over which the rate of DATA is measured."""
@@ -58,7 +59,7 @@ _GONE: Final = State.GONE
 
 
 class Ending:
-    """A decision of the door to end the session: it says ``reply`` ``now``, or as soon as no transaction is open."""
+    """A decision of the door to end the session with ``reply``: at once, or with no transaction open."""
 
     __slots__ = ("now", "reply")
 
@@ -79,17 +80,17 @@ class SMTP(asyncio.Protocol):
     octets          answered line by line        fed to the data reader       discarded            –
     354 is written  → DATA                       –                            –                    –
     final dot       –                            → COMMAND                    –                    –
-    a reply that    → CLOSING                    –                            –                    –
-    closes is due
+    closing reply   → CLOSING                    –                            –                    –
     end of file     whole lines are answered,    → CLOSING, no message        → GONE               –
                     then → CLOSING
-    server stops,   421 once no transaction is   421 after the message; with  –                    –
-    session too     open; with ``now`` at once   ``now`` at once
-    long
-    client idle,    421 at once                  421 at once                  –                    –
-    DATA too slow
-    connection      → GONE; a plugin that is     likewise                     → GONE               –
-    lost            asked is cancelled, a
+    server stops    421 once no transaction is   421 after the message; with  –                    –
+                    open; with ``now`` at once   ``now`` at once
+    session limit   421 once no transaction is   421 after the message        –                    –
+                    open
+    idle limit      421 at once                  421 at once                  –                    –
+    slow DATA       –                            421 at once                  –                    –
+    connection lost → GONE; a plugin that is     likewise                     → GONE               –
+                    asked is cancelled, a
                     hand-over is not
     =============== ============================ ============================ ==================== =====
 
@@ -100,7 +101,6 @@ class SMTP(asyncio.Protocol):
     __slots__ = (
         "_at_eof",
         "_ending",
-        "_full",
         "_input",
         "_position",
         "_reading_paused",
@@ -111,6 +111,7 @@ class SMTP(asyncio.Protocol):
         "_timer",
         "_transport",
         "_waiting_since",
+        "_write_paused",
         "conversation",
         "listener",
     )
@@ -142,7 +143,7 @@ class SMTP(asyncio.Protocol):
         self._at_eof = at_eof
         self._replies = b""
         """Replies of the batch, not written yet."""
-        self._full = False
+        self._write_paused = False
         """True while the client does not read its replies."""
         self._waiting_since: float | None = None
         """The time at which waiting for the client began; None while the client waits for a reply."""
@@ -181,11 +182,11 @@ class SMTP(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Answer nothing more until the client reads its replies."""
-        self._full = True
+        self._write_paused = True
 
     def resume_writing(self) -> None:
         """Go on: the client reads again."""
-        self._full = False
+        self._write_paused = False
         self._task.go_on()
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -227,18 +228,21 @@ class SMTP(asyncio.Protocol):
             if reader is not None:
                 await self._flush()
                 messages += 1
-                if not messages % MESSAGES:
+                if not messages % MESSAGES_PER_TURN:
                     await asyncio.sleep(0)
                 reply = await self._receive(reader)
                 continue
             if transaction.unfinished is not None:  # what follows a message, such as ``queued``, follows its reply
                 await self._flush()
                 await self._guard(transaction.finish_message())
-            while not self._input or (line := self._cut_line()) is None:
-                if not self._may_wait():
+            line = self._cut_line() if self._input else None
+            while line is None:
+                if not self._prepare_to_wait():
                     return self._last_words
-                await (self._room() if self._full else self._more())
-            # The limit of the command is only looked up for lines over 512 octets with CRLF, which is the least limit.
+                await (self._wait_for_room() if self._write_paused else self._wait_for_input())
+                line = self._cut_line() if self._input else None
+            # 512 octets is the least limit. It counts the CRLF, which ``line`` no longer has. Each verb with a limit of
+            # its own has four letters.
             if len(line) > 510 and len(line) + 2 > conversation.line_limit(line[:4]):
                 reply = conversation.line_too_long()
                 continue
@@ -261,7 +265,7 @@ class SMTP(asyncio.Protocol):
 
     def _cut_line(self) -> bytes | None:
         """Return the next command without its line end; None when it is not whole yet or the session ends first."""
-        if self._ends():
+        if self._check_ending():
             return None
         start = self._position
         end = self._input.find(b"\n", start, start + LINE_BUFFER + 1)
@@ -283,23 +287,23 @@ class SMTP(asyncio.Protocol):
         self._state = _DATA
         self._size_seen = 0
         self._set_timer(min(RATE_SECONDS, self.listener.runtime.limits.idle))
-        rest = None
-        while rest is None:
+        behind_dot = None
+        while behind_dot is None:
             while not self._input:
-                if self._at_eof or self._ends():
+                if self._at_eof or self._check_ending():
                     return self._last_words
-                await self._more()
+                await self._wait_for_input()
             self._waiting_since = None
             block = self._input[self._position :]
             self._input = b""
             self._position = 0
-            rest = reader.feed(block)
-            if rest is None and reader.headers_done:
+            behind_dot = reader.feed(block)
+            if behind_dot is None and reader.headers_done:
                 fault = await self._guard(self.conversation.transaction.headers())
                 if fault is not None:
                     reader.refuse(fault)
         self._state = _COMMAND
-        self._input = rest
+        self._input = behind_dot
         return await self._guard(self.conversation.end_of_data())
 
     async def _guard(self, work: Awaitable[R]) -> R | Reply:
@@ -311,14 +315,14 @@ class SMTP(asyncio.Protocol):
 
     # Waiting for the client.
 
-    def _may_wait(self) -> bool:
+    def _prepare_to_wait(self) -> bool:
         """Write the batch. Return False when there is nothing to wait for: the session or the client's input ends."""
-        if self._ends():
+        if self._check_ending():
             return False
         self._send()
-        return self._full or not self._at_eof
+        return self._write_paused or not self._at_eof
 
-    def _more(self) -> Awaitable[None]:
+    def _wait_for_input(self) -> Awaitable[None]:
         """Return an awaitable that ends when octets, the end of file or a limit arrives."""
         if self._reading_paused:  # in another turn: uvloop reads up to 8 MB from one client before it looks at the next
             self.listener.loop.call_soon(self._read_on)
@@ -332,8 +336,8 @@ class SMTP(asyncio.Protocol):
     async def _flush(self) -> None:
         """Write the replies of the batch, and wait until the client reads them."""
         self._send()
-        if self._full:
-            await self._room()
+        if self._write_paused:
+            await self._wait_for_room()
 
     def _send(self) -> None:
         """Write the replies of the batch at once."""
@@ -342,16 +346,17 @@ class SMTP(asyncio.Protocol):
             self._transport.write(written)
             self.conversation.after_reply()
 
-    async def _room(self) -> None:
+    async def _wait_for_room(self) -> None:
         """Wait until the client reads its replies, or the session ends first."""
-        while self._full and not self._ends():
+        while self._write_paused and not self._check_ending():
             await self._wait()
         self._waiting_since = None
 
     def _wait(self) -> Awaitable[None]:
         """Return an awaitable of anything that the client does.
 
-        Its time runs until it has done all that is waited for: an octet now and then does not start it anew.
+        The idle timer restarts only when a whole line or a block of a message has been taken, or the client has read
+        its replies. Single octets of a line do not restart it.
         """
         if self._waiting_since is None:
             self._waiting_since = self.listener.runtime.clock.monotonic()
@@ -384,7 +389,11 @@ class SMTP(asyncio.Protocol):
             self._set_timer(max(0.1, min(limits.idle - waited, left)))
 
     def _check_rate(self) -> None:
-        """Refuse DATA that trickles: it holds a spool file and a slot (RFC 5321 §4.5.3.2.5 is for honest senders)."""
+        """Refuse DATA that trickles: it holds a spool file and a connection.
+
+        RFC 5321 §4.5.3.2.5 allows a client three minutes for each block. A message could be stretched over hours with
+        that, which no honest sender does.
+        """
         limits = self.listener.runtime.limits
         reader = self.conversation.transaction.reader
         size = reader.size if reader is not None else 0
@@ -399,15 +408,15 @@ class SMTP(asyncio.Protocol):
     # The end.
 
     def _end_with(self, reply: Reply, *, now: bool) -> None:
-        """Have the session end with ``reply``. What is to be said now does not wait for a transaction any more."""
+        """Have the session end with ``reply``. An immediate ending overrides a deferred one."""
         if now or self._ending is None or not self._ending.now:
             self._ending = Ending(reply, now=now)
         self._task.go_on()
 
-    def _ends(self) -> bool:
+    def _check_ending(self) -> bool:
         """Return True when nothing more is to be answered: the client has gone, or its session ends now.
 
-        With no transaction open, an ending that waited for this is due now.
+        With no transaction open, a deferred ending becomes due: from now on it is immediate.
         """
         ending = self._ending
         if ending is not None and not ending.now and self.conversation.session.envelope is None:
@@ -447,8 +456,8 @@ class SMTP(asyncio.Protocol):
 
     async def _finish_after(self, task: asyncio.Task[None]) -> None:
         """End the session once its task, and a hand-over it may have begun, are over."""
-        patience = None if self.conversation.delivering else PATIENCE
-        if not (await asyncio.wait((task,), timeout=patience))[0]:
+        grace = None if self.conversation.delivering else PLUGIN_GRACE
+        if not (await asyncio.wait((task,), timeout=grace))[0]:
             session = self.conversation.session
             self.listener.runtime.recorder.event(events.IGNORES_CANCELLATION, session=session.id, client=session.client)
         await self.conversation.close(self._last_words)

@@ -5,11 +5,11 @@ from gatepost.gate.composition import fault_of
 from gatepost.gate.gate import Gate
 from gatepost.gate.instance import GRANTS, CircuitBreaker, Declaration, Instance, Mode
 from gatepost.gate.score import Score, rule_score
-from gatepost.gate.slow_path import STALL
+from gatepost.gate.slow_path import STALL_SECONDS
 
 __all__ = [
     "GRANTS",
-    "STALL",
+    "STALL_SECONDS",
     "Chain",
     "CircuitBreaker",
     "Declaration",

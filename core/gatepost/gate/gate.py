@@ -3,10 +3,10 @@
 For each phase it holds the ordered implementations as a tuple, read once from pluggy's public list. It is immutable: a
 reload builds a new gate, and sessions under way keep the old one.
 
-Around each call it does the same for all plugins: skip them for trusted clients, limit their time, break the circuit,
-say what an error counts as, withhold what observed ones do, and record who said what. ``Gate.begin`` is the fast path,
-on which hooks are called and have answered. Where one has to be waited for, fails, or needs more than a call,
-``slow_path`` takes over for the rest of the phase. ``composition`` says how answers become a ruling.
+``Gate.begin`` is the fast path: it skips plugins for trusted clients, calls hooks that answer at once, and records who
+said what. At the first hook that needs more, ``slow_path`` takes over for the rest of the phase: it limits the time of
+plugins, applies the circuit breaker, says what an error counts as, and withholds what observed plugins do.
+``composition`` says how answers become a ruling.
 
 The gate knows no replies and no order of commands: see ``conversation``.
 """
@@ -30,7 +30,7 @@ from gatepost.gate.chain import Chain, Hook, compile_hook
 from gatepost.gate.composition import fault_of, is_trusted, take
 from gatepost.gate.instance import Instance
 from gatepost.gate.score import Score
-from gatepost.gate.slow_path import STALL, TRUSTED, Outcome, SlowPath, failure_of
+from gatepost.gate.slow_path import STALL_SECONDS, TRUSTED, Outcome, SlowPath, failure_of
 from gatepost.hookspecs import PHASES
 from gatepost.rulings import Ruling, Said
 from gatepost.services.clock import Clock
@@ -41,10 +41,10 @@ from gatepost.write_guard import Observed
 _now: Final = perf_counter
 _COROUTINE: Final = CoroutineType
 _DECISION: Final = Decision
-_STALL: Final = STALL
+_STALL_SECONDS: Final = STALL_SECONDS
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
+@mypyc_attr(allow_interpreted_subclasses=True)  # rehearsal.trial has one, which keeps all rulings
 class Gate:
     """The ordered hooks of one listener. ``plugins`` is the pluggy manager that holds ``instances``."""
 
@@ -80,7 +80,7 @@ class Gate:
         envelope: Envelope | None = None,
         recipient: Address | None = None,
     ) -> Ruling | Coroutine[Any, Any, Ruling]:
-        """Ask the plugins of ``phase`` and return the ruling, or a coroutine of it where a plugin is not done yet.
+        """Ask the plugins of ``phase`` and return the ruling, or a coroutine that returns it.
 
         ``arguments`` are those of the phase's specification, in that order. Must be called in a task, and the coroutine
         awaited at once in the same task, since hooks may have begun in it.
@@ -99,7 +99,7 @@ class Gate:
             if hook.skips_trusted and is_trusted(session, envelope, recipient):
                 trace.append(Said(hook.name, skipped=TRUSTED, observed=hook.observed))
                 continue
-            # Once failures are counted, an answer has to reset the count, which only the slow path does.
+            # A plugin whose last call failed goes the slow way, so that a success can reset its circuit breaker.
             if not hook.direct or hook.instance.circuit.failures:
                 slow = hook
                 break
@@ -112,7 +112,7 @@ class Gate:
                 break
             now = _now()
             seconds = now - start
-            if seconds > _STALL or (
+            if seconds > _STALL_SECONDS or (
                 answer is not None
                 and (type(answer) is not _DECISION or fault_of(phase, hook.instance, answer) is not None)
             ):
@@ -120,9 +120,9 @@ class Gate:
                 break
             start = now  # the end of one call is the start of the next: the clock is read once for each hook
             if answer is None and not session._did and (envelope is None or not envelope._did):
-                trace.append((hook.name, seconds))  # ``take`` written out: the common case, several times per command
+                trace.append((hook.name, seconds))  # ``take`` inlined for the common case: several times per command
             elif take(ruling, hook.name, answer, seconds, session, envelope):
-                ruling.unasked = tuple([hook.name for hook in hooks])
+                ruling.unasked = tuple([unasked.name for unasked in hooks])  # the rest of the iterator
                 break
         ruling.seconds = start - began
         if slow is None:

@@ -68,8 +68,8 @@ class CircuitBreaker:
         self._open_until = now + OPEN_SECONDS
         return self.failures == FAILURES_TO_OPEN
 
-    def abandoned(self) -> None:
-        """Note that a call ended in a way that says nothing about the plugin, such as when the client left."""
+    def inconclusive(self) -> None:
+        """Note that a call says nothing about the plugin: its client has left, or its failure is blameless."""
         self._trying = False
 
 

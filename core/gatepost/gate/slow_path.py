@@ -1,8 +1,16 @@
-"""The slow path: hooks that wait, fail, run in a thread, look ahead or are observed.
+"""The slow path: hooks that need more than a call that answers at once.
 
-``Gate.begin`` calls the hooks of a phase one after the other. At the first one that needs more than a call it hands the
-phase to a ``SlowPath``, which sees that hook through and asks the rest. Each hook has an ``Outcome``: it answered,
-failed, or was skipped. The outcome is taken into the ruling, and the first one that decides ends the phase.
+``Gate.begin`` calls the hooks of a phase one after the other. It hands the phase to a ``SlowPath`` before the first
+hook if any hook of the phase looks ahead, and else at the first hook
+
+* that is observed, or runs in a thread (``blocking``);
+* whose plugin's last call failed, so that its circuit breaker may be open or be reset;
+* that has to be waited for, or raises;
+* that kept the event loop for more than ``STALL_SECONDS``;
+* whose answer is no ``Decision`` (a text at greeting, a mapping at queue), or is one that the phase does not take.
+
+The ``SlowPath`` sees that hook through and asks the rest. Each hook has an ``Outcome``: it answered, failed, or was
+skipped. The outcome is taken into the ruling, and the first one that decides ends the phase.
 
 **A wait is limited.** Two limits run while a hook is awaited: the plugin's ``time_limit``, to which ``session.silence``
 adds what it waits on purpose, and the budget of the phase, which no number of slow plugins may exceed together. One
@@ -16,16 +24,16 @@ adds what it waits on purpose, and the budget of the phase, which no number of s
 cancellation and answer, or turn it into another exception; and the sweep comes only once a second. In each case there
 is no answer in time, and that is the plugin's failure.
 
-**A wait is abandoned** when the client has left: the door cancelled the task, or noted with ``abandon`` that it did,
-which no plugin can swallow. No ruling is needed any more, so ``CancelledError`` leaves the phase. It is not the
-plugin's failure; a circuit that was being tried is free for the next trial.
+**A wait is abandoned** when the client has left: the door cancelled the task, or noted that it did with
+``concurrency.deadlines.abandon``, which no plugin can swallow. No ruling is needed any more, so ``CancelledError``
+leaves the phase. It is not the plugin's failure; a circuit that was being tried is free for the next trial.
 
 **A wait is forgiven** when the plugin itself cancelled the task, as a ``TaskGroup`` does when one of its tasks fails.
 The task's own count of cancellations would otherwise stay raised, and the next plugin that the sweep cancels would look
 like a client that has left. What the plugin itself raises is its failure as usual.
 
 **A failure is blameless** when it says nothing about the plugin: a stranger chooses which names are looked up in DNS,
-and five names that no server answers for must not open the circuit of a plugin that would refuse the stranger. It
+and five names whose servers do not answer must not open the circuit of a plugin that would refuse the stranger. It
 counts as ``on_error`` says, and the circuit does not count it.
 
 This module knows no replies and no order of commands.
@@ -57,7 +65,7 @@ from gatepost.rulings import Ruling, Said
 from gatepost.session import Envelope, Session
 from gatepost.write_guard import Observed
 
-STALL: Final = 0.1
+STALL_SECONDS: Final = 0.1
 """Seconds for which a hook may keep the event loop to itself; beyond that the log names it."""
 TRUSTED: Final = "trusted"
 """Why a hook is skipped whose plugin has ``skip_trusted``."""
@@ -136,12 +144,14 @@ class SlowPath:
     async def ask(self, hooks: Iterator[Hook], first: Hook | None = None, outcome: Outcome | None = None) -> Ruling:
         """Ask ``first``, unless its call already came to ``outcome``, then the ``hooks`` after it; return the ruling.
 
+        The answer in ``outcome`` may be an awaitable: the hook was called and now has to be waited for.
+
         Raises ``CancelledError`` when the client leaves meanwhile, and nothing else.
         """
         try:
             if self._chain.ahead:
                 self._look_ahead()
-                await asyncio.sleep(0)  # they see the session as it is now, before any other plugin changes it
+                await asyncio.sleep(0)  # the look-ups see the session before any other plugin changes it
             hook = first or next(hooks, None)
             while hook is not None:
                 observed = Observed(self._arguments) if hook.observed else None
@@ -149,7 +159,8 @@ class SlowPath:
                 answer = outcome.answer
                 if inspect.isawaitable(answer):
                     # Waiting is inline and holds little: thousands of clients may be waiting here.
-                    start, outcome = perf_counter() - outcome.seconds, None
+                    start = perf_counter() - outcome.seconds
+                    outcome = None
                     watch = self._begin_wait(hook)
                     try:
                         answer = await answer
@@ -159,14 +170,15 @@ class SlowPath:
                         failure = self._end_wait(hook, watch)
                     outcome = Outcome(answer, failure, perf_counter() - start, waited=True)
                 decided = self._take(hook, outcome, observed)
-                hook, outcome = None if decided else next(hooks, None), None
+                hook = None if decided else next(hooks, None)
+                outcome = None
         finally:
             if self._watch is not None:
                 self._deadlines.release(self._watch)
                 self._session._watch = None
             for task in self._ahead.values():  # of a phase that was decided, or whose client has left
                 task.cancel()
-        self._ruling.unasked = tuple([hook.name for hook in hooks])
+        self._ruling.unasked = tuple([unasked.name for unasked in hooks])
         return self._ruling
 
     # Calling.
@@ -222,7 +234,8 @@ class SlowPath:
             seconds = inf
         else:
             seconds = hook.instance.time_limit + session._allowance
-        session._allowance = 0.0  # spent: a later ``session.silence`` of this plugin moves the deadline itself
+        # Set by ``session.silence`` and spent now: a later call of it by this plugin moves the deadline itself.
+        session._allowance = 0.0
         watch.begin_wait(now, seconds, suspend_budget=hook.observed)
         return watch
 
@@ -233,7 +246,7 @@ class SlowPath:
         self._session._watch = None
         late = watch.end_wait(self._deadlines.now())
         if watch.abandoned or (isinstance(error, asyncio.CancelledError) and watch.cancelled_by_others):
-            hook.instance.circuit.abandoned()
+            hook.instance.circuit.inconclusive()
             raise asyncio.CancelledError
         watch.forgive()
         # Whatever it ended with, even with an answer: that came too late.
@@ -251,7 +264,7 @@ class SlowPath:
             # An open circuit counts as an error does; that a client is trusted is no error.
             return outcome.skipped == CIRCUIT_OPEN and self._error_decides(instance)
         ruling.seconds += seconds
-        if seconds > STALL and hook.on_loop and not outcome.waited:
+        if seconds > STALL_SECONDS and hook.on_loop and not outcome.waited:
             self._event(events.STALL, plugin=hook.name, seconds=round(seconds, 3))
         withheld = observed.withheld if observed is not None else ()
         failure = outcome.failure
@@ -275,7 +288,7 @@ class SlowPath:
         """Log a failure and let the circuit count it. Return True when it decides."""
         self._event(events.PLUGIN_FAILED, plugin=instance.name, error=failure.text, id=self._ruling.identify())
         if failure.blameless:
-            instance.circuit.abandoned()
+            instance.circuit.inconclusive()
         elif instance.circuit.failed(self._deadlines.now()):
             self._event(events.CIRCUIT_OPENED, plugin=instance.name)
         return self._error_decides(instance)
@@ -286,6 +299,7 @@ class SlowPath:
         A spent budget always defers, since the plugins after this one cannot be asked any more.
         """
         phase = self._chain.phase
+        # At greeting the first text decides, so not all hooks run; but the client gets the banner in any case.
         spent = self._watch is not None and self._deadlines.now() >= self._watch.budget
         defers = instance.on_error != "pass" and not instance.observed
         if phase in ALL_RUN or phase == "greeting" or not (spent or defers):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 
-from gatepost.gate import STALL, Kind
+from gatepost.gate import STALL_SECONDS, Kind
 from gatepost.hookspecs import PHASES
 from gatepost.plugins import hooks_of
 from gatepost.testing.conformance.probe import Call, Probe
@@ -70,7 +70,7 @@ def _slow(probe: Probe) -> dict[str, float]:
     longest: dict[str, float] = {}
     for call in probe.calls:
         longest[call.phase] = max(longest.get(call.phase, 0.0), call.longest)
-    return {phase: seconds for phase, seconds in longest.items() if seconds > STALL}
+    return {phase: seconds for phase, seconds in longest.items() if seconds > STALL_SECONDS}
 
 
 async def ahead(subject: Subject) -> list[str]:
