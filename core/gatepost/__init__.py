@@ -12,7 +12,7 @@ package is imported only because another needs it. Modules of the package never 
 #   rehearsal/      policies without sockets: try, check, and what the kit drives
 #   server/         from a configuration to listening sockets, and back in good order
 #   doors/          wire protocols: octets and timers
-#   conversation/   one session: commands, a transaction, its records, the hand-over
+#   conversation/   one session: commands, a transaction, its records, the handover
 #   plugins/        from entry points and TOML to a loaded policy
 #   gate/           asks the plugins of a phase, and rules
 #   hookspecs       the phases, as a plugin implements them

@@ -21,7 +21,7 @@ from gatepost.ids import new_id
 class Said:
     """One plugin's part in a ruling, never changed once it is made.
 
-    ``answer`` is the value it returned; ``error`` says why there is no answer (exception, time-out, wrong type), and
+    ``answer`` is the value it returned; ``error`` says why there is no answer (exception, timeout, wrong type), and
     ``skipped`` why it was not asked at all (trusted, circuit open). ``seconds`` is how long the call took. Not a
     dataclass, for the same reason as ``Ruling``.
     """

@@ -1,4 +1,4 @@
-"""Stopping, as the doors do it: who waits or is idle is told, dialogues may finish, and a hand-over always does."""
+"""Stopping, as the doors do it: who waits or is idle is told, dialogues may finish, and a handover always does."""
 
 from __future__ import annotations
 
@@ -264,7 +264,7 @@ class TestServer:
                 await serving
 
     async def test_sigterm(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Even without any grace a hand-over ends, its client is told, and its session ends before the server."""
+        """Even without any grace a handover ends, its client is told, and its session ends before the server."""
         monkeypatch.setattr(server_module, "LAST_REPLIES", 0.3)
         async with self.serving(tmp_path, "0s") as server:
             (listening,) = server.addresses["smtp"]

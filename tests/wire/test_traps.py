@@ -187,7 +187,7 @@ class TestEofAndReset:
     @pytest.mark.parametrize("how", ["eof", "reset", "close"])
     @pytest.mark.parametrize("phase", ["message", "queue", "queued"])
     async def test_leaving_in_mid_hand_over(self, phase: str, how: str) -> None:
-        """The hand-over completes, once; ``queued`` fires and the record is written; who half-closed is told."""
+        """The handover completes, once; ``queued`` fires and the record is written; who half-closed is told."""
         policy = Policy(vouching(), holding := Holding(phase))
         async with live(policy) as door:
             wire = await door.connect()

@@ -1,4 +1,4 @@
-"""The hand-over of a message: ask the delivery plugins, and make one reply of their answers for all its recipients.
+"""The handover of a message: ask the delivery plugins, and make one reply of their answers for all its recipients.
 
 SMTP has one reply to the final dot. It is 250 only when responsibility was taken for every recipient. Any temporary
 result makes it 451; the recipients that were taken are then remembered (``taken``) and skipped when the client comes

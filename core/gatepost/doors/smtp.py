@@ -4,7 +4,7 @@ The door handles reading, writing, time limits, end of file and loss; the conver
 straight from what ``data_received`` brings, without a stream in between, replies to a pipelined batch leave in one
 write, and blocks of a message go to its reader as they come.
 
-It knows no plugins. RFC 5321 §4.5.3 (limits, time-outs), RFC 2920 (pipelining).
+It knows no plugins. RFC 5321 §4.5.3 (limits, timeouts), RFC 2920 (pipelining).
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _GONE: Final = State.GONE
 
 
 class Ending:
-    """A decision of the door to end the session with ``reply``: at once, or with no transaction open."""
+    """A decision of the door to end the session with ``reply``: ``now``, or once no transaction is open."""
 
     __slots__ = ("now", "reply")
 
@@ -72,7 +72,7 @@ class SMTP(asyncio.Protocol):
     """One greeted client.
 
     A coroutine, ``converse``, runs the session, and ``_state`` says how far it is. The greeting is the first reply in
-    COMMAND, and the hand-over of a message belongs to COMMAND too: octets that arrive meanwhile are commands.
+    COMMAND, and the handover of a message belongs to COMMAND too: octets that arrive meanwhile are commands.
 
     =============== ============================ ============================ ==================== =====
     event           COMMAND                      DATA                         CLOSING              GONE
@@ -91,7 +91,7 @@ class SMTP(asyncio.Protocol):
     slow DATA       –                            421 at once                  –                    –
     connection lost → GONE; a plugin that is     likewise                     → GONE               –
                     asked is cancelled, a
-                    hand-over is not
+                    handover is not
     =============== ============================ ============================ ==================== =====
 
     Every 421 leads to CLOSING. There the transport belongs to a ``Closing``, which calls back once the connection is
@@ -190,9 +190,9 @@ class SMTP(asyncio.Protocol):
         self._task.go_on()
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Cancel what plugins do for the client, unless it is a hand-over."""
+        """Cancel what plugins do for the client, unless it is a handover."""
         self._state = _GONE
-        # A hand-over goes on: half done, nobody would know whether the next hop has taken the message.
+        # A handover goes on: half done, nobody would know whether the next hop has taken the message.
         if not self.conversation.delivering:
             self._task.abandon()
         self._task.go_on()  # the session may be waiting for the client, which does nothing more
@@ -203,7 +203,7 @@ class SMTP(asyncio.Protocol):
     def stop(self, now: bool) -> None:
         """Say 421 as soon as no transaction is open; with ``now`` also in the midst of one.
 
-        A plugin that is being asked is then cancelled; a hand-over is not.
+        A plugin that is being asked is then cancelled; a handover is not.
         """
         if self._state is _CLOSING:
             return
@@ -455,7 +455,7 @@ class SMTP(asyncio.Protocol):
             self.conversation.end(self._last_words)
 
     async def _finish_after(self, task: asyncio.Task[None]) -> None:
-        """End the session once its task, and a hand-over it may have begun, are over."""
+        """End the session once its task, and a handover it may have begun, are over."""
         grace = None if self.conversation.delivering else PLUGIN_GRACE
         if not (await asyncio.wait((task,), timeout=grace))[0]:
             session = self.conversation.session

@@ -18,7 +18,7 @@ from gatepost.gate.instance import Instance
 from gatepost.hookspecs import Hookspecs
 
 BUDGETS: Final = {"message": 120.0, "queue": float("inf")}
-"""Seconds that these phases may take as a whole. The hand-over at queue ends on the next hop's own time-outs."""
+"""Seconds that these phases may take as a whole. The handover at queue ends on the next hop's own timeouts."""
 BUDGET: Final = 60.0
 """Seconds that any other phase may take. Over it the client gets 451."""
 CONNECT_SLACK: Final = 30.0

@@ -17,7 +17,7 @@ adds what it waits on purpose, and the budget of the phase, which no number of s
 ``Watch`` holds both; its sweep cancels the task. Three waits differ:
 
 * A look-up that runs ahead has had its own limit since the phase began (``lookahead``), so only the budget counts here.
-* The hand-over at queue ends on the next hop's time-outs. To cut it off earlier would deliver messages twice.
+* The handover at queue ends on the next hop's timeouts. To cut it off earlier would deliver messages twice.
 * The budget stands still while an observed plugin is awaited, so that observing cannot cost a client its ruling.
 
 **A wait is late** when a limit had passed by the time it ended, whatever it ended with. A plugin may swallow its

@@ -2,7 +2,7 @@
 
 The start is strict. Its steps are configuration, plugins, sockets, privileges, store and ``startup`` hooks, and the
 first that fails ends it with a sentence, before a client is accepted. At a stop listeners close, clients that wait get
-421, sessions may finish within the grace period, and hand-overs end on their own time-outs. SIGHUP builds a new policy
+421, sessions may finish within the grace period, and handovers end on their own timeouts. SIGHUP builds a new policy
 for new sessions; one that cannot be used changes nothing.
 
 It decides nothing about mail. RFC 5321 §3.8 (a server that must stop says 421).
@@ -234,7 +234,7 @@ class Server:
                 listener.stop(now=True)
             await self._wait_for_clients(LAST_REPLIES)
         await self._finish_tasks()
-        if not await self._wait_for_clients(LAST_REPLIES):  # those whose hand-over has only just ended
+        if not await self._wait_for_clients(LAST_REPLIES):  # those whose handover has only just ended
             self.recorder.event(events.IGNORES_CANCELLATION, connected=self._connected())
         await self._finish_tasks()
         await self._close_services()
@@ -243,7 +243,7 @@ class Server:
         return sum(len(listener.connected) for listener in self.listeners.values())
 
     async def _finish_tasks(self) -> None:
-        """Wait for hand-overs, which end on their own time-outs, and for sessions to be closed."""
+        """Wait for handovers, which end on their own timeouts, and for sessions to be closed."""
         while self.runtime.is_busy:
             if self.runtime.tasks:
                 await asyncio.wait(tuple(self.runtime.tasks))
