@@ -25,17 +25,17 @@ LINE, PAD = 14, 8
 CHARACTERS = 56
 """Characters of a line of module names in a box."""
 SHIFT = 170
-"""By how much rows of one box stand beside the middle, in turn, so that arrows do not run behind them."""
+"""The offset of a row with one box: left of the middle, none, right, in turn, so that arrows do not run behind it."""
 
 
 def layers() -> list[list[str]]:
-    """The layers of the first import contract, from the top down."""
+    """Return the layers of the first import contract, from the top down."""
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
     return [re.split(r"\s*[|:]\s*", layer) for layer in contracts["contracts"][0]["layers"]]
 
 
 def imports(name: str) -> set[str]:
-    """The packages and modules of the core that ``name`` imports when it runs."""
+    """Return the packages and modules of the core that ``name`` imports when it runs."""
     folder = CORE / name
     files = sorted(folder.rglob("*.py")) if folder.is_dir() else [folder.with_suffix(".py")]
     found = {target for file in files for target in _imported(ast.parse(file.read_text(encoding="utf-8")))}
@@ -43,7 +43,7 @@ def imports(name: str) -> set[str]:
 
 
 def _imported(node: ast.AST) -> Iterator[str]:
-    """The names below ``gatepost`` in the imports under ``node``, but for those under ``if TYPE_CHECKING``."""
+    """Yield the names below ``gatepost`` in the imports under ``node``, except those under ``if TYPE_CHECKING``."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
             continue
@@ -56,7 +56,7 @@ def _imported(node: ast.AST) -> Iterator[str]:
 
 
 def reduced(arrows: dict[str, set[str]]) -> dict[str, set[str]]:
-    """``arrows`` without those that follow from others. There are no circles."""
+    """Return ``arrows`` without those that follow from others. There must be no circle."""
 
     def reachable(name: str) -> set[str]:
         return arrows[name].union(*(reachable(target) for target in arrows[name]))
@@ -79,7 +79,7 @@ class Box:
     height: float
 
     def svg(self) -> str:
-        """The box with its texts."""
+        """Return the box with its texts as SVG."""
         kind = "package" if (CORE / self.name).is_dir() else "module"
         texts = [f'<text class="name" x="{self.x + self.width / 2:.0f}" y="{self.y + 18:.0f}">{self.name}</text>']
         for number, line in enumerate(self.lines, 1):
@@ -102,7 +102,7 @@ def _width(name: str, lines: list[str]) -> float:
 
 
 def boxes() -> dict[str, Box]:
-    """All boxes, a row for each layer, in the middle of the picture."""
+    """Return all boxes with their places: a row for each layer, in the middle of the picture."""
     placed: dict[str, Box] = {}
     y = float(MARGIN)
     for number, row in enumerate(layers()):
@@ -137,7 +137,7 @@ path { fill: none; stroke: #8a8a8a; stroke-width: 1.2; marker-end: url(#head); }
 
 
 def draw() -> str:
-    """The picture as SVG."""
+    """Return the picture as SVG."""
     placed = boxes()
     arrows = reduced({name: imports(name) & set(placed) for name in placed})
     height = max(box.y + box.height for box in placed.values()) + MARGIN

@@ -48,7 +48,7 @@ def definition(module: str, name: str) -> Definition:
     for part, doc in _with_strings(tree.body):
         if isinstance(part, ast.Assign | ast.AnnAssign) and part.value and _name(part) == name:
             return Definition(name, module, f"{name} = {_value(part.value)}", doc)
-    for part in ast.walk(tree):  # what is imported for type checkers too
+    for part in ast.walk(tree):  # also imports under ``if TYPE_CHECKING``, where lazy names come from
         for alias in part.names if isinstance(part, ast.ImportFrom) else ():
             if (alias.asname or alias.name) == name:
                 found = definition(str(part.module), alias.name)
@@ -81,7 +81,7 @@ def _name(part: ast.stmt) -> str:
 
 
 def _value(value: ast.expr) -> str:
-    """Return a value as a reader wants it: for ``Annotated``, only the type itself."""
+    """Return a value as source text; of ``Annotated``, only the type itself."""
     match value:
         case ast.Subscript(value=ast.Name(id="Annotated"), slice=ast.Tuple(elts=[meant, *_])):
             return ast.unparse(meant)

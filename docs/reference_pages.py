@@ -37,10 +37,10 @@ EXAMPLES = Path(__file__).parent / "authors/examples/phases"
 API_SECTIONS = {
     "Decisions": ("decisions", "hookspecs"),
     "Sessions and messages": ("session", "message", "address", "rulings"),
-    "Options and services": ("options", "site", "services"),
+    "Options and services": ("options", "services"),
     "Errors": ("errors",),
 }
-"""The modules whose public names are listed under each heading."""
+"""The packages and modules whose public names are listed under each heading."""
 
 
 def write(folder: Path) -> None:
@@ -212,7 +212,7 @@ def _example_of_phase(phase: str) -> str:
 
 def _codes(phase: str) -> tuple[str, str, str]:
     if phase not in PHASE_CODES:
-        return "–", "–", "all run" if phase in ALL_RUN else "the first answer is used"
+        return "–", "–", "all plugins are asked" if phase in ALL_RUN else "the first answer is used"
     codes = PHASE_CODES[phase]
     return f"{codes.deny[0]} {codes.deny[1]}", f"{codes.defer[0]} {codes.defer[1]}", "the first decision is used"
 

@@ -158,7 +158,7 @@ class LiveDoor:
 
     @property
     def client(self) -> Any:
-        """The same of the one client that is connected."""
+        """The protocol object of the only client that is connected."""
         (connected,) = self.clients
         return connected
 

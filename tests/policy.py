@@ -1,4 +1,4 @@
-"""What tests of the core have beyond the kit of plugin authors: no stand-ins, instances as they are, bare replies.
+"""Helpers for tests of the core beyond the kit of plugin authors: no stand-ins, unchecked instances, bare replies.
 
 A test of a plugin uses ``gatepost.testing`` alone.
 """
@@ -96,7 +96,7 @@ class Client(testing.Client):
 
 
 def instance(plugin: Any, name: str = "", **settings: Any) -> Instance:
-    """Return a configured plugin with what it declares, and ``settings``, which nothing has checked."""
+    """Return a configured plugin with its declarations and with ``settings``, which nothing has checked."""
     declaration = declaration_of(plugin)
     settings["mode"] = Mode(settings.get("mode", "enforce"))
     settings.setdefault("on_error", declaration.on_error)

@@ -147,7 +147,7 @@ def test_the_plugins_are_listed_with_their_packages(installed: Installed, tmp_pa
 async def test_the_plugin_of_connect_refuses_a_client_without_a_name(serve: Serve) -> None:
     with serve("connect") as gate:
         async with connected(gate.port) as client:
-            assert (await client.greet()).startswith(b"554 5.7.25 your address has no name that leads back to it [")
+            assert (await client.greet()).startswith(b"554 5.7.25 your address has no name that resolves back to it [")
         assert gate.wait_for("refused", plugin="my_connect")
         async with connected(gate.port, source="127.0.0.7") as client:
             assert (await client.greet()).startswith(b"250")
@@ -177,6 +177,6 @@ async def test_the_plugin_of_message_refuses_a_forbidden_attachment(serve: Serve
     with serve("message") as gate:
         async with greeted(gate) as client:
             refused = await client.transaction("b@example.test", attached)
-            assert refused.startswith(b"550 5.7.1 attachments that end in .exe are not taken here [")
+            assert refused.startswith(b"550 5.7.1 attachments that end in .exe are not accepted here [")
             assert gate.wait_for("refused", plugin="my_message")
             assert (await client.transaction("b@example.test", message("<x@y>"))).startswith(b"250")

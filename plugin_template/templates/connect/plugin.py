@@ -16,7 +16,7 @@ in, and so is a trusted client.
 
 from gatepost import Decision, Network, Options, Session, deny, hookimpl
 
-NO_NAME = deny("your address has no name that leads back to it", status="5.7.25")
+NO_NAME = deny("your address has no name that resolves back to it", status="5.7.25")
 
 
 class {{ cookiecutter.__class }}Options(Options):

@@ -47,4 +47,4 @@ class {{ cookiecutter.__class }}:
             return BROKEN
         endings = {name.lower().rstrip(". ").rpartition(".")[2] for name in names if "." in name}
         found = sorted(endings & self.options.endings)
-        return deny(f"attachments that end in .{found[0]} are not taken here") if found else None
+        return deny(f"attachments that end in .{found[0]} are not accepted here") if found else None

@@ -27,7 +27,7 @@ async def test_a_program_is_refused(policy: type[Policy], field: str) -> None:
     client = await policy({{ cookiecutter.__class }}).connect()
     reply = await client.transaction(content=with_attachment(field))
     assert (reply.code, reply.status) == (550, "5.7.1")
-    assert reply.text == "attachments that end in .exe are not taken here"
+    assert reply.text == "attachments that end in .exe are not accepted here"
 
 
 @pytest.mark.parametrize(

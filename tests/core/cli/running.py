@@ -26,7 +26,7 @@ def run(*arguments: str, **how: Any) -> Result:
 
 
 def facts(*arguments: str, **how: Any) -> Any:
-    """What ``gatepost … --json`` prints."""
+    """Return the output of ``gatepost … --json``."""
     return json.loads(run(*arguments, "--json", **how).stdout)
 
 

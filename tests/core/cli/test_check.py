@@ -127,7 +127,7 @@ def test_a_declaration_that_fails_is_a_mistake(folder: Folder) -> None:
 class OldSpecs(Hookspecs):
     """The phases of a gatepost that is about to lose one."""
 
-    @pluggy.HookspecMarker(PROJECT)(warn_on_impl=DeprecationWarning("vrfy is asked no more from 9.0 on"))
+    @pluggy.HookspecMarker(PROJECT)(warn_on_impl=DeprecationWarning("vrfy will not be asked from 9.0 on"))
     def vrfy(self, session: Any, argument: str) -> Any: ...
 
 
@@ -140,6 +140,6 @@ def test_a_plugin_that_uses_what_goes_away_is_a_warning_in_one_line(
     path = folder.write(text, mine=mine)
     result = run("check", "--config", path)
     assert result.exit_code == 0
-    line = f"warning: {path}:9: plugins.mine: {folder.path}/mine.py: vrfy is asked no more from 9.0 on"
+    line = f"warning: {path}:9: plugins.mine: {folder.path}/mine.py: vrfy will not be asked from 9.0 on"
     assert [each for each in result.stdout.splitlines() if "vrfy" in each] == [line]
     assert len(facts("check", "--config", path)["warnings"]) == 1

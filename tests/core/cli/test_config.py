@@ -21,7 +21,7 @@ from gatepost import Options, Secret, hookimpl
 
 class SafeOptions(Options):
     password: Secret
-    """What nobody shall see."""
+    """A text that must not be shown."""
     lists: tuple[str, ...] = ()
     """Some texts."""
 
@@ -63,7 +63,7 @@ def test_each_value_stands_with_its_origin_as_toml_without_secrets(folder: Folde
     assert said["plugins"]["order"] == ["safe", "recipients", "discard"]
 
 
-def test_what_it_prints_means_the_same_when_it_is_read_again(folder: Folder) -> None:
+def test_the_output_means_the_same_when_it_is_read_again(folder: Folder) -> None:
     path = folder.write(SOUND + '[plugins.dnsbl]\nzones = { "a.example" = 2, "b.example" = 3 }\n[plugins.greylist]\n')
     before = load_config(folder.config, {})
     for arguments in ((), ("--defaults",)):
@@ -93,7 +93,7 @@ def test_without_a_file_it_shows_the_embedded_default(folder: Folder) -> None:
     assert 'delay = "3s"  # the embedded default:14' in run("config", "show").stdout.splitlines()
 
 
-def test_what_is_wrong_is_shown_too_and_counted(folder: Folder) -> None:
+def test_wrong_values_are_shown_too_and_the_mistakes_are_counted(folder: Folder) -> None:
     path = folder.write(SOUND + '[limits]\nidle = 5\nrecipiants = "x"\n')
     result = run("config", "show", "--config", path)
     assert result.exit_code == 0

@@ -74,7 +74,7 @@ def test_an_unknown_id_is_status_1(folder: Folder, config: str, identifier: str)
     assert f"no record {identifier.strip('[]')} in " in result.stderr
 
 
-def test_what_a_client_said_is_escaped(folder: Folder, config: str) -> None:
+def test_text_of_a_client_is_escaped(folder: Folder, config: str) -> None:
     keep(folder, refusal(id="3k9q0zf7ab", helo="\x1b[2J\u202e", sender="[bold]a@b"))
     shown = run("explain", "3k9q", "--config", config).stdout
     assert "\x1b" not in shown and r"\x1b[2J\u202e" in shown and "<[bold]a@b>" in shown

@@ -18,7 +18,7 @@ def written(folder: Folder) -> str:
     return folder.config.read_text()
 
 
-def test_what_it_writes_is_sound(folder: Folder) -> None:
+def test_the_starting_configuration_has_no_mistakes(folder: Folder) -> None:
     written(folder)
     result = run("check")
     assert result.exit_code == 0

@@ -32,7 +32,7 @@ def plugin(hooks: str) -> str:
 
 
 def said(trial: dict[str, Any], phase: str, name: str) -> str:
-    """What a plugin said at a phase."""
+    """Return the answer of a plugin at a phase."""
     (answer,) = [
         each["answer"]
         for step in trial["steps"]
@@ -131,7 +131,7 @@ def test_an_international_address_is_sent_as_one(folder: Folder) -> None:
     assert trial["steps"][2]["said"] == "MAIL FROM:<ä@example.com> SMTPUTF8"
 
 
-def test_what_a_client_says_is_escaped(folder: Folder) -> None:
+def test_text_of_a_client_is_escaped_in_the_output(folder: Folder) -> None:
     result = run("try", *TO_US, "--helo", "x\x1b[2Jy", "--config", folder.write())
     assert "\x1b" not in result.stdout and r"EHLO x\x1b[2Jy" in result.stdout
 
@@ -174,7 +174,7 @@ def test_work_in_threads_and_on_the_loop_gets_the_time_it_needs(folder: Folder) 
     assert trial["waited"] == 20.0
 
 
-def test_jobs_that_repeat_are_not_begun(folder: Folder) -> None:
+def test_repeated_jobs_are_not_started(folder: Folder) -> None:
     hooks = (
         "@hookimpl\nasync def startup(self, server):\n"
         "    async def job():\n        self.log.warning('job')\n    server.every(1, job)\n"
@@ -191,7 +191,7 @@ def test_a_startup_that_fails_is_a_sentence(folder: Folder) -> None:
     assert result.stderr == "Error: mine: its startup failed: OSError: no file\n"
 
 
-def test_nobody_who_delivers_is_451(folder: Folder) -> None:
+def test_without_a_plugin_that_delivers_the_message_gets_451(folder: Folder) -> None:
     result = run("try", *TO_US, "--config", folder.write(policy("recipients")))
     assert result.exit_code == 1
     assert "refused by gatepost at message: 451" in result.stdout

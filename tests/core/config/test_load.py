@@ -48,7 +48,7 @@ def test_all_mistakes_are_told_at_once_over_all_sources(write: Write) -> None:
     ]
 
 
-def test_what_a_broken_file_may_have_said_is_not_called_missing(write: Write) -> None:
+def test_a_key_that_a_broken_file_may_contain_is_not_called_missing(write: Write) -> None:
     path = write("[listen.smtp]\nbind = [\n", a="[listen.smtp]\nplugins = []\n")
     assert [mistake.line for mistake in mistakes(path)] == [2]
 

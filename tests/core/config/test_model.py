@@ -26,7 +26,7 @@ def test_a_small_file_gets_the_documented_defaults(write: Write) -> None:
     assert (config.score.defer_at, config.score.deny_at) == (None, None)
 
 
-def test_what_is_kept_follows_the_state_folder_and_the_largest_message(write: Write, tmp_path: Path) -> None:
+def test_defaults_of_files_follow_the_state_folder_and_the_largest_message(write: Write, tmp_path: Path) -> None:
     text = f'state_dir = "state"\n{MINIMAL}[limits]\nmax_size = "10MiB"\n[journal]\nkeep = 5\n'
     config = load_config(write(text), {})
     assert config.state_dir == tmp_path / "state"
@@ -36,7 +36,7 @@ def test_what_is_kept_follows_the_state_folder_and_the_largest_message(write: Wr
     assert (config.journal.path, config.journal.keep) == (tmp_path / "state/journal.db", 5)
 
 
-def test_what_is_written_is_not_derived(write: Write, tmp_path: Path) -> None:
+def test_a_written_value_is_not_replaced_by_a_derived_default(write: Write, tmp_path: Path) -> None:
     text = f'{MINIMAL}[store]\nurl = "sqlite:///x/y.db"\n[spool]\npath = "here"\nmin_free = 0\n[journal]\npath = "/j"\n'
     config = load_config(write(text), {})
     assert config.store.url == "sqlite:///x/y.db"

@@ -1,4 +1,4 @@
-"""What the configuration says in the end: each value with its origin, and no secret, whatever is wrong with it."""
+"""The effective configuration has each value with its origin, and shows no secret, whatever mistakes it contains."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_options_that_are_wrong_have_no_defaults(tmp_path: Path) -> None:
         ("url = 'redis://me:hunter2@127.0.0.1:6379/0'", "url", f"redis://me:{MASK}@127.0.0.1:6379/0"),
     ],
 )
-def test_what_is_or_may_be_a_secret_is_hidden(table: str, key: str, value: object, tmp_path: Path) -> None:
+def test_a_value_that_is_or_may_be_a_secret_is_hidden(table: str, key: str, value: object, tmp_path: Path) -> None:
     found = shown(tmp_path, f"{HEAD}{table}\n")
     assert found[f"plugins.x.{key}"] == (value, "gatepost.toml:6")
     assert "hunter2" not in str(found) or "file" in table

@@ -54,7 +54,7 @@ SCHEMA = configuration_schema({"x": Known(Example, "It does things."), "none": K
 
 
 def complaints(text: str) -> list[str]:
-    """What a checker of the schema says of a TOML text."""
+    """Return the errors that a checker of the schema finds in a TOML text."""
     checker = jsonschema.Draft7Validator(SCHEMA)
     return [f"{error.json_path}: {error.message}" for error in checker.iter_errors(tomllib.loads(text))]
 
@@ -67,7 +67,7 @@ def parts(schema: Any) -> Iterator[dict[str, Any]]:
         yield from parts(part)
 
 
-def test_it_is_a_schema_of_draft_07_and_says_what_it_was_made_of() -> None:
+def test_the_schema_is_valid_draft_07_and_names_its_sources() -> None:
     jsonschema.Draft7Validator.check_schema(SCHEMA)
     assert SCHEMA["$schema"] == "http://json-schema.org/draft-07/schema#" and SCHEMA["$comment"] == "made"
     text = str(list(parts(SCHEMA)))
@@ -97,7 +97,7 @@ def test_nothing_stands_beside_a_reference_and_every_reference_leads_somewhere()
         "[plugins.other]\nuse = 'plugins/mine.py'\nwhatever = [1, { a = 2 }]\n",
     ],
 )
-def test_what_gatepost_takes_it_takes(text: str) -> None:
+def test_the_schema_accepts_every_text_that_gatepost_accepts(text: str) -> None:
     assert complaints(text) == []
 
 
@@ -123,7 +123,7 @@ def test_what_gatepost_takes_it_takes(text: str) -> None:
         ("[plugins.other]\nmode = 'observ'", "$.plugins.other.mode: 'observ' is not one of"),
     ],
 )
-def test_what_is_wrong_in_itself_it_refuses(text: str, complaint: str) -> None:
+def test_the_schema_refuses_a_text_that_is_wrong_in_itself(text: str, complaint: str) -> None:
     (found,) = complaints(text)
     assert found.startswith(complaint)
 

@@ -41,7 +41,7 @@ def merged(*tables: dict[str, object]) -> Layers:
 
 
 @given(TOP, TOP, TOP)
-def test_what_the_upper_layer_says_stands_and_the_rest_stays(
+def test_an_upper_layer_replaces_its_keys_and_keeps_the_others(
     low: dict[str, object], middle: dict[str, object], high: dict[str, object]
 ) -> None:
     assert merged(low, middle, high).merged == merged(merged(low, middle).merged, high).merged

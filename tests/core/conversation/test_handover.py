@@ -77,7 +77,7 @@ async def test_an_answer_for_somebody_who_is_not_pending_means_nothing() -> None
         {Address("one", "example.org"): True},
     ],
 )
-async def test_a_mapping_that_is_none_is_an_error_of_the_plugin(answer: Any) -> None:
+async def test_an_answer_of_queue_that_is_not_a_mapping_is_an_error_of_the_plugin(answer: Any) -> None:
     policy = policy_of(saying("queue", answer, grants="delivery"))
     assert (await send(policy, "one")).wire.startswith(b"451 4.3.0 local error")
     assert len(policy.events.named("plugin_failed")) == 1

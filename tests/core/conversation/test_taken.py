@@ -61,7 +61,7 @@ async def test_another_recipient_with_the_same_message_is_asked_for() -> None:
     assert delivery.asked[1] == ["three", "two"]
 
 
-async def test_a_mark_lasts_longer_than_clients_keep_trying_and_not_for_ever() -> None:
+async def test_a_mark_lasts_longer_than_clients_keep_trying_and_then_expires() -> None:
     for seconds, asked in [(REMEMBER - 60, ["two"]), (REMEMBER + 60, ["one", "two"])]:
         delivery = Scripted({"one": TAKEN, "two": LATER}, {"one": TAKEN, "two": TAKEN})
         policy = policy_of(delivery)

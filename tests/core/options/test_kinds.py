@@ -42,7 +42,7 @@ def test_a_duration_is_seconds(written: object, seconds: float) -> None:
 @pytest.mark.parametrize(
     "wrong", ["", "10", "s", "10 s", "-1s", "1h30m", "10S", "10x", "1e3s", "1" * 400 + "s", "١s", True, -1, None, [1]]
 )
-def test_what_is_no_duration_is_refused_with_a_sentence(wrong: object) -> None:
+def test_an_invalid_duration_is_refused_with_a_sentence(wrong: object) -> None:
     assert refusal(Duration, wrong).startswith('expected a duration such as "10s"')
 
 
@@ -106,7 +106,7 @@ def test_a_size_is_octets(written: object, octets: int) -> None:
 
 
 @pytest.mark.parametrize("wrong", ["", "25", "25 MiB", "1.5MiB", "-1B", "25mib", "MiB", -1, 1.0, True, None])
-def test_what_is_no_size_is_refused_with_a_sentence(wrong: object) -> None:
+def test_an_invalid_size_is_refused_with_a_sentence(wrong: object) -> None:
     assert refusal(Size, wrong).startswith('expected a size such as "25MiB"')
 
 
@@ -136,7 +136,7 @@ def test_host_bits_are_a_mistake_that_names_the_network() -> None:
 
 
 @pytest.mark.parametrize("wrong", ["", "192.0.2", "192.0.2.0/33", "example.com", 5, True, None])
-def test_what_is_no_network_is_refused_with_a_sentence(wrong: object) -> None:
+def test_an_invalid_network_is_refused_with_a_sentence(wrong: object) -> None:
     assert refusal(Network, wrong).startswith('expected a network such as "192.0.2.0/24"')
 
 

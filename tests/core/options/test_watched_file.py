@@ -77,7 +77,7 @@ def test_a_file_that_goes_away_leaves_its_last_content_and_one_warning(watched: 
     assert watched.file.problem is None
 
 
-def test_a_file_that_is_no_text_any_more_leaves_its_last_content(watched: Watched) -> None:
+def test_the_last_content_of_a_file_that_is_no_longer_text_stays_in_use(watched: Watched) -> None:
     watched.path.write_bytes(b"\xff\xfe\n")
     watched.time = 1.0
     assert watched.file.text() == "one\n"

@@ -1,4 +1,4 @@
-"""What distributions say of themselves is read as packages write it, in today's way and in the older ones."""
+"""Facts about distributions are read from metadata as packages write it, in today's form and in the older ones."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_the_imprint_is_what_the_metadata_says(folder: Path, lines: tuple[str, .
 
 
 @pytest.mark.parametrize("package", ["", "gatepost-nonesuch"])
-def test_what_is_not_installed_says_and_requires_nothing(package: str) -> None:
+def test_a_package_that_is_not_installed_has_no_imprint_and_no_requirements(package: str) -> None:
     assert imprint(package) == Imprint("", "", "")
     assert unmet(package) == ""
 

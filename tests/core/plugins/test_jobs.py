@@ -1,4 +1,4 @@
-"""What plugins repeat goes on until the server stops, whatever happens in one turn of it."""
+"""Repeated jobs of plugins go on until the server stops, whatever happens in one of their runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.policy import Policy
 
 
 @pytest.mark.parametrize("error", [OSError("no"), SystemExit(3), asyncio.CancelledError()])
-async def test_a_job_that_fails_is_said_and_repeated(error: BaseException) -> None:
+async def test_a_job_that_fails_is_reported_and_repeated(error: BaseException) -> None:
     policy = Policy()
     jobs, turns = Jobs(policy.runtime), []
 

@@ -73,7 +73,7 @@ async def test_all_end_also_after_one_that_fails() -> None:
     assert events.named("shutdown_failed") == [{"plugin": "p0", "error": "p0: its shutdown failed: SystemExit: 3"}]
 
 
-async def test_what_blocks_runs_in_a_thread() -> None:
+async def test_a_blocking_hook_runs_in_a_thread() -> None:
     blocking = Blocking()
     await start_plugins(loaded(blocking), Jobs(Policy().runtime))
     assert blocking.thread not in (None, threading.main_thread())

@@ -59,11 +59,11 @@ mode = "off"
 class OldSpecs(Hookspecs):
     """The phases of a gatepost that is about to lose one, and an argument of another."""
 
-    @pluggy.HookspecMarker(PROJECT)(warn_on_impl=DeprecationWarning("vrfy is asked no more from 9.0 on"))
+    @pluggy.HookspecMarker(PROJECT)(warn_on_impl=DeprecationWarning("vrfy will not be asked from 9.0 on"))
     def vrfy(self, session: Any, argument: str) -> Any: ...
 
     @pluggy.HookspecMarker(PROJECT)(
-        warn_on_impl_args={"sender": DeprecationWarning("mail gives no sender from 9.0 on: see envelope.sender")}
+        warn_on_impl_args={"sender": DeprecationWarning("mail will have no sender from 9.0 on: see envelope.sender")}
     )
     def mail(self, session: Any, envelope: Any, sender: Any, parameters: Any) -> Any: ...
 
@@ -87,7 +87,7 @@ def test_a_plugin_that_uses_what_goes_away_is_named_once_and_works(
         f'{LISTEN}[listen.b]\nbind = ["127.0.0.1:2526"]\nplugins = ["thing"]\n[plugins]\norder = ["good", "thing"]'
     )
     assert policy.default.order("mail") == ("good", "thing")
-    sentences = ["vrfy is asked no more from 9.0 on", "mail gives no sender from 9.0 on: see envelope.sender"]
+    sentences = ["vrfy will not be asked from 9.0 on", "mail will have no sender from 9.0 on: see envelope.sender"]
     assert {str(each) for each in policy.deprecations} == {
         f"{packages.toml}:7: plugins.thing: gatepost-thing 2.5: {sentence}" for sentence in sentences
     }

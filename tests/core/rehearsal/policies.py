@@ -45,7 +45,7 @@ def messages(found: list[dict[str, Any]]) -> str:
 
 
 def warnings(folder: Folder, text: str) -> list[str]:
-    """What ``check`` warns of in a configuration that it lets pass."""
+    """Return the warnings of ``check`` about a configuration without errors."""
     found = facts("check", "--config", folder.write(text))
     assert found["errors"] == []
     return [warning["message"] for warning in found["warnings"]]

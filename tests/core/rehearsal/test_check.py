@@ -8,13 +8,13 @@ from tests.core.cli.running import SOUND, Folder, facts, run
 from tests.core.rehearsal.policies import errors, granting, messages, policy, warnings
 
 
-def test_nobody_vouches_for_recipients(folder: Folder) -> None:
+def test_a_policy_that_does_not_vouch_for_recipients_is_an_error(folder: Folder) -> None:
     found = errors(folder, policy("discard"))
     assert messages(found).startswith("5 plugins.order no plugin vouches for recipients")
     assert len(found) == 1
 
 
-def test_nobody_delivers(folder: Folder) -> None:
+def test_a_policy_that_does_not_deliver_is_an_error(folder: Folder) -> None:
     found = errors(folder, policy("recipients"))
     assert messages(found).startswith("5 plugins.order no plugin delivers")
     assert len(found) == 1
@@ -54,7 +54,7 @@ def test_a_plugin_behind_a_refusing_one_relays_for_nobody(folder: Folder) -> Non
     assert errors(folder, policy("recipients", "yes", "discard"), yes=granting("recipients", "rcpt")) == []
 
 
-def test_nobody_may_relay_through_recipients(folder: Folder) -> None:
+def test_recipients_is_not_an_open_relay(folder: Folder) -> None:
     assert errors(folder, policy("recipients", "discard")) == []
 
 

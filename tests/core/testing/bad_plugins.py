@@ -251,7 +251,7 @@ class TakingWithoutNextHop:
 
 class UndocumentedOptions(Options):
     known: int = 1
-    """What it is."""
+    """A documented option."""
     unknown: int = 2
 
 

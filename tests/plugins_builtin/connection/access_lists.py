@@ -1,4 +1,4 @@
-"""What the tests of access share: a policy with lists, and clients that come to it."""
+"""Helpers that the tests of access share: a policy with lists, and clients that connect to it."""
 
 from __future__ import annotations
 

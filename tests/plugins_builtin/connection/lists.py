@@ -1,4 +1,4 @@
-"""What the tests of dnsbl share: a policy with dnsbl in it, and DNS lists that answer as a test says."""
+"""Helpers that the tests of dnsbl share: a policy with dnsbl in it, and DNS lists that answer as a test says."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Lists:
 
     @property
     def told(self) -> list[tuple[str, str]]:
-        """What dnsbl has logged, as (level, event)."""
+        """The log of dnsbl, as (level, event)."""
         return [(line.level, line.name) for line in self.policy.log]
 
     @property
@@ -84,7 +84,7 @@ class Lists:
         return str((await (await self.connect(client)).rcpt()).wire.decode())
 
     async def said(self, client: str = CLIENT) -> list[str]:
-        """What dnsbl says at RCPT, as the record has it."""
+        """Return the answers of dnsbl at RCPT, as in the record."""
         made = await self.connect(client)
         await made.rcpt()
         assert made.session.envelope is not None

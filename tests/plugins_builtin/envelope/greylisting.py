@@ -1,4 +1,4 @@
-"""What the tests of greylist share: a policy that greylists, and clients that come to it."""
+"""Helpers that the tests of greylist share: a policy that greylists, and clients that connect to it."""
 
 from __future__ import annotations
 

@@ -220,7 +220,7 @@ async def test_a_message_to_a_trusted_recipient_earns_nothing() -> None:
 
 
 class Model:
-    """What greylist should say, written as a person would explain it."""
+    """A model of greylist, written as a person would explain it."""
 
     def __init__(self, options: GreylistOptions) -> None:
         self.options = options

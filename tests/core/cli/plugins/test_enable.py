@@ -68,7 +68,7 @@ def test_disabling_takes_a_plugin_out_again(folder: Folder) -> None:
         (("disable", "greylist"), 1, "greylist is not in the order"),
     ],
 )
-def test_what_would_be_wrong_is_not_written(
+def test_an_order_that_would_be_wrong_is_not_written(
     folder: Folder, arguments: tuple[str, ...], status: int, words: str
 ) -> None:
     path = folder.write(SOUND + '[plugins.earlytalker]\nmode = "off"\n')
@@ -78,7 +78,7 @@ def test_what_would_be_wrong_is_not_written(
     assert not (folder.path / "gatepost.d").exists()
 
 
-def test_a_mistake_that_enabling_would_make_is_said_of_the_file_it_would_be_in(folder: Folder) -> None:
+def test_a_mistake_that_enabling_would_make_is_reported_in_the_file_of_the_order(folder: Folder) -> None:
     result = run("plugins", "enable", "nonesuch", "--config", folder.write())
     assert f"{folder.path}/gatepost.d/50-order.toml" in result.stderr
     assert "GATEPOST__" not in result.stderr

@@ -73,7 +73,7 @@ async def test_a_failure_is_never_an_empty_answer(
 @pytest.mark.parametrize(
     "name", ["", "a..example", ".example", "x" * 64, "é.example", "\u212a.example", "a\\300.example"]
 )
-async def test_a_name_that_is_none_can_never_be_asked_for(dns: DNS, server: DNSServer, name: str) -> None:
+async def test_an_invalid_name_is_never_queried(dns: DNS, server: DNSServer, name: str) -> None:
     with pytest.raises(DNSError) as caught:
         await dns.query(name, "A")
 
@@ -81,7 +81,7 @@ async def test_a_name_that_is_none_can_never_be_asked_for(dns: DNS, server: DNSS
 
 
 @pytest.mark.parametrize("kind", ["", "ADDRESS", "ANY", "AXFR", "OPT"])
-async def test_a_kind_that_is_none_can_never_be_asked_for(dns: DNS, server: DNSServer, kind: str) -> None:
+async def test_an_invalid_kind_is_never_queried(dns: DNS, server: DNSServer, kind: str) -> None:
     with pytest.raises(DNSError) as caught:
         await dns.query("mx.example", kind)
 

@@ -116,14 +116,14 @@ def test_an_alias_to_nothing_holds_no_longer_than_the_alias() -> None:
     assert answer("mx.example. 30 IN CNAME a.example.", authority=(soa,)) == Answer((), 30)
 
 
-def test_a_ttl_over_31_bits_is_none() -> None:
+def test_a_ttl_over_31_bits_counts_as_zero() -> None:
     octets = bytearray(response("mx.example. 1 IN A 192.0.2.1").to_wire())
     octets[octets.rindex(b"\x00\x00\x00\x01\x00\x04")] = 0x80
 
     assert read_answer(MX, bytes(octets)) == Answer(("192.0.2.1",), 0)
 
 
-def test_a_minimum_over_31_bits_is_none() -> None:
+def test_a_minimum_over_31_bits_counts_as_zero() -> None:
     octets = response(authority=(SOA.format(ttl=300, minimum=1),)).to_wire()
     octets = octets[: octets.rindex(b"\0\0\0\1")]
 

@@ -39,7 +39,7 @@ class TestContract:
         await store.put("key", (1, 2), ttl=60)
         assert await store.get("key") == [1, 2]
 
-    async def test_nothing_is_none(self, backend: Backend) -> None:
+    async def test_a_key_without_a_value_gives_none(self, backend: Backend) -> None:
         assert await backend.namespace("p").get("key") is None
 
     async def test_what_was_put_last_counts(self, backend: Backend) -> None:
