@@ -71,18 +71,16 @@ def _print(facts: dict[str, Any]) -> None:
 def _rows(ruling: dict[str, Any]) -> list[tuple[str, str, str, str, str]]:
     """Return the plugins that were asked in one phase with their answers, and the outcome."""
     phase = ruling["phase"] + (f" <{ruling['recipient']}>" if ruling["recipient"] else "")
-    rows = [(phase, said["plugin"], said["answer"], took(said["seconds"]), _note(said)) for said in ruling["said"]]
+    rows = []
+    for said in ruling["said"]:
+        notes = ("observed, not applied",) * said["observed"] + tuple(said["withheld"])
+        rows.append((phase, said["plugin"], said["answer"], took(said["seconds"]), "; ".join(notes)))
     rows += [(phase, plugin, "not asked", "", "") for plugin in ruling["unasked"]]
     if ruling["outcome"]:
         until = f", delayed until {ruling['spoken_at']}" if ruling["spoken_at"] else ""
         rows.append((phase, f"= {ruling['plugin']}", ruling["outcome"] + until, took(ruling["seconds"]), ""))
         rows.append((phase, "", f"without {ruling['plugin']}: {ruling['otherwise']}", "", ""))
     return rows
-
-
-def _note(said: dict[str, Any]) -> str:
-    notes = ["observed, not applied"] if said["observed"] else []
-    return "; ".join((*notes, *said["withheld"]))
 
 
 def took(seconds: float) -> str:

@@ -1,6 +1,6 @@
 """The gate: asks the plugins of a phase in order, and rules."""
 
-from gatepost.gate.chain import Chain, Hook, Kind, arguments_of
+from gatepost.gate.chain import Chain, Hook, Kind, arguments_of, kind_of
 from gatepost.gate.composition import fault_of
 from gatepost.gate.gate import Gate
 from gatepost.gate.instance import GRANTS, CircuitBreaker, Declaration, Instance, Mode
@@ -21,5 +21,6 @@ __all__ = [
     "Score",
     "arguments_of",
     "fault_of",
+    "kind_of",
     "rule_score",
 ]

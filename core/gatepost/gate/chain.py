@@ -7,13 +7,12 @@ is loaded, so that whatever can be known then costs nothing later. This module k
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from operator import itemgetter
 from typing import Any, Final
 
-from gatepost.errors import PluginError
 from gatepost.gate.instance import Instance
 from gatepost.hookspecs import Hookspecs
 
@@ -78,8 +77,8 @@ class Chain:
 def compile_hook(
     instance: Instance, phase: str, function: Callable[..., Any], wanted: tuple[str, ...], opts: Any
 ) -> Hook:
-    """Make a hook of ``phase`` from what pluggy holds. Raises ``PluginError`` when it could not be called."""
-    kind = _kind(function, opts, f"{instance.name}.{phase}")
+    """Make a hook of ``phase`` from a function that pluggy holds, with its ``opts``."""
+    kind = kind_of(function, opts)
     on_loop = kind in {Kind.PLAIN, Kind.ASYNC}
     return Hook(
         instance.name,
@@ -99,17 +98,16 @@ def arguments_of(phase: str) -> tuple[str, ...]:
     return tuple(inspect.signature(getattr(Hookspecs, phase)).parameters)[1:]
 
 
-def _kind(function: Callable[..., Any], opts: Any, where: str) -> Kind:
-    is_async = inspect.iscoroutinefunction(function)
-    if opts.get("ahead"):
-        if not is_async:
-            raise PluginError(f"{where} is marked ahead=True, which is for an async def")
+def kind_of(function: Callable[..., Any], marks: Mapping[str, Any]) -> Kind:
+    """Return the way in which an implementation with the ``marks`` of ``hookimpl`` is called.
+
+    Marks that contradict the function are refused when the plugin is loaded, see ``plugins.contract``.
+    """
+    if marks.get("ahead"):
         return Kind.AHEAD
-    if opts.get("blocking"):
-        if is_async:
-            raise PluginError(f"{where} is marked blocking=True, which is for a plain def")
+    if marks.get("blocking"):
         return Kind.BLOCKING
-    return Kind.ASYNC if is_async else Kind.PLAIN
+    return Kind.ASYNC if inspect.iscoroutinefunction(function) else Kind.PLAIN
 
 
 def _picker(wanted: tuple[str, ...], given: tuple[str, ...]) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:

@@ -89,14 +89,10 @@ def _seconds(value: object, info: ValidationInfo) -> float:
     if isinstance(value, str) and (match := _DURATION.fullmatch(value)):
         return float(Decimal(match[1]) * _MILLISECONDS[match[2]] / 1000)
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf"):
-        if value == 0 or not _is_from_file(info):
+        if value == 0 or "folder" not in (info.context or {}):  # only a value from a file needs its unit
             return float(value)
         raise expected(f'a duration with its unit such as "{value}s" or "{value}m"', value)
     raise expected('a duration such as "10s", "5m" or "36d" (ms, s, m, h, d, w)', value)
-
-
-def _is_from_file(info: ValidationInfo) -> bool:
-    return info.context is not None and "folder" in info.context
 
 
 def format_duration(seconds: float | str) -> str:

@@ -16,7 +16,7 @@ tricks of old relays are refused as well: a local part with `@`, `%` or `!`, quo
 (`victim%elsewhere.example@ours`). Many mail servers behind gatepost would do so, because they trust it. Such a mailbox
 is only accepted if it is listed literally.
 
-**What it costs.** Two lookups in sets. Put it before `greylist`, so that recipients that do not exist are not stored.
+**What it costs.** Two look-ups in sets. Put it before `greylist`, so that recipients that do not exist are not stored.
 
 **When not to use it.** If only a next hop knows the mailboxes, list the domains here and leave the mailboxes to
 `forward`. For a client that may relay, recipients in other domains are not refused here; another plugin vouches for

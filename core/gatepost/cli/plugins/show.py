@@ -50,6 +50,7 @@ def show(name: str, path: Path | None, as_json: bool) -> None:
 
 def page_of(plugin: Any) -> dict[str, Any]:
     """Return the page of a plugin's class or module as plain values. Raises ``PluginError`` for a wrong declaration."""
+    from gatepost.gate import kind_of
     from gatepost.hookspecs import PHASES, Hookspecs
     from gatepost.options import describe
     from gatepost.plugins import declaration_of, hooks_of
@@ -65,7 +66,7 @@ def page_of(plugin: Any) -> dict[str, Any]:
         "phases": [
             {
                 "phase": phase,
-                "how": _how(function),
+                "how": kind_of(function, function.gatepost_impl).value,
                 "doc": (inspect.getdoc(getattr(Hookspecs, phase)) or "").split(". ")[0].replace("\n", " "),
             }
             for _, phase, function in hooks
@@ -79,13 +80,6 @@ def documentation(plugin: Any) -> str:
     own = next((each for each in vars(plugin).values() if inspect.isfunction(each)), None)
     page = own.__globals__["__doc__"] if own is not None and not inspect.ismodule(plugin) else None
     return inspect.cleandoc(page or plugin.__doc__ or "")
-
-
-def _how(function: Any) -> str:
-    marks = function.gatepost_impl
-    if marks["ahead"] or marks["blocking"]:
-        return "ahead" if marks["ahead"] else "blocking"
-    return "async" if inspect.iscoroutinefunction(function) else "plain"
 
 
 def configured(path: Path | None) -> Config:

@@ -5,7 +5,7 @@ and trustworthy. It does not recurse, does not validate DNSSEC, and applies no s
 answer means to a policy: "no such records" is an empty tuple, "could not be found out" is DNSTemporaryError, and the
 two are never confused.
 
-How a lookup works
+How a look-up works
 ------------------
 
 * Cache. ``DNS.query`` looks into the cache first. Only answers are cached, positive and negative, each until its TTL
@@ -193,7 +193,7 @@ async def _in_time(clock: Clock, seconds: float, waiter: asyncio.Future[Outcome]
 
 
 class _Query:
-    """A query in flight, and the callers that wait for its answer (see "How a lookup works").
+    """A query in flight, and the callers that wait for its answer (see "How a look-up works").
 
     ``finished`` is called exactly once, at ``deadline`` at the latest.
     """

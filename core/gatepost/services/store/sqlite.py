@@ -1,6 +1,6 @@
 """The store in a file: SQLite with a write-ahead log, read on the loop and written by one thread.
 
-Reads. A read is one lookup in SQLite on the event loop. It takes a few microseconds, less than handing it to a thread
+Reads. A read is one look-up in SQLite on the event loop. It takes a few microseconds, less than handing it to a thread
 would. The cache is SQLite's own, which stays correct when another process writes; a dict of ours would not. All reads
 within 100 ms share one transaction, because taking its lock is half the cost of a read.
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-
-from gatepost.gate import STALL_SECONDS, Kind
+from gatepost.gate import STALL_SECONDS, Kind, kind_of
 from gatepost.hookspecs import PHASES
 from gatepost.plugins import hooks_of
 from gatepost.testing.conformance.probe import Call, Probe
@@ -74,20 +72,15 @@ def _slow(probe: Probe) -> dict[str, float]:
 
 
 async def ahead(subject: Subject) -> list[str]:
-    """A lookup that runs ahead does not write to the session."""
+    """A look-up that runs ahead does not write to the session."""
     subject.playable()
-    marked = [function for phase, function in hooks_of(subject.offered) if phase in PHASES and _is_ahead(function)]
-    if not marked:
-        raise NotApplicableError("it has no lookup that runs ahead")
+    hooks = [function for phase, function in hooks_of(subject.offered) if phase in PHASES]
+    if not any(kind_of(function, function.gatepost_impl) is Kind.AHEAD for function in hooks):
+        raise NotApplicableError("it has no look-up that runs ahead")
     found: list[str] = []
     for call in (await witness(subject)).calls:
         found += [f"its {call.phase} must not write to the session: {what}" for what in call.wrote]
     return list(dict.fromkeys(found))
-
-
-def _is_ahead(function: object) -> bool:
-    marks = getattr(function, "gatepost_impl", {})
-    return inspect.iscoroutinefunction(function) and bool(marks.get(Kind.AHEAD.value))
 
 
 async def time_limit(subject: Subject) -> list[str]:

@@ -200,7 +200,7 @@ class _Steps:
                 self._call.wrote += _differences(before, self._state())
 
     def _state(self) -> dict[str, Any]:
-        """Return the public state of session and envelope, for lookups ahead only."""
+        """Return the public state of session and envelope, for look-ups ahead only."""
         if self._hook.kind is not Kind.AHEAD:
             return {}
         return {
@@ -211,7 +211,7 @@ class _Steps:
         }
 
     def _stop(self) -> Any:
-        """Return the function that cancels the call: that of its time limit, or for a lookup ahead that of its task."""
+        """Return the function that cancels the call: that of its time limit, or for a look-up ahead that of its task."""
         watch = self._session._watch if self._session is not None else None
         if watch is not None and self._hook.kind is not Kind.AHEAD:
             return watch.cancel
