@@ -21,6 +21,7 @@ def _address(ctx: click.Context, parameter: click.Parameter, value: str) -> str:
         address = ipaddress.ip_address(value)
     except ValueError:
         raise click.BadParameter(f"{value} is not an IP address") from None
+    # A session has the IPv4 address of a client that connects to an IPv6 socket over IPv4.
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return str(mapped or address)
 

@@ -37,9 +37,9 @@ from gatepost.options import CORE_KEYS, Duration, Size, Table, dotted_key
 
 MIB = 2**20
 STATE_DIR = Path("/var/lib/gatepost")
+"""The default of ``state_dir``, and of the paths that follow it."""
 NO_LISTENER = 'there is no listener; write [listen.smtp] with bind = ["0.0.0.0:25"]'
 """The error of ``check`` and ``serve``. It is no mistake of the file: ``try`` and the test kit need no listener."""
-
 
 T = TypeVar("T", bound=Table)
 
@@ -228,6 +228,7 @@ class Config(Table):
     """Listeners, a table for each."""
     limits: Limits = Limits()
     """Limits for every client."""
+    # store, spool and journal are validated even if they are not written, because their defaults depend on other keys.
     store: Store = Field(default_factory=Store, validate_default=True)
     """Data of plugins."""
     dns: Dns = Dns()
@@ -255,7 +256,7 @@ class Config(Table):
         bound: dict[SocketAddress, str] = {}
         for name, listener in listeners.items():
             for address in listener.bind:
-                if address.port and address in bound:
+                if address.port and address in bound:  # port 0 is another free port each time
                     names = " and by ".join(dict.fromkeys((bound[address], name)))
                     raise ValueError(f"{address} is bound twice, by {names}")
                 bound[address] = name

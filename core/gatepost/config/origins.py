@@ -182,6 +182,7 @@ def _inside(schemas: Sequence[Schema], key: str) -> list[Schema]:
     """Return the schemas for ``key`` of a table; [] if no schema describes it."""
     found = []
     for schema in schemas:
+        # JSON Schema allows any other key beside those that a table lists. Here it counts as not described.
         may_be_open = "properties" not in schema and schema.get("type", "object") == "object"
         others = schema.get("additionalProperties", may_be_open)
         part = schema.get("properties", {}).get(key, others)

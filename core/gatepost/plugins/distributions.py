@@ -61,6 +61,7 @@ def imprint(package: str) -> Imprint:
         stated = metadata.metadata(package)
     except (metadata.PackageNotFoundError, ValueError):
         return Imprint("", "", "")
+    # A person with an address is in the second field, with the name: "Ada <ada@example.org>".
     people = [*stated.get_all("Author", ()), *stated.get_all("Author-email", ())]
     people = people or [*stated.get_all("Maintainer", ()), *stated.get_all("Maintainer-email", ())]
     return Imprint(", ".join(people), _licence(stated), _home(stated))

@@ -192,6 +192,7 @@ def deprecated(instances: Sequence[Instance]) -> Iterator[tuple[Instance, str]]:
 
     These are marked in ``Hookspecs``, with pluggy's ``warn_on_impl`` and ``warn_on_impl_args``.
     """
+    # pluggy warns when a plugin is registered, so a manager of its own tells which plugin a warning is about.
     manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(Hookspecs)
     for instance in instances:

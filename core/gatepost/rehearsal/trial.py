@@ -205,6 +205,7 @@ class _Player:
     async def _step(self, said: str, work: Coroutine[Any, Any, Reply]) -> bool:
         """Do one thing. Return True if it was not refused."""
         trial, gate = self._trial, self._gate
+        # The rulings, records and skipped time that come after these belong to this step.
         asked, recorded, skipped = len(gate.rulings), len(trial.records), self._clock.skipped
         reply = await work
         refused = [record for record in trial.records[recorded:] if record.event == events.REFUSED.name]

@@ -232,7 +232,7 @@ class _Player:
         line = self._heard[0]
         if _REST.search(step.text):
             wanted = _REST.sub("", step.text)
-            if wanted.isdigit() and line.startswith(wanted):
+            if wanted.isdigit() and line.startswith(wanted):  # a bare code stands for all lines of the reply
                 self._heard = []
                 return
             agrees = line.startswith(wanted)

@@ -93,6 +93,7 @@ def policy_of(
 
 def _instance(given: Configured, name: str, services: Services) -> Instance:
     offered = given.plugin if inspect.isclass(given.plugin) or inspect.ismodule(given.plugin) else type(given.plugin)
+    # The same checks as in ``plugins.load``. They come at once here too, but without the places of a file.
     table = PluginTable.model_validate({"name": name, "use": name, **given.settings})
     problems = [*problems_of(offered), *(f"{key}: {message}" for key, message in conflicts(offered, table))]
     model, options = options_of(offered), given.options

@@ -101,7 +101,7 @@ class Policy:
         Store, DNS, next hop and time stay as they are. Open sessions keep their plugins.
         """
         self.loaded = self._load(plugins)
-        for instance in self.loaded.instances.values():
+        for instance in self.loaded.instances.values():  # virtual time must stand still while one of its threads works
             instance.threads = PluginThreads(f"gatepost-{instance.name}")
         if not self._bare:
             self.loaded.default = self._with_stand_ins(self.loaded.default)

@@ -34,6 +34,7 @@ def saying(phase: str, answer: Any, **declared: Any) -> Any:
 
 def stand_ins(instances: Iterable[Instance], services: Services) -> list[Instance]:
     """Return stand-ins that vouch for recipients and deliver, unless ``instances`` have such plugins."""
+    # Their names have parentheses, so that no configured plugin can have the same name.
     granted = {grant for each in instances if each.mode is not Mode.OFF for grant in each.declaration.grants}
     missing = []
     if "recipients" not in granted:

@@ -211,7 +211,7 @@ class _Steps:
         }
 
     def _stop(self) -> Any:
-        """Return the function that cancels the call: that of its time limit, or for a look-up ahead that of its task."""
+        """Return the function that cancels the call as its time limit would; for a look-up ahead, that of its task."""
         watch = self._session._watch if self._session is not None else None
         if watch is not None and self._hook.kind is not Kind.AHEAD:
             return watch.cancel
