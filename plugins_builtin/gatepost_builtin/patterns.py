@@ -63,12 +63,12 @@ def _comparable(address: Address) -> str:
 
 
 def matches_domain(pattern: str, domain: str) -> bool:
-    """Return whether ``domain``, in lower case, matches a ``DomainPattern``."""
+    """Return True when ``domain``, in lower case, matches a ``DomainPattern``."""
     return domain.endswith(pattern) if pattern.startswith(".") else domain == pattern
 
 
 def matches_address(pattern: str, address: Address) -> bool:
-    """Return whether ``address`` matches a ``MailboxPattern``."""
+    """Return True when ``address`` matches a ``MailboxPattern``."""
     if "@" in pattern or pattern == "<>":
         # Most addresses have another domain; to find that out is faster than to write the address.
         return pattern.endswith(address.domain) and _comparable(address) == pattern

@@ -55,7 +55,7 @@ def complaints(
 
 
 def _is_inside(path: KeyPath, paths: Iterable[KeyPath]) -> bool:
-    """True if a complaint is inside this value: then those about the value itself are of other union members."""
+    """True when a complaint is inside this value: then those about the value itself are of other union members."""
     return any(len(other) > len(path) and other[: len(path)] == path for other in paths)
 
 

@@ -287,7 +287,7 @@ def _annotations(owner: type) -> dict[str, str]:
 
 
 def _is_one_edit_away(name: str, known: str) -> bool:
-    """True if one letter inserted, deleted or replaced, or two neighbours swapped, turn ``name`` into ``known``."""
+    """True when one letter inserted, deleted or replaced, or two neighbours swapped, turn ``name`` into ``known``."""
     if name == known or abs(len(name) - len(known)) > 1:
         return False
     # Beyond the letters that both begin with, one edit must make the rests equal.

@@ -139,7 +139,7 @@ class _ListenerCheck:
                     yield self._finding(("plugins", hook.name), message)
 
     def _is_ours(self, hop: str, bound: SocketAddress) -> bool:
-        """Return True if a connection to ``hop`` certainly arrives at ``bound``. No name is looked up."""
+        """Return True when a connection to ``hop`` certainly arrives at ``bound``. No name is looked up."""
         host, _, port = hop.rpartition(":")
         if port != str(bound.port):
             return False

@@ -203,7 +203,7 @@ class _Player:
             await self._step(MESSAGE, client.send(_content(flags)))
 
     async def _step(self, said: str, work: Coroutine[Any, Any, Reply]) -> bool:
-        """Do one thing. Return True if it was not refused."""
+        """Do one thing. Return True when it was not refused."""
         trial, gate = self._trial, self._gate
         # The rulings, records and skipped time that come after these belong to this step.
         asked, recorded, skipped = len(gate.rulings), len(trial.records), self._clock.skipped
@@ -288,7 +288,7 @@ class Trial:
 
     @property
     def accepted(self) -> bool:
-        """True if the message was accepted, or would be, for all recipients."""
+        """True when the message was accepted, or would be, for all recipients."""
         return not self.refusals
 
     @property

@@ -43,7 +43,7 @@ class Client:
 
     @property
     def closed(self) -> bool:
-        """True if either side has closed the connection."""
+        """True when either side has closed the connection."""
         return self.rehearsal.closed
 
     async def connect(self) -> Reply:
@@ -141,7 +141,7 @@ class Client:
 
 
 def _says(ruling: Ruling) -> bool:
-    """Return True if a plugin was asked, or the core has decided by itself."""
+    """Return True when a plugin was asked, or the core has decided by itself."""
     return bool(ruling.trace) or ruling.decision is not None
 
 

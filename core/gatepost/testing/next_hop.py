@@ -199,7 +199,7 @@ class _ScriptedWire:
 
     @property
     def has_unread(self) -> bool:
-        """True if there is an answer that has not been read."""
+        """True when there is an answer that has not been read."""
         return bool(self._answers)
 
     async def write(self, octets: bytes) -> None:
@@ -262,7 +262,7 @@ class _ScriptedWire:
     # The methods of a transport.
 
     def is_closing(self) -> bool:
-        """Return True if the connection is closed."""
+        """Return True when the connection is closed."""
         return self.has_ended
 
     def abort(self) -> None:

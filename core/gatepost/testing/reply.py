@@ -29,7 +29,7 @@ class Reply:
     id: str = ""
     """The id of a refusal, which is also that of its record; "" for other replies."""
     closed: bool = False
-    """True if the server closes the connection after it. Always False for a reply through a socket."""
+    """True when the server closes the connection after it. Always False for a reply through a socket."""
     ruling: Ruling | None = field(default=None, repr=False)
     """The ruling that led to it: ``.plugin`` decided, ``.said`` has all decisions. None if no plugin was asked."""
     rulings: tuple[Ruling, ...] = field(default=(), repr=False)

@@ -124,7 +124,7 @@ class Entry(Options):
         return self.reason or ", ".join(f"{key} {getattr(self, key)}" for key in self.keys)
 
     def fits(self, session: Session, envelope: Envelope | None, recipient: Address | None) -> bool:
-        """Return whether all keys match that are known without DNS."""
+        """Return True when all keys match that are known without DNS."""
         return (
             (self.network is None or session.ip in self.network)
             and (self.helo is None or matches_domain(self.helo, _helo(session)))
@@ -259,7 +259,7 @@ class Access:
         return [self._own, *(file.parsed(_read) for file in self._files)]
 
     async def _holds(self, entry: Entry, kind: str, session: Session) -> bool:
-        """Return whether an entry that fits is in force, and the verified name of the client matches as well."""
+        """Return True when an entry that fits is in force, and the verified name of the client matches as well."""
         if not self._in_force(entry):
             return False
         helo_must_agree = kind == "allow" and entry.helo is not None
@@ -292,6 +292,6 @@ class Access:
         return name
 
     def _are_one(self, helo: str, name: str) -> bool:
-        """Return whether two names are equal or belong to one organisation."""
+        """Return True when two names are equal or belong to one organisation."""
         organisation = self._suffixes.privatesuffix(name)
         return helo == name or (organisation is not None and organisation == self._suffixes.privatesuffix(helo))

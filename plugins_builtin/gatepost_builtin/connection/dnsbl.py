@@ -196,10 +196,10 @@ class DNSList:
         self.off: set[int] = set()
         """The address families, 4 and 6, for which the list is switched off."""
         self.complained = False
-        """True if the log has said since the last test that the list refuses to answer us."""
+        """True when the log has said since the last test that the list refuses to answer us."""
 
     def lists(self, answers: Sequence[str]) -> bool:
-        """Return whether one of `answers` means that the address is listed."""
+        """Return True when one of `answers` means that the address is listed."""
         # An error never counts, even if it is among the declared answers.
         found = map(IPv4Address, answers)
         return any(each not in ERRORS and any(each in known for known in self.zone.answers) for each in found)
@@ -278,11 +278,11 @@ class Dnsbl:
         return self._rule_on(findings, session) if findings is not None else None
 
     def _is_hidden(self, session: Session) -> bool:
-        """Return whether no list can know the client."""
+        """Return True when no list can know the client."""
         return not self._options.ask_private and any(session.ip in network for network in NOT_PUBLIC)
 
     def _knows_nothing_against(self, client: str, family: int) -> bool:
-        """Return whether the DNS cache tells that no list has `client`, as for most clients that come back."""
+        """Return True when the DNS cache tells that no list has `client`, as for most clients that come back."""
         reverse = reversed_address(client)
         for each in self._lists:
             if family in each.off or self._dns.known(f"{reverse}.{each.name}", "A") != ():
@@ -314,7 +314,7 @@ class Dnsbl:
         return await self._dns.query(name, kind, timeout=self._options.query_timeout)
 
     def _refuses_us(self, asked: DNSList, answers: Sequence[str]) -> bool:
-        """Return whether `answers` include an error; log that once between two tests."""
+        """Return True when `answers` include an error; log that once between two tests."""
         errors = [answer for answer in answers if IPv4Address(answer) in ERRORS]
         if errors and not asked.complained:
             asked.complained = True

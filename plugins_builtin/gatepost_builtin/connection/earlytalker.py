@@ -108,7 +108,7 @@ class Earlytalker:
         return BEHIND_DATA if "data" in session.early_talk and self._options.check_data else None
 
     async def _has_waited(self, session: Session) -> bool:
-        """Return whether the store remembers the client; if so, cache that."""
+        """Return True when the store remembers the client; if so, cache that."""
         key = client_key(session)
         try:
             waited = await self._store.get(key)
@@ -124,7 +124,7 @@ class Earlytalker:
         return True
 
     def _is_remembered(self, waited: object) -> TypeGuard[float]:
-        """Return whether this is the time of a wait that still counts by the present options."""
+        """Return True when this is the time of a wait that still counts by the present options."""
         return isinstance(waited, float) and 0 <= self._clock.now() - waited < self._options.remember
 
 

@@ -240,7 +240,7 @@ class Forward:
 
 
 def _fits(delivery: Delivery, envelope: Envelope, message: Message, recipients: Sequence[Address]) -> bool:
-    """Return whether the delivery on which recipients were verified can be used for the message.
+    """Return True when the delivery on which recipients were verified can be used for the message.
 
     It cannot if another plugin has refused one of its recipients since, or if one got the message the last time.
     """

@@ -208,14 +208,14 @@ class Greylist:
         await self.store.put(triple, -self.clock.now(), self.options.remember)
 
     def _is_due(self, renewed: float) -> bool:
-        """Return whether an entry renewed at that time must be renewed again. A count of messages always must.
+        """Return True when an entry renewed at that time must be renewed again. A count of messages always must.
 
         A count is small, and so a time in 1970. A time in the future was written before the clock was set back.
         """
         return not 0 <= self.clock.now() - renewed < self._renewed_after
 
     def _is_allowed(self, client: Sender) -> bool:
-        """Return whether enough messages of the client were queued."""
+        """Return True when enough messages of the client were queued."""
         return 0 < self.options.auto_allow_after <= client.count
 
     async def _client(self, session: Session) -> Sender:

@@ -91,7 +91,7 @@ def _attributes(plugin: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _is_own(value: Any) -> bool:
-    """Return True if an attribute of a class or module may hold a plugin's data, unlike functions and constants."""
+    """Return True when an attribute of a class or module may hold a plugin's data, unlike functions and constants."""
     return isinstance(value, (dict, list, set, deque, *OF_A_SESSION))
 
 

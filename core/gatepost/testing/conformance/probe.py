@@ -41,7 +41,7 @@ class Call:
     """The attributes of session and envelope that it changed."""
     cancelled: bool = False
     swallowed: bool = False
-    """True if it continued after it was cancelled."""
+    """True when it continued after it was cancelled."""
 
     @property
     def actions(self) -> frozenset[Action]:

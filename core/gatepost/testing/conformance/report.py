@@ -71,7 +71,7 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        """True if no check failed. A check that was skipped has not failed."""
+        """True when no check failed. A check that was skipped has not failed."""
         return not self.failures
 
     def __str__(self) -> str:
