@@ -176,7 +176,7 @@ def test_the_schema_has_every_installed_plugin_and_those_of_the_configuration(fo
     tables = schema["definitions"]["Plugins"]["properties"]
     assert {"order", "dnsbl", "greylist", "safe", "second"} <= set(tables)
     assert tables["safe"]["description"] == "Keep a secret. That is all."
-    assert tables["safe"]["properties"]["password"]["description"] == "What nobody shall see."
+    assert tables["safe"]["properties"]["password"]["description"] == "A text that must not be shown."
     assert tables["second"]["properties"].keys() == tables["dnsbl"]["properties"].keys()
     assert f"gatepost {version('gatepost')}" in schema["$comment"]
     jsonschema.Draft7Validator(schema).validate(tomllib.loads(folder.config.read_text()))
