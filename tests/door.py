@@ -44,7 +44,7 @@ class Keeping:
 
 
 def unread(client: Any) -> int:
-    """How many octets of a greeted client the door keeps and has not worked on yet."""
+    """Return the number of octets of a greeted client that the door keeps and has not worked on yet."""
     return len(client._input) - client._position
 
 
@@ -235,5 +235,5 @@ async def live(
 
 
 def sessions() -> int:
-    """How many there are in this process, those that other tests have left included."""
+    """Return the number of them in this process, including those that other tests have left."""
     return sum(type(each) is Session for each in gc.get_objects())

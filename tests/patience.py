@@ -1,4 +1,4 @@
-"""How long a test waits for others before it fails, long enough for a busy machine.
+"""The time that a test waits for others before it fails, long enough for a busy machine.
 
 These limits only end tests that would hang. They never measure speed, for which the benchmark is there.
 """

@@ -1,4 +1,4 @@
-"""How many examples hypothesis gives a property; ``scripts/test --long`` asks for ten times as many."""
+"""The number of examples that hypothesis gives a property; ``scripts/test --long`` asks for ten times as many."""
 
 from __future__ import annotations
 

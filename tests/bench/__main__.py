@@ -123,7 +123,7 @@ def _measure(
 
 
 def _begun(effort: Effort, file: Path | None) -> Figures:
-    """What the file has already, or nothing yet."""
+    """The figures that the file has already, if any."""
     new = Figures(_machine(), interpreter(), effort.quick, effort.runs)
     if file is None or not file.exists():
         return new

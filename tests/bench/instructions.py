@@ -45,7 +45,7 @@ WARM_UP = 80
 FIRST = 8
 """Units of each work before it is counted, which fill the caches of the work itself."""
 TIMES = 3
-"""How often a work is counted. The lowest count is used, since timers and the like can only add to it."""
+"""Number of counts of each work. The lowest is used, since timers and the like can only add to it."""
 
 CLIENTS = [lines(client(number)) for number in range(1, 9)]
 """Clients whose DNS answers are cached (``servers.dns``)."""

@@ -1,4 +1,4 @@
-"""What gatepost is to reach, as the ratios that hold on any machine, and what it has reached in a run.
+"""The targets of gatepost, as ratios that hold on any machine, and the figures that a run reached.
 
 A target compares figures of one run only: peers and gatepost on the same machine in the same hour. It does not measure.
 """
@@ -67,12 +67,12 @@ class Verdict:
 
     @property
     def met(self) -> bool | None:
-        """Whether the target is met; None if it was not measured or is not judged."""
+        """True if the target is met; None if it was not measured or is not judged."""
         return self.reached <= self.target.limit if self.judged and self.reached is not None else None
 
     @property
     def percent(self) -> float | None:
-        """How far the figure is over the limit; under it this is negative."""
+        """The distance of the figure from the limit; negative below it."""
         return None if self.reached is None else (self.reached / self.target.limit - 1) * 100
 
 

@@ -399,7 +399,7 @@ ANY_TEXT = st.text(st.characters(exclude_categories=())) | st.lists(st.sampled_f
 
 
 def attempt(parse: Callable[[str], T], text: str) -> T | None:
-    """What ``parse`` makes of ``text``; None when it refuses it. Any exception but AddressError ends the test."""
+    """Parse ``text``; return None when that is refused. Any exception but AddressError ends the test."""
     with suppress(AddressError):
         return parse(text)
     return None

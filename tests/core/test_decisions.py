@@ -1,4 +1,4 @@
-"""What a plugin says is clean before it reaches the wire, and each reply keeps the rules of RFC 5321, 3463 and 2034."""
+"""Texts of plugins are clean before they reach the wire, and each reply obeys RFC 5321, 3463 and 2034."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a session offers to plugins: work for later, the verified name, notes, trust."""
+"""The methods that a session offers to plugins: work for later, the verified name, notes, trust."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the wire tests share: each of them that talks to a door runs on asyncio's own loop and on uvloop."""
+"""Fixtures of the wire tests: each test that talks to a door runs on asyncio's own loop and on uvloop."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ ZONE = "zen.example.net"
 
 
 class Server:
-    """What startup is given: nothing repeats here."""
+    """The server that startup is given: it repeats nothing."""
 
     hostname = "mx.example.org"
 

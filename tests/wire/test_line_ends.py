@@ -27,7 +27,7 @@ NO_END = {
     "CRLF.CRCRLF": b"\r\n.\r\r\n",
     "CRLF NUL.CRLF": b"\r\n\0.\r\n",
 }
-"""What some servers take for the end of a message and others do not: the two halves of a smuggled message."""
+"""Ends of a message that only some servers accept: the two halves of a smuggled message."""
 SMUGGLED = b"MAIL FROM:<evil@example.com>\r\nRCPT TO:<b@example.org>\r\nDATA\r\nSubject: smuggled\r\n\r\nEvil\r\n.\r\n"
 QUIT = b"QUIT\r\n"
 
@@ -46,7 +46,7 @@ def attack(sequence: bytes) -> bytes:
 
 
 def canonical(data: bytes) -> bytes:
-    """What is kept of ``data``, which ends with the final dot: dot-stuffing undone, each lone CR or LF a line end."""
+    """Return the content of ``data``, which ends with the final dot: without dot-stuffing, lone CR and LF as line ends."""
     return re.sub(rb"\r\n|\r|\n", b"\r\n", data.removesuffix(b".\r\n").replace(b"\r\n.", b"\r\n"))
 
 
@@ -143,7 +143,7 @@ STREAMS = st.lists(st.sampled_from([*PIECES, *NO_END.values()]), max_size=25).ma
 
 
 def messages(stream: bytes, *, reject: bool) -> list[bytes]:
-    """What a server that follows RFC 5321 to the letter receives from ``stream``, read from MAIL on."""
+    """Return what a server that follows RFC 5321 to the letter receives from ``stream``, read from MAIL on."""
     found: list[bytes] = []
     mail = rcpt = False
     while b"\n" in stream:

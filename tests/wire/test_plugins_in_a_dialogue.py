@@ -24,7 +24,7 @@ UP_TO_DATA = ("connect", "greeting", "helo", "capabilities", "mail", "rcpt", "da
 PHASES = (*UP_TO_DATA, "headers", "message", "queue", "queued", "reset", "quit", "disconnect")
 TRANSACTION = b"MAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.org>\r\nDATA\r\n" + MESSAGE + b".\r\n"
 WHOLE = b"EHLO client.example.com\r\n" + 2 * TRANSACTION + b"RSET\r\nQUIT\r\n"
-"""All that a client has to say, at once."""
+"""A whole session of a client, sent at once."""
 
 
 def doing(phase: str, way: Way) -> Any:
@@ -274,7 +274,7 @@ async def test_sessions_may_wait_for_the_same_task(phase: str) -> None:
 
 @pytest.mark.parametrize("phase", [phase for phase in PHASES if phase not in ("quit", "disconnect")])
 async def test_a_plugin_that_cancels_its_task_and_does_not_wait_leaves_no_client_without_a_reply(phase: str) -> None:
-    """It is 421 at the latest, which the reply to the command at hand may precede."""
+    """Check that 421 comes at the latest; the reply to the current command may precede it."""
 
     async def way() -> None:
         task().cancel()

@@ -109,7 +109,7 @@ class TestSessionsOfTheirOwn:
 
 
 class TestErrorsThatLookLikeLoss:
-    """What aiosmtpd takes for the client's leaving when a handler raises it."""
+    """The exceptions that aiosmtpd takes for the client's leaving when a handler raises them."""
 
     @pytest.mark.parametrize("error", [ConnectionResetError, BrokenPipeError, asyncio.CancelledError, EOFError])
     @pytest.mark.parametrize("phase", ["rcpt", "data", "headers", "message", "queue", "vrfy"])

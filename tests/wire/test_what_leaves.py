@@ -1,4 +1,4 @@
-"""What leaves us: our own trace, no forged results, nothing of a client unescaped, and no exception."""
+"""The output of the gate: our own trace, no forged results, nothing of a client unescaped, and no exception."""
 
 from __future__ import annotations
 

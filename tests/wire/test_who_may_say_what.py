@@ -1,4 +1,4 @@
-"""Who may say what: nobody learns who lives here, nobody is relayed, and nobody gets a bounce."""
+"""Privacy and relaying: nobody learns who lives here, nobody is relayed, and nobody gets a bounce."""
 
 from __future__ import annotations
 

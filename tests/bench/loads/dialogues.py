@@ -16,7 +16,7 @@ PAYLOAD = 1024
 """Octets of a message's body, as in smtp-source(1)."""
 
 TRIES = 1000
-"""How often a greylisted recipient is repeated before it counts as refused."""
+"""Number of times that a greylisted recipient is repeated before it counts as refused."""
 
 _LINE = b"X" * 76 + b"\r\n"
 _LINES = (_LINE * (PAYLOAD // len(_LINE) + 1))[: PAYLOAD - 2] + b"\r\n"

@@ -80,7 +80,7 @@ class Command:
     environ: Mapping[str, str] = field(default_factory=dict)
     """Variables that are added to our own environment."""
     begins_session: bool = False
-    """Whether it makes itself the leader of a session, which fails if it is one already."""
+    """True if it makes itself the leader of a session, which fails if it is one already."""
 
 
 def never_missing() -> str | None:
@@ -101,7 +101,7 @@ class Server:
     missing: Callable[[], str | None] = never_missing
     """Returns the reason why it cannot run here, as a sentence, or None if it can."""
     holds_clients: bool = False
-    """Whether it can hold clients before the greeting."""
+    """True if it can hold clients before the greeting."""
 
     @contextmanager
     def running(self, *, greeting_delay: float | None = None) -> Iterator[Running]:

@@ -1,4 +1,4 @@
-"""What these tests share: each async one runs on asyncio's own loop and on uvloop."""
+"""Fixtures of these tests: each async one runs on asyncio's own loop and on uvloop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What we write about the way of a message is true, and neither its client nor anybody before it writes it for us."""
+"""The trace fields that we add are true, and neither the client nor anybody before it can write them for us."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What must hold for every policy and every session, shown over generated ones.
+"""Properties that hold for every policy and every session, tested over generated ones.
 
 The outcome never depends on which look-up ends first. Observing a plugin changes nothing. An error neither accepts nor
 refuses for good. Nobody opens a relay, logs in or takes a message without the grant. The order shown is the order run.
@@ -32,13 +32,13 @@ LOOKS = "looks"
 
 @dataclass(frozen=True)
 class Part:
-    """What a generated plugin does in one phase."""
+    """The behaviour of a generated plugin in one phase."""
 
     answer: Any
     kind: str = "plain"
     seconds: float = 0.0
     meddles: bool = False
-    """Whether it trusts the client and edits what it is given."""
+    """True if it trusts the client and edits what it is given."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Plugin:
 
 @dataclass(frozen=True)
 class Transaction:
-    """What a generated client says."""
+    """The commands of a generated client."""
 
     helo: bool
     sender: str
@@ -64,7 +64,7 @@ class Transaction:
 
 @dataclass
 class Outcome:
-    """What came of a session: every reply, what was taken by whom, and what the world looks like afterwards."""
+    """The outcome of a session: every reply, which plugin took what, and the state afterwards."""
 
     replies: list[str] = field(default_factory=list)
     taken: list[tuple[str, bytes]] = field(default_factory=list)
@@ -159,7 +159,7 @@ class World:
         return hookimpl(ahead=True)(waits) if is_ahead(phase, part) else hookimpl(waits)
 
     def act(self, phase: str, part: Part, name: str, session: Session) -> Any:
-        """What a plugin does when it is called, and what it is going to say."""
+        """The effects of a call of a plugin, and its answer."""
         self.asked.append((phase, name))
         if part.meddles and not is_ahead(phase, part):
             session.trust(f"{name} {phase}")
@@ -180,7 +180,7 @@ class World:
         return answer
 
     async def run(self, session: list[Transaction]) -> Outcome:
-        """What comes of ``session``, without the ids, which differ each time."""
+        """Return the outcome of ``session``, without the ids, which differ each time."""
         outcome = Outcome(taken=self.taken)
         client = await self.policy.connect()
         await self.hold(client, session, outcome)

@@ -13,7 +13,7 @@ from tests.policy import Policy, delivering, saying, vouching
 
 
 async def recipient_reply(*plugins: Any, deny_at: float = 3.0, defer_at: float | None = None, **how: Any) -> str:
-    """What a recipient is told by a policy with a score."""
+    """Return the reply to a recipient under a policy with a score."""
     client = await Policy(*plugins, vouching(), score=Score(defer_at, deny_at), **how).connect()
     await client.ehlo()
     await client.mail()

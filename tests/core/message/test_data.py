@@ -73,7 +73,7 @@ def test_any_cut_gives_the_same_verdict(octets: bytes, cuts: list[int]) -> None:
 
 
 def understood(octets: bytes) -> tuple[bytes, bytes, bool]:
-    """What RFC 5321 makes of ``octets``, one by one: the message, what follows it, and True if all ends are CRLF."""
+    """Read ``octets`` one by one as RFC 5321 does: the message, what follows it, and True if all ends are CRLF."""
     left, _, behind = (b"\r\n" + octets).partition(b"\r\n.\r\n")
     left, kept, canonical = left + b"\r\n", b"", True
     while left:

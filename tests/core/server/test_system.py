@@ -1,4 +1,4 @@
-"""What a server asks of the operating system: ports, descriptors, folders, and another user than root."""
+"""The server's requests to the operating system: ports, descriptors, folders, and another user than root."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become s
 
 
 def in_a_process_of_its_own(code: str) -> list[str]:
-    """What ``code`` prints: what it does to its process is not undone."""
+    """Return what ``code`` prints, run in a process of its own, since its effects are not undone."""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return done.stdout.split()
 

@@ -20,7 +20,7 @@ from gatepost.services.virtual_clock import VirtualClock
 
 
 class Handle:
-    """What ``loop.call_later`` returns."""
+    """A stand-in for the handle that ``loop.call_later`` returns."""
 
     cancelled = False
 

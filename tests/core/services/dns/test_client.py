@@ -1,4 +1,4 @@
-"""What the DNS client says, and which servers it asks."""
+"""The answers of the DNS client, and the servers that it asks."""
 
 from __future__ import annotations
 

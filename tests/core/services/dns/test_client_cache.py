@@ -1,4 +1,4 @@
-"""Which answers the DNS client caches, and for how long."""
+"""The answers that the DNS client caches, and for how long."""
 
 from __future__ import annotations
 

@@ -256,7 +256,7 @@ def _cased(draw: st.DrawFn, name: dns.name.Name) -> dns.name.Name:
 
 
 def expected(octets: bytes) -> Answer:
-    """What dnspython's own message says, records, aliases, TTL and all."""
+    """Return the records, aliases and TTL as dnspython reads them."""
     chain = dns.message.from_wire(octets).resolve_chaining()  # type: ignore[attr-defined]
     if chain.answer is None:
         return Answer((), min(chain.minimum_ttl, 900))

@@ -1,4 +1,4 @@
-"""What the tests of the next hop share: a message, and the steps that bring it there."""
+"""A message for the tests of the next hop, and the steps that deliver it."""
 
 from __future__ import annotations
 

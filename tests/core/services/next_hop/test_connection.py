@@ -206,7 +206,7 @@ class TestTls:
 
 
 class TestAiosmtplib:
-    """What ``_take_over`` leans on beyond aiosmtplib's documented methods. Fails when a new release changes it."""
+    """The undocumented attributes of aiosmtplib that ``_take_over`` uses. Fails when a new release changes them."""
 
     async def test_the_transport_can_be_taken_over(self) -> None:
         async with MailServer() as server:

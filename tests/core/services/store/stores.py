@@ -19,7 +19,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 def rows(path: Path) -> list[tuple[str, bytes, bytes]]:
-    """What a stranger finds in the file."""
+    """Return the rows that another program finds in the file."""
     with closing(sqlite3.connect(path)) as connection:
         return connection.execute("SELECT namespace, key, value FROM entries ORDER BY key").fetchall()
 

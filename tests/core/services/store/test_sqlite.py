@@ -1,4 +1,4 @@
-"""What only the store in a file must do."""
+"""The behaviour that only the store in a file has."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.core.services.store.stores import HOUR, locked, rows, until
 
 
 class TestFile:
-    """What is asked of the store in a file."""
+    """The operations that are tried on the store in a file."""
 
     async def test_what_was_put_is_there_after_a_restart(self, in_file: Backend, clock: VirtualClock) -> None:
         store = in_file.namespace("p")

@@ -22,7 +22,7 @@ from tests.properties import examples
 
 
 class TestContract:
-    """What every back end does."""
+    """The behaviour that all back ends share."""
 
     @pytest.mark.parametrize(
         "value", ["text", "", "grüße \0", 0, -(2**63), 1.5, True, False, [], [1, [None]], {}, {"first": 1.5, "n": None}]
