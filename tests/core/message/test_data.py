@@ -165,7 +165,7 @@ def test_octets_behind_the_end_are_given_back_and_not_kept() -> None:
     assert read(reader.message()) == b"Subject: x\r\n\r\nbody\r\n"
 
 
-# Smuggling (wire.md, line ends).
+# Smuggling: other line ends than CRLF.
 
 FALSE_ENDS = {
     "LF.LF": b"\n.\n",
