@@ -46,7 +46,7 @@ def attack(sequence: bytes) -> bytes:
 
 
 def canonical(data: bytes) -> bytes:
-    """Return the content of ``data``, which ends with the final dot: without dot-stuffing, lone CR and LF as line ends."""
+    """Return the content of ``data``, which ends with the final dot: no dot-stuffing, lone CR and LF as line ends."""
     return re.sub(rb"\r\n|\r|\n", b"\r\n", data.removesuffix(b".\r\n").replace(b"\r\n.", b"\r\n"))
 
 
