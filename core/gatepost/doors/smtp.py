@@ -163,7 +163,8 @@ class SMTP(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Keep what has come, and go on with the session if it waits for that."""
-        self._input = self._input[self._position :] + data
+        # Compiled code copies where the interpreter would not: all of a slice, and what is added to nothing.
+        self._input = self._input[self._position :] + data if self._input else data
         self._position = 0
         limit = READ_AHEAD if self._state is _DATA else LINE_BUFFER
         if len(self._input) > limit and not self._reading_paused:
@@ -294,7 +295,7 @@ class SMTP(asyncio.Protocol):
                     return self._last_words
                 await self._wait_for_input()
             self._waiting_since = None
-            block = self._input[self._position :]
+            block = self._input[self._position :] if self._position else self._input
             self._input = b""
             self._position = 0
             behind_dot = reader.feed(block)

@@ -85,7 +85,7 @@ class DataReader:
     def feed(self, block: bytes) -> bytes | None:
         """Take a block. Return None while the data goes on, else the octets that follow its end."""
         self.size += len(block)
-        data = self._carry + block
+        data = self._carry + block if self._carry else block  # compiled code would copy the block to add it to nothing
         # Most blocks of large messages hold no dot, and the search for a single octet is the fastest. ("in" is slower:
         # it first tries to take the octet for a number.)
         dot_line = data.find(_DOT_LINE) if data.find(b".") >= 0 else -1
