@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gatepost import accept, testing
+from gatepost import Decision, Message, accept, hookimpl, testing
 from gatepost.gate.gate import Gate
 from gatepost.gate.instance import Instance, Mode
 from gatepost.gate.score import Score
@@ -19,7 +19,7 @@ from gatepost.testing import MESSAGE, saying
 from gatepost.testing.loading import policy_of
 from gatepost.testing.recording import GateEvents as Events
 
-__all__ = ["MESSAGE", "Client", "Events", "Policy", "delivering", "instance", "saying", "vouching"]
+__all__ = ["MESSAGE", "Client", "Events", "Keeps", "Policy", "delivering", "instance", "saying", "vouching"]
 
 
 class Policy(testing.Policy):
@@ -101,6 +101,24 @@ def instance(plugin: Any, name: str = "", **settings: Any) -> Instance:
     settings["mode"] = Mode(settings.get("mode", "enforce"))
     settings.setdefault("on_error", declaration.on_error)
     return Instance(name or type(plugin).__name__.lower(), plugin, declaration, **settings)
+
+
+class Keeps:
+    """Vouches for every recipient, takes every message, and keeps the last one as it leaves."""
+
+    grants = ("recipients", "delivery")
+
+    def __init__(self) -> None:
+        self.content = b""
+
+    @hookimpl
+    def rcpt(self) -> Decision:
+        return accept()
+
+    @hookimpl
+    def queue(self, message: Message) -> Decision:
+        self.content = b"".join(message.blocks())
+        return accept()
 
 
 def vouching() -> Any:

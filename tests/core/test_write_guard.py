@@ -14,7 +14,7 @@ from gatepost.errors import PluginError
 from gatepost.gate.score import Score
 from gatepost.write_guard import Observed, forbid_writes, may_write
 from tests.core.gate.asking import ASKED, KINDS, Async, Plain, ask, policy_of, really_ask
-from tests.policy import Client, Policy, delivering, instance, saying, vouching
+from tests.policy import Client, Keeps, Policy, delivering, instance, saying, vouching
 
 # The guard.
 
@@ -166,24 +166,6 @@ class Meddles:
     async def message(self, message: Any) -> None:
         await asyncio.sleep(0)
         message.remove("Subject")
-
-
-class Keeps:
-    """Takes a message and keeps what it says."""
-
-    grants = ("recipients", "delivery")
-
-    def __init__(self) -> None:
-        self.content = b""
-
-    @hookimpl
-    def rcpt(self) -> Decision:
-        return accept()
-
-    @hookimpl
-    def queue(self, message: Any) -> Decision:
-        self.content = b"".join(message.blocks())
-        return accept()
 
 
 @pytest.mark.parametrize(("mode", "applied"), [("enforce", True), ("observe", False)])

@@ -14,20 +14,8 @@ from tests.door import Keeping, LiveDoor, Wire, live
 from tests.peers.mail_server import MailServer
 from tests.policy import Policy, vouching
 from tests.properties import examples
+from tests.smuggling import FALSE_ENDS
 
-NO_END = {
-    "LF.LF": b"\n.\n",
-    "LF.CRLF": b"\n.\r\n",
-    "CRLF.LF": b"\r\n.\n",
-    "CR.CR": b"\r.\r",
-    "CRLF.CR": b"\r\n.\r",
-    "LF.CR": b"\n.\r",
-    "CR.CRLF": b"\r.\r\n",
-    "CR.LF": b"\r.\n",
-    "CRLF.CRCRLF": b"\r\n.\r\r\n",
-    "CRLF NUL.CRLF": b"\r\n\0.\r\n",
-}
-"""Ends of a message that only some servers accept: the two halves of a smuggled message."""
 SMUGGLED = b"MAIL FROM:<evil@example.com>\r\nRCPT TO:<b@example.org>\r\nDATA\r\nSubject: smuggled\r\n\r\nEvil\r\n.\r\n"
 QUIT = b"QUIT\r\n"
 
@@ -70,11 +58,11 @@ def borders(sequence: bytes) -> list[int | None]:
 class TestSmuggling:
     """Each sequence ends no data, in one segment and in two that meet anywhere in it."""
 
-    @pytest.mark.parametrize("name", [name for name in NO_END if "NUL" not in name])
+    @pytest.mark.parametrize("name", [name for name in FALSE_ENDS if "NUL" not in name])
     async def test_only_crlf_dot_crlf_ends_data(self, name: str) -> None:
-        octets = attack(NO_END[name])
+        octets = attack(FALSE_ENDS[name])
         async with live(policy("normalize", keeping := Keeping())) as door:
-            for border in borders(NO_END[name]):
+            for border in borders(FALSE_ENDS[name]):
                 wire = await transmit(door, octets, border)
                 assert re.fullmatch(rb"250 [^\r]*\r\n221 [^\r]*\r\n", await wire.rest())
                 assert keeping.contents == [canonical(octets)]
@@ -82,11 +70,11 @@ class TestSmuggling:
                 await door.left()
                 keeping.contents.clear()
 
-    @pytest.mark.parametrize("name", NO_END)
+    @pytest.mark.parametrize("name", FALSE_ENDS)
     async def test_a_lone_cr_or_lf_with_reject(self, name: str) -> None:
         async with live(policy("reject", keeping := Keeping())) as door:
-            for border in borders(NO_END[name]):
-                wire = await transmit(door, attack(NO_END[name]), border)
+            for border in borders(FALSE_ENDS[name]):
+                wire = await transmit(door, attack(FALSE_ENDS[name]), border)
                 assert re.fullmatch(rb"550 5\.6\.0 [^\r]*\r\n", await wire.rest())
                 assert not keeping.contents
                 await wire.close()
@@ -139,7 +127,7 @@ async def test_what_goes_to_the_next_hop_is_re_emitted(forward_to: Callable[...,
 COMMANDS = [b"MAIL FROM:<a@example.com>\r\n", b"RCPT TO:<b@example.org>\r\n", b"DATA\r\n", b"RSET\r\n"]
 ENVELOPE = COMMANDS[0] + COMMANDS[1] + COMMANDS[2]
 PIECES = [b"\r", b"\n", b".", b"\r\n", b"\r\n.\r\n", b"\r\n.\r\n" + ENVELOPE, b"x", b"\xff", b"\r\n\r\n", *COMMANDS]
-STREAMS = st.lists(st.sampled_from([*PIECES, *NO_END.values()]), max_size=25).map(b"".join)
+STREAMS = st.lists(st.sampled_from([*PIECES, *FALSE_ENDS.values()]), max_size=25).map(b"".join)
 
 
 def messages(stream: bytes, *, reject: bool) -> list[bytes]:

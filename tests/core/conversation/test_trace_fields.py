@@ -9,28 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatepost import Decision, Message, accept, hookimpl
+from gatepost import Message, hookimpl
 from gatepost.conversation.trace_fields import SEARCHED, forget_forged_results
 from gatepost.message.spool import Spool
-from tests.policy import MESSAGE, Client, Policy
-
-
-class Keeps:
-    """Takes every message and keeps what it says."""
-
-    grants = ("recipients", "delivery")
-
-    def __init__(self) -> None:
-        self.content = b""
-
-    @hookimpl
-    def rcpt(self) -> Decision:
-        return accept()
-
-    @hookimpl
-    def queue(self, message: Any) -> Decision:
-        self.content = b"".join(message.blocks())
-        return accept()
+from tests.policy import MESSAGE, Client, Keeps, Policy
 
 
 class AsksForTheName:

@@ -21,6 +21,7 @@ from gatepost.replies import (
     Reply,
 )
 from tests.core.message.feeding import HEADER, feed, read, reader_of, sent
+from tests.smuggling import FALSE_ENDS
 
 # The octets that matter to line ends, dots and headers, in any order.
 WILD = st.lists(
@@ -167,18 +168,6 @@ def test_octets_behind_the_end_are_given_back_and_not_kept() -> None:
 
 # Smuggling: other line ends than CRLF.
 
-FALSE_ENDS = {
-    "LF.LF": b"\n.\n",
-    "LF.CRLF": b"\n.\r\n",
-    "CRLF.LF": b"\r\n.\n",
-    "CR.CR": b"\r.\r",
-    "CRLF.CR": b"\r\n.\r",
-    "LF.CR": b"\n.\r",
-    "CR.CRLF": b"\r.\r\n",
-    "CR.LF": b"\r.\n",
-    "CRLF NUL.CRLF": b"\r\n\0.\r\n",
-    "CRLF.CRCRLF": b"\r\n.\r\r\n",
-}
 SMUGGLED = b"MAIL FROM:<evil@example.net>\r\nRCPT TO:<b@example.org>\r\nDATA\r\nSubject: evil\r\n\r\nx"
 
 
