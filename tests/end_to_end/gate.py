@@ -55,16 +55,24 @@ def configuration(folder: Path, policy: str, listen: Sequence[str] = LOOPBACK) -
 class Gate:
     """One server, as a context manager.
 
-    Without ``config`` it uses its embedded default; ``environ`` must set the port then.
+    Without ``config`` it uses its embedded default; ``environ`` must set the port then. ``groups`` are the
+    supplementary groups of its process, which only root can set.
     """
 
     _process: subprocess.Popen[bytes]
 
-    def __init__(self, folder: Path, config: Path | None, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        config: Path | None,
+        environ: Mapping[str, str] | None = None,
+        groups: Sequence[int] | None = None,
+    ) -> None:
         self.folder = folder
         self.config = config
         self.listening: list[tuple[str, int]] = []
         self._environ = dict(environ or {})
+        self._groups = groups
         self._log = folder / "log"
 
     def __enter__(self) -> Self:
@@ -109,7 +117,13 @@ class Gate:
         command = [str(SCRIPT), "serve", *(["--config", str(self.config)] if self.config else [])]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                command, env=_environ(self._environ), cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                command,
+                env=_environ(self._environ),
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                extra_groups=self._groups,
             )
         self._wait(lambda: self.lines("started"), "start")
         self.listening = [_host_and_port(text) for text in self.lines("started")[0]["listen"]]

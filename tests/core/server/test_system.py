@@ -15,6 +15,7 @@ import pytest
 from gatepost.config import SocketAddress
 from gatepost.errors import GatepostError
 from gatepost.server.system import drop_privileges, is_loopback, listen, make_folder
+from tests.patience import PATIENCE
 
 only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 
@@ -38,12 +39,30 @@ def test_a_port_that_somebody_has_is_a_sentence() -> None:
             listen(SocketAddress("127.0.0.1", port))
 
 
+def listening_on_both() -> tuple[socket.socket, socket.socket]:
+    """Return sockets on one port of IPv6 and of IPv4. The first listens before the second is bound, as in a restart."""
+    for _ in range(20):  # the port that the system chooses may belong to another program on the other family
+        first = listen(SocketAddress("::", 0))
+        first.listen()
+        try:
+            second = listen(SocketAddress("0.0.0.0", first.getsockname()[1]))
+        except GatepostError:
+            first.close()
+            continue
+        second.listen()
+        return first, second
+    pytest.fail("no port is free on both families, so a listener of IPv6 takes IPv4 too")
+
+
 def test_ipv4_and_ipv6_can_have_the_same_port() -> None:
-    with socket.socket() as other:  # a port that nobody has on either family
-        other.bind(("0.0.0.0", 0))
-        port = other.getsockname()[1]
-    with listen(SocketAddress("::", port)) as first, listen(SocketAddress("0.0.0.0", port)) as second:
-        assert first.family == socket.AF_INET6 and second.family == socket.AF_INET
+    first, second = listening_on_both()
+    with first, second:
+        for bound, host in ((first, "::1"), (second, "127.0.0.1")):
+            bound.settimeout(PATIENCE)
+            with socket.create_connection((host, bound.getsockname()[1]), timeout=PATIENCE) as client:
+                accepted, address = bound.accept()
+                accepted.close()
+                assert address[:2] == client.getsockname()[:2]
 
 
 def test_the_soft_limit_of_descriptors_becomes_the_hard_one() -> None:
@@ -60,13 +79,15 @@ def test_the_soft_limit_of_descriptors_becomes_the_hard_one() -> None:
 @only_root
 def test_root_becomes_the_user_for_good() -> None:
     account = pwd.getpwnam("nobody")
+    # A process of a test has no supplementary groups, so it is given those of root, adm and sudo.
     *identity, again = in_a_process_of_its_own(
-        "import os\nfrom gatepost.server.system import drop_privileges\ndrop_privileges('nobody')\n"
-        "print(*os.getresuid(), *os.getresgid(), 0 in os.getgroups())\n"
+        "import os\nfrom gatepost.server.system import drop_privileges\nos.setgroups([0, 4, 27])\n"
+        "drop_privileges('nobody')\nprint(*os.getresuid(), *os.getresgid(), *sorted(os.getgroups()))\n"
         "try:\n    os.setuid(0)\nexcept PermissionError:\n    print('never')\n"
     )
-    ids = [str(account.pw_uid)] * 3 + [str(account.pw_gid)] * 3
-    assert identity == [*ids, "False"] and again == "never"
+    groups = sorted(os.getgrouplist("nobody", account.pw_gid))
+    ids = [str(each) for each in (*[account.pw_uid] * 3, *[account.pw_gid] * 3, *groups)]
+    assert identity == ids and again == "never"
 
 
 def test_an_account_that_is_not_there_is_a_sentence() -> None:
