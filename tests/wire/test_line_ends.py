@@ -34,8 +34,11 @@ def attack(sequence: bytes) -> bytes:
 
 
 def canonical(data: bytes) -> bytes:
-    """Return the content of ``data``, which ends with the final dot: no dot-stuffing, lone CR and LF as line ends."""
-    return re.sub(rb"\r\n|\r|\n", b"\r\n", data.removesuffix(b".\r\n").replace(b"\r\n.", b"\r\n"))
+    """Return the content of ``data``, which ends with the final dot: no dot-stuffing, lone CR and LF as line ends.
+
+    Behind CRLF one dot goes, and behind a lone CR or LF one of two.
+    """
+    return re.sub(rb"\r\n\.?|[\r\n](\.(?=\.))?", b"\r\n", data.removesuffix(b".\r\n"))
 
 
 async def transmit(door: LiveDoor, octets: bytes, border: int | None) -> Wire:

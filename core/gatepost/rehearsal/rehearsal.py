@@ -7,6 +7,8 @@ either, but DNS and next hops, which are real there, get the time that they need
 from __future__ import annotations
 
 import asyncio
+import re
+from typing import Final
 
 from gatepost.conversation import Conversation
 from gatepost.gate import Gate
@@ -15,6 +17,8 @@ from gatepost.replies import Reply
 from gatepost.rulings import Ruling
 from gatepost.runtime import Runtime
 from gatepost.session import Session
+
+_DOT_LINE: Final = re.compile(rb"(?:(?<=[\r\n])|\A)\.")
 
 
 class Rehearsal:
@@ -57,8 +61,8 @@ class Rehearsal:
         """Send a message after 354: add dot-stuffing and the final dot, and leave its line ends as they are."""
         if content and not content.endswith(b"\r\n"):
             content += b"\r\n"
-        stuffed = content.replace(b"\r\n.", b"\r\n..")
-        await self.feed((b"." if stuffed.startswith(b".") else b"") + stuffed + b".\r\n")
+        stuffed = _DOT_LINE.sub(b"..", content)  # behind a lone CR or LF too, which ends a line like CRLF
+        await self.feed(stuffed + b".\r\n")
         return await self.end()
 
     async def end(self) -> Reply:

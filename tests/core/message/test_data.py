@@ -74,14 +74,17 @@ def test_any_cut_gives_the_same_verdict(octets: bytes, cuts: list[int]) -> None:
 
 
 def understood(octets: bytes) -> tuple[bytes, bytes, bool]:
-    """Read ``octets`` one by one as RFC 5321 does: the message, what follows it, and True if all ends are CRLF."""
+    """Read ``octets`` one by one: the message, what follows it, and True if all ends are CRLF.
+
+    As RFC 5321 does, but lone CR and LF end lines too, which lose one dot of two.
+    """
     left, _, behind = (b"\r\n" + octets).partition(b"\r\n.\r\n")
     left, kept, canonical = left + b"\r\n", b"", True
     while left:
         if left.startswith(b"\r\n"):
             kept, left = kept + b"\r\n", left[2:].removeprefix(b".")
         elif left.startswith((b"\r", b"\n")):
-            kept, left, canonical = kept + b"\r\n", left[1:], False
+            kept, left, canonical = kept + b"\r\n", re.sub(rb"\A\.\.", b".", left[1:]), False
         else:
             kept, left = kept + left[:1], left[1:]
     content = kept[2:]
@@ -152,6 +155,28 @@ def test_dot_stuffing_is_undone_exactly(lines: list[bytes]) -> None:
     reader = reader_of()
     assert feed(reader, sent(content)) == b""
     assert read(reader.message()) == content
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r", b"\r\r", b"\n\r", b"\n\n"])
+@pytest.mark.parametrize(
+    ("line", "kept"),
+    [(b"..button {", b".button {"), (b".button {", b".button {"), (b"...", b".."), (b"..", b"."), (b".", b".")],
+)
+@pytest.mark.parametrize("cuts", [[], range(200)])
+def test_a_line_that_a_lone_cr_or_lf_begins_loses_one_dot_of_two(
+    end: bytes, line: bytes, kept: bytes, cuts: list[int]
+) -> None:
+    reader = reader_of()
+    assert feed(reader, b"Subject: x\r\n\r\none" + end + line + end + b"two\r\n.\r\n", list(cuts)) == b""
+    ends = b"\r\n" * len(end)
+    assert read(reader.message()) == b"Subject: x\r\n\r\none" + ends + kept + ends + b"two\r\n"
+
+
+@pytest.mark.parametrize("cuts", [[], range(200)])
+def test_a_line_that_crlf_begins_loses_one_dot_and_no_second_one(cuts: list[int]) -> None:
+    reader = reader_of()
+    assert feed(reader, b"\r\n...a\r\n..b\r\n.c\n..d\r\n.\r\n", list(cuts)) == b""
+    assert read(reader.message()) == b"\r\n..a\r\n.b\r\nc\r\n.d\r\n"
 
 
 def test_the_first_line_may_be_the_final_dot() -> None:

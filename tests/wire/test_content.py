@@ -1,0 +1,55 @@
+"""The content of a message, as real senders send it, when it has come through the door."""
+
+from __future__ import annotations
+
+import asyncio
+import smtplib
+from email.message import EmailMessage
+
+import pytest
+
+from tests.door import Keeping, live
+from tests.patience import PATIENCE
+from tests.policy import Policy, vouching
+
+
+async def kept(octets: bytes, border: int | None = None) -> bytes:
+    """Send ``octets`` and CRLF.CRLF after 354, in two segments if there is a border, and return what was taken."""
+    async with live(Policy(vouching(), keeping := Keeping())) as door:
+        wire = await door.connect()
+        assert (await wire.to_data()).startswith(b"354 ")
+        if border is not None:
+            wire.send(octets[:border])
+            await door.received(border)
+        wire.send(octets[border or 0 :] + b"\r\n.\r\n")
+        assert (await wire.reply()).startswith(b"250 ")
+        (content,) = keeping.contents
+        return content
+
+
+# Lone CR and LF.
+
+
+@pytest.mark.parametrize("border", [None, 43, 44, 45, 46, 47])
+async def test_what_was_stuffed_behind_each_lf_loses_that_dot(border: int | None) -> None:
+    sent = b"Subject: sent with LF, stuffed after each LF\n\n..button { color: red }\nend"
+    assert await kept(sent, border) == (
+        b"Subject: sent with LF, stuffed after each LF\r\n\r\n.button { color: red }\r\nend\r\n"
+    )
+
+
+@pytest.mark.parametrize("linesep", ["\n", "\r\n"])
+async def test_smtplib_sends_dots_that_arrive_as_they_were(linesep: str) -> None:
+    message = EmailMessage()
+    message["Subject"] = "dots"
+    message.set_content(".one {\n..two\n.\n...\nend\n")
+    sent = message.as_bytes(policy=message.policy.clone(linesep=linesep))
+
+    def send(port: int) -> None:
+        with smtplib.SMTP("127.0.0.1", port, local_hostname="client.example.com", timeout=PATIENCE) as client:
+            client.sendmail("a@example.com", ["b@example.org"], sent)
+
+    async with live(Policy(vouching(), keeping := Keeping())) as door:
+        await asyncio.to_thread(send, door.port)
+        (content,) = keeping.contents
+        assert b"\r\n\r\n.one {\r\n..two\r\n.\r\n...\r\nend\r\n" in content
