@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
@@ -211,12 +211,22 @@ class Delivery:
             self._accepted[recipient] = answer
         return answer
 
-    async def data(self, blocks: Iterable[bytes] | AsyncIterable[bytes]) -> dict[str, Answer]:
+    async def data(
+        self,
+        blocks: Iterable[bytes] | AsyncIterable[bytes],
+        *,
+        before_dot: Callable[[], object] | None = None,
+        on_answer: Callable[[str, Answer], object] | None = None,
+    ) -> dict[str, Answer]:
         """Send the message and return the answer for each accepted recipient.
 
         ``blocks`` are the content with CRLF line ends, not dot-stuffed, split anywhere. Each is requested when the next
         hop has taken the one before. SMTP has one answer for all recipients. If an LMTP next hop disconnects after it
-        has answered for some, the others get 451 4.4.2. An exception in ``blocks`` closes the connection.
+        has answered for some, the others get 451 4.4.2.
+
+        ``before_dot()`` is called when all but the final dot is sent, such as ``envelope.commit``. An exception in it
+        or in ``blocks`` closes the connection, and the next hop discards the message. ``on_answer(recipient, answer)``
+        is called with each answer of an LMTP next hop as it comes.
         """
         if not self._accepted:
             raise ValueError("the next hop has accepted no recipient")
@@ -224,8 +234,8 @@ class Delivery:
         with self._noting_failure():
             if go_ahead.code != 354:
                 return self._for_all(self._refusal(go_ahead))
-            early = await self._stream(blocks)
-            return self._for_all(self._refusal(early)) if early else await self._outcome()
+            early = await self._stream(blocks, before_dot)
+            return self._for_all(self._refusal(early)) if early else await self._outcome(on_answer)
 
     async def release(self) -> None:
         """Return the connection to the pool, after RSET if needed. Never raises, and may be called twice."""
@@ -254,7 +264,9 @@ class Delivery:
             self._next_hop.note_failure(self.target)
             raise
 
-    async def _stream(self, blocks: Iterable[bytes] | AsyncIterable[bytes]) -> Answer | None:
+    async def _stream(
+        self, blocks: Iterable[bytes] | AsyncIterable[bytes], before_dot: Callable[[], object] | None
+    ) -> Answer | None:
         """Send all blocks and the final dot, unless the next hop answers before; then return that answer."""
         stuffing = DotStuffing()
         try:
@@ -266,6 +278,8 @@ class Delivery:
                     answer = await self._connection.answer(self._next_hop.data_timeout)
                     self.close()  # it would read the rest of the message as commands
                     return answer
+            if before_dot is not None:
+                before_dot()
         except BaseException:
             # Half a message was sent. Closing before the dot is the only way to tell the next hop to discard it.
             self.close()
@@ -275,7 +289,7 @@ class Delivery:
         await self._connection.push(stuffing.end())
         return None
 
-    async def _outcome(self) -> dict[str, Answer]:
+    async def _outcome(self, on_answer: Callable[[str, Answer], object] | None) -> dict[str, Answer]:
         """Read the answers to the final dot: one in SMTP, in LMTP one per accepted recipient, in the order of RCPT."""
         # One deadline for all answers: with one for each, a thousand recipients might take days.
         deadline = asyncio.get_running_loop().time() + self._next_hop.data_timeout
@@ -285,7 +299,9 @@ class Delivery:
         else:
             try:
                 for recipient in self._accepted:
-                    answers[recipient] = await self._final_answer(deadline)
+                    answer = answers[recipient] = await self._final_answer(deadline)
+                    if on_answer is not None:
+                        on_answer(recipient, answer)
             except NextHopError as error:
                 if not answers:
                     raise

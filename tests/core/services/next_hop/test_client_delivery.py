@@ -15,6 +15,7 @@ from gatepost.errors import NextHopError, NextHopRefusedError, NextHopUnreachabl
 from gatepost.services.next_hop import Answer, Delivery, NextHop, Target
 from gatepost.services.virtual_clock import VirtualClock
 from tests.core.services.next_hop.delivering import CONTENT, FINE, OpenNextHop, addressed, deliver
+from tests.door import until
 from tests.peers.mail_server import DROP, HANG, MailServer
 from tests.properties import examples
 
@@ -100,6 +101,29 @@ class TestContent:
             await server.until(lambda: server.connections[0].is_over)
             assert not server.messages
 
+    async def test_all_but_the_dot_is_sent_when_the_point_of_no_return_comes(self, open_next_hop: OpenNextHop) -> None:
+        passed = []
+        async with MailServer() as server:
+            delivery = await addressed(open_next_hop(server.url))
+            await delivery.data([CONTENT], before_dot=lambda: passed.append((delivery.dot_sent, len(server.messages))))
+            assert passed == [(False, 0)]
+            assert delivery.dot_sent and server.messages[0].content == CONTENT
+            await delivery.release()
+
+    async def test_a_delivery_that_may_not_pass_the_point_of_no_return_is_never_ended(
+        self, open_next_hop: OpenNextHop
+    ) -> None:
+        def refuse() -> None:
+            raise OSError("the client has left")
+
+        async with MailServer() as server:
+            delivery = await addressed(open_next_hop(server.url))
+            with pytest.raises(OSError, match="the client has left"):
+                await delivery.data([CONTENT], before_dot=refuse)
+            await delivery.release()
+            await server.until(lambda: server.connections[0].is_over)
+            assert not server.messages and not delivery.dot_sent
+
     async def test_an_answer_before_the_dot_is_heard(self, open_next_hop: OpenNextHop) -> None:
         async with MailServer(answers={"CONTENT": "552 5.3.4 too much"}, drop_after=1) as server:
             delivery = await addressed(open_next_hop(server.url), "b@y.example", "c@y.example")
@@ -153,6 +177,21 @@ class TestLmtp:
             (connection,) = server.connections
             assert connection.commands[0] == "LHLO gate.example"
             assert "RSET" in connection.verbs()
+
+    @pytest.mark.parametrize("lmtp", [True, False])
+    async def test_each_answer_over_lmtp_is_told_as_it_comes(self, open_next_hop: OpenNextHop, lmtp: bool) -> None:
+        told: list[tuple[str, int]] = []
+        answers = {". <full@y.example>": "452 4.2.2 mailbox full", ". <c@y.example>": HANG} if lmtp else {}
+        async with MailServer(lmtp=lmtp, answers=answers) as server:
+            delivery = await addressed(open_next_hop(server.url), "b@y.example", "full@y.example", "c@y.example")
+            work = delivery.data([CONTENT], on_answer=lambda recipient, answer: told.append((recipient, answer.code)))
+            sending = asyncio.create_task(work)
+            if lmtp:  # the last answer never comes
+                await until(lambda: len(told) == 2)
+                sending.cancel()
+            await asyncio.wait((sending,))
+            assert told == ([("b@y.example", 250), ("full@y.example", 452)] if lmtp else [])
+            delivery.close()
 
     async def test_it_goes_over_a_unix_socket(self, open_next_hop: OpenNextHop, tmp_path: Path) -> None:
         async with MailServer(lmtp=True, path=str(tmp_path / "lmtp")) as server:
