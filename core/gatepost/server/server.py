@@ -31,7 +31,15 @@ from gatepost.message import Spool
 from gatepost.plugins import Jobs, Policy, Services, end_plugins, load_policy, start_plugins
 from gatepost.runtime import Runtime
 from gatepost.server.recorder import ServerRecorder
-from gatepost.server.system import BACKLOG, drop_privileges, is_loopback, listen, make_folder, raise_descriptor_limit
+from gatepost.server.system import (
+    BACKLOG,
+    drop_privileges,
+    is_loopback,
+    keep_freed_memory,
+    listen,
+    make_folder,
+    raise_descriptor_limit,
+)
 from gatepost.services.clock import SystemClock
 from gatepost.services.dns import DNS
 from gatepost.services.next_hop import NextHops
@@ -164,6 +172,7 @@ class Server:
     async def serve(self) -> None:
         """Serve until SIGTERM or SIGINT, or until ``stop`` is called."""
         _tune_garbage_collector()
+        keep_freed_memory()
         await self._stop.wait()
         await self.close()
 

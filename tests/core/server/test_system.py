@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import pwd
 import resource
 import socket
@@ -127,3 +128,18 @@ def test_a_file_in_place_of_a_folder_is_a_sentence(tmp_path: Path) -> None:
         make_folder(tmp_path / "state", None)
     with pytest.raises(GatepostError, match=r"cannot make the folder .*: Not a directory$"):
         make_folder(tmp_path / "state" / "spool", None)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only the GNU C library can be told")
+def test_the_memory_of_freed_blocks_is_kept_for_the_next_ones() -> None:
+    faults = in_a_process_of_its_own(
+        "import resource\nfrom gatepost.server.system import keep_freed_memory\n"
+        "def faults():\n"
+        "    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "    for _ in range(100):\n"
+        "        blocks = [bytes(262_144) for _ in range(4)]\n"
+        "        del blocks\n"
+        "    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before\n"
+        "keep_freed_memory()\nprint(faults())"
+    )
+    assert int(faults[0]) < 1000  # 100 MiB have 25,600 pages of 4 KiB
