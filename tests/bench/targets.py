@@ -76,9 +76,23 @@ class Verdict:
         return None if self.reached is None else (self.reached / self.target.limit - 1) * 100
 
 
-def _of_haraka(work: str, part: Fraction, what: str = "CPU") -> Target:
+def _of_haraka(work: str, part: Fraction, what: str = "CPU", suffix: str = "") -> Target:
     says = f"{work}: {what} at most {part} of Haraka's"
-    return Target(says, work, ("CPU",), "gatepost", float(part), "of Haraka's", _ratio, "haraka")
+    return Target(says, work, ("CPU",), f"gatepost{suffix}", float(part), "of Haraka's", _ratio, f"haraka{suffix}")
+
+
+def _of_postfix(work: str, part: Fraction) -> Target:
+    says = f"{work}: CPU at most {part} of Postfix's"
+    return Target(says, work, ("CPU",), "gatepost-as-run", float(part), "of Postfix's", _ratio, "postfix-as-run")
+
+
+def _more(says: str, work: str, row: str, against: str, limit: float) -> Target:
+    return Target(f"{work}: {says}", work, ("CPU",), row, limit, "µs more", _difference, against)
+
+
+def _large_of_chain(row: str) -> Target:
+    says = f"large: {row}, CPU per MB at most 1.3 of the whole chain's"
+    return Target(says, "large", ("CPU",), row, 1.3, "of the chain's", _ratio, "gatepost")
 
 
 def _plain(says: str, work: str, measure: str, limit: float, unit: str, row: str = "gatepost") -> Target:
@@ -126,17 +140,17 @@ TARGETS = (
         "gatepost, newcomers",
     ),
     _memory_of_each("idle", 7, 10_000),
-    Target(
-        "plugins: ten that pass, per message",
-        "plugins",
-        ("CPU",),
-        "gatepost-10-plugins",
-        60.0,
-        "µs more",
-        _difference,
-        "gatepost-bare",
-    ),
+    _more("ten that pass, per message", "plugins", "gatepost-10-plugins", "gatepost-bare", 60),
     _plain("five of 50 ms, looked up ahead", "lookups", "p50", 60, "ms", "gatepost-look-ups-ahead"),
+    _of_haraka("as-run-new", Fraction(1, 3), suffix="-as-run"),
+    _of_postfix("as-run-new", Fraction(2, 5)),
+    _of_haraka("as-run-reused", Fraction(1, 3), suffix="-as-run"),
+    _of_postfix("as-run-reused", Fraction(2, 5)),
+    _more("log and journal at their defaults, per message", "messages-new", "gatepost-logging", "gatepost", 30),
+    _more("forward over a pooled connection, per message", "messages-new", "gatepost-forward", "gatepost-bare", 100),
+    _of_haraka("alone", Fraction(2, 5)),
+    _large_of_chain("gatepost-bare"),
+    _large_of_chain("gatepost-forward"),
 )
 
 

@@ -5,10 +5,8 @@ A work may make more of them, such as ``gatepost.with_plugins(10)``.
 
 from __future__ import annotations
 
-from tests.bench.servers import gatepost
+from tests.bench.servers import gatepost, haraka, postfix
 from tests.bench.servers.aiosmtpd import aiosmtpd
-from tests.bench.servers.haraka import haraka
-from tests.bench.servers.postfix import postfix
 from tests.bench.servers.qpsmtpd import qpsmtpd
 from tests.bench.servers.smtp_sink import smtp_sink
 
@@ -21,10 +19,15 @@ _ALL = (
     gatepost.forwarding(),
     smtp_sink(),
     aiosmtpd(),
-    haraka(),
+    haraka.haraka(),
     qpsmtpd(),
-    postfix(),
+    postfix.postfix(),
 )
 
-SERVERS = {server.name: server for server in _ALL}
+_AS_RUN = (gatepost.as_run(), haraka.as_run(), postfix.as_run())
+
+AS_RUN = tuple(server.name for server in _AS_RUN)
+"""The servers that log as by default and hand messages over, as people run them."""
+
+SERVERS = {server.name: server for server in _ALL + _AS_RUN}
 """All servers by name, in the order of the tables."""

@@ -6,6 +6,7 @@
   rbldnsd on the other core. earlytalker and greylist remember clients, as in the steady state of a mail server: after a
   warm-up with one message from every client, no client waits and none is told to come back.
 * ``forwarding``: takes mail for example.test and forwards it to an smtp-sink on the other core.
+* ``as_run``: the default chain, which forwards to an smtp-sink on the other core, with log and journal as by default.
 * ``with_plugins``: ``bare`` with plugins that pass in all phases (``plugins/passing.py``).
 * ``looking_up``: ``bare`` with five plugins that each look up one name at rcpt (``plugins/looking_up.py``).
 
@@ -76,6 +77,18 @@ def forwarding() -> Server:
         return _configuration(place, {"recipients": OURS, "forward": {"to": f"smtp://{smtp_sink.beside(place)}"}})
 
     return _server("gatepost-forward", configuration, smtp_sink.missing)
+
+
+def as_run() -> Server:
+    """Return gatepost as people run it: the default chain, its log and journal, and forward to an smtp-sink."""
+
+    def configuration(place: Place) -> Table:
+        chain = _chain(place.greeting_delay)
+        del chain["discard"]
+        chain["forward"] = {"to": f"smtp://{smtp_sink.beside(place)}"}
+        return _configuration(place, chain, logs=True, dns=dns.lists(place, 95))
+
+    return _server("gatepost-as-run", configuration, lambda: dns.missing() or smtp_sink.missing())
 
 
 def with_plugins(count: int) -> Server:

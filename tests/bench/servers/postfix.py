@@ -1,19 +1,21 @@
 """Postfix (Debian's package): smtpd, which takes a message into a queue, and a queue manager that discards it.
 
 It is a real mail server: mail is on disk before it is accepted. It does not look up names, and it has no option to log
-less. If clients are to be held, postscreen does it, a single process in front of smtpd, which sends "220-" at once and
-"220" at the end of the delay. Postfix needs root, because it starts as root and drops its privileges itself.
+less. *As run*, the queue manager delivers to an smtp-sink with smtp(8). If clients are to be held, postscreen does it,
+a single process in front of smtpd, which sends "220-" at once and "220" at the end of the delay. Postfix needs root,
+because it starts as root and drops its privileges itself.
 """
 
 from __future__ import annotations
 
-import functools
 import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 
 from tests.bench.clients import DOMAIN
+from tests.bench.servers import smtp_sink
 from tests.bench.servers.running import (
     HOST,
     HOSTNAME,
@@ -71,6 +73,7 @@ trace unix - - n - 0 bounce
 error unix - - n - - error
 retry unix - - n - - error
 discard unix - - n - - discard
+smtp unix - - n - - smtp
 proxymap unix - - n - - proxymap
 anvil unix - - n - 1 anvil
 dnsblog unix - - n - 0 dnsblog
@@ -80,7 +83,12 @@ postlog unix-dgram n - n - 1 postlogd
 
 def postfix() -> Server:
     """Return Postfix."""
-    return Server("postfix", _lay_out, version, missing, holds_clients=True)
+    return Server("postfix", _lay_out, smtp_sink.postfix_version, missing, holds_clients=True)
+
+
+def as_run() -> Server:
+    """Return Postfix as people run it behind a filter: it queues each message and sends it on to an smtp-sink."""
+    return Server("postfix-as-run", partial(_lay_out, forwarding=True), smtp_sink.postfix_version, missing)
 
 
 def missing() -> str | None:
@@ -88,19 +96,16 @@ def missing() -> str | None:
     return not_installed("postfix", "postfix") or (None if os.geteuid() == 0 else "Postfix can only be started by root")
 
 
-@functools.cache
-def version() -> str:
-    """Return the version of Postfix."""
-    found = subprocess.run([program("postconf"), "-dh", "mail_version"], capture_output=True, text=True, check=True)
-    return f"Postfix {found.stdout.strip()}"
-
-
-def _lay_out(place: Place) -> Command:
+def _lay_out(place: Place, *, forwarding: bool = False) -> Command:
     etc, queue, data = (place.folder / name for name in ("etc", "queue", "data"))
     for folder in (etc, queue, data):
         folder.mkdir()
     shutil.chown(data, "postfix")
-    (etc / "main.cf").write_text("".join(f"{name} = {value}\n" for name, value in _settings(place)))
+    settings = dict(_settings(place))
+    if forwarding:
+        host, _, port = smtp_sink.beside(place).rpartition(":")
+        settings["relay_transport"] = f"smtp:[{host}]:{port}"
+    (etc / "main.cf").write_text("".join(f"{name} = {value}\n" for name, value in settings.items()))
     door = DOOR if place.greeting_delay is None else SCREENED_DOOR
     (etc / "master.cf").write_text(f"{HOST}:{place.port} {door}{SERVICES}")
     # This makes the folders of the queue, as Postfix's own start script does.

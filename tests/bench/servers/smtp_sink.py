@@ -5,9 +5,10 @@ It parses only the verbs of commands, so its figures are close to the least that
 
 from __future__ import annotations
 
+import functools
 import os
+import subprocess
 
-from tests.bench.servers.postfix import version as postfix_version
 from tests.bench.servers.running import (
     HOST,
     HOSTNAME,
@@ -40,8 +41,15 @@ def missing() -> str | None:
     return not_installed("smtp-sink", "postfix")
 
 
-def version() -> str:
+@functools.cache
+def postfix_version() -> str:
     """Return the version of Postfix, to which smtp-sink belongs."""
+    found = subprocess.run([program("postconf"), "-dh", "mail_version"], capture_output=True, text=True, check=True)
+    return f"Postfix {found.stdout.strip()}"
+
+
+def version() -> str:
+    """Return the version of the Postfix that this smtp-sink came with."""
     return f"smtp-sink of {postfix_version()}"
 
 

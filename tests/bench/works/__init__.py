@@ -43,10 +43,14 @@ NAMES = (
     "plugins",
     "lookups",
     "latency",
+    "as-run-new",
+    "as-run-reused",
+    "as-run-large",
+    "alone",
 )
 """The works, in the order of the report."""
 
-NOT_QUICK = frozenset({"latency"})
+NOT_QUICK = frozenset({"latency", "as-run-large"})
 """The works that a quick run leaves out unless they are named."""
 
 

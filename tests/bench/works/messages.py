@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 
 from tests.bench.figures import Measure, Sample
-from tests.bench.servers import SERVERS
+from tests.bench.servers import AS_RUN, SERVERS
 from tests.bench.servers.running import Server
 from tests.bench.works import Effort, Row, Run
 from tests.bench.works.traffic import REMEMBERING, SPINNING, Traffic, Trip
@@ -18,7 +18,7 @@ RATE = Measure("rate", "messages a second")
 QUICK_SERVERS = ("gatepost-bare", "gatepost", "smtp-sink", "aiosmtpd", "haraka")
 MAIN_SERVERS = ("gatepost-bare", "gatepost", "smtp-sink", "haraka")
 """The servers for works that take long, or that would say little about the others."""
-ALL_SERVERS = tuple(SERVERS)
+ALL_SERVERS = tuple(name for name in SERVERS if name not in AS_RUN)
 
 
 def rows_of(names: Sequence[str], each: int) -> list[Row]:

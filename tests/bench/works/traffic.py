@@ -32,7 +32,7 @@ FIRST_TRIAL = 400
 WARM_UP = 4.0
 """The longest warm-up, as a multiple of the time of a run."""
 
-REMEMBERING = frozenset({"gatepost", "gatepost-dns-0", "gatepost-logging", "gatepost-interpreted"})
+REMEMBERING = frozenset({"gatepost", "gatepost-dns-0", "gatepost-logging", "gatepost-interpreted", "gatepost-as-run"})
 """Servers that remember clients. All clients must have connected before a run, as in the steady state."""
 
 

@@ -3,7 +3,7 @@
 It runs the plugin that its manual recommends for taking mail for one domain, ``rcpt_to.in_host_list``, and up to three
 plugins from the folder of this module: one answers the reverse look-up, so that Haraka sends no DNS queries, one takes
 mail and discards it, and one holds clients before the greeting, if required. Haraka receives messages as it does with a
-queue.
+queue. *As run*, it logs as by default and hands messages over with its own ``queue/smtp_forward``.
 
 ``python -m tests.bench.servers.haraka`` installs it with npm into ``.bench/haraka`` in the repository's root.
 """
@@ -15,9 +15,11 @@ import json
 import re
 import shutil
 import subprocess
+from functools import partial
 from pathlib import Path
 
 from tests.bench.clients import DOMAIN
+from tests.bench.servers import smtp_sink
 from tests.bench.servers.running import (
     HOST,
     HOSTNAME,
@@ -39,6 +41,13 @@ PACKAGE = INSTALLED / "node_modules" / "Haraka"
 def haraka() -> Server:
     """Return Haraka."""
     return Server("haraka", _lay_out, version, missing, holds_clients=True)
+
+
+def as_run() -> Server:
+    """Return Haraka as people run it: with its default log, forwarding to an smtp-sink."""
+    return Server(
+        "haraka-as-run", partial(_lay_out, forwarding=True), version, lambda: missing() or smtp_sink.missing()
+    )
 
 
 def missing() -> str | None:
@@ -78,11 +87,11 @@ def _version_of(package: Path) -> str | None:
     return version
 
 
-def _lay_out(place: Place) -> Command:
+def _lay_out(place: Place, *, forwarding: bool = False) -> Command:
     config = place.folder / "config"
     config.mkdir()
     shutil.copytree(OWN / "plugins", place.folder / "plugins")
-    plugins = ["bench_rdns", "rcpt_to.in_host_list", "bench_queue"]
+    plugins = ["bench_rdns", "rcpt_to.in_host_list", "queue/smtp_forward" if forwarding else "bench_queue"]
     if place.greeting_delay is not None:
         plugins.insert(0, "bench_pause")
     # Settings of this file have no defaults outside it, so it is Haraka's own, apart from the message size.
@@ -92,10 +101,14 @@ def _lay_out(place: Place) -> Command:
         "connection.ini": connection,
         "plugins": "".join(f"{plugin}\n" for plugin in plugins),
         "host_list": f"{DOMAIN}\n",
-        "log.ini": "[main]\nlevel=crit\ntimestamps=false\n",
         "me": f"{HOSTNAME}\n",
         "plugin_timeout": f"{SILENCE_LIMIT}\n",
     }
+    if forwarding:  # log.ini stays Haraka's own
+        host, _, port = smtp_sink.beside(place).rpartition(":")
+        files["smtp_forward.ini"] = f"host={host}\nport={port}\n"
+    else:
+        files["log.ini"] = "[main]\nlevel=crit\ntimestamps=false\n"
     for name, text in files.items():
         (config / name).write_text(text)
     environ = {"HARAKA": str(place.folder), "BENCH_PAUSE": str(place.greeting_delay)}
