@@ -87,8 +87,13 @@ class Phases:
         """Forget the delayed refusals of ``phase``, which is about to be asked again."""
         self._session._delayed = tuple([ruling for ruling in self._session._delayed if ruling.phase != phase])
 
-    def speak_due(self, phase: str, recipient: Address | None = None, sender: str | None = None) -> Reply | None:
-        """Speak the delayed refusal that is due at ``phase``: the first permanent one, else the first temporary one."""
+    def speak_due(self, phase: str, sender: str | None = None) -> Reply | None:
+        """Speak the delayed refusal that is due at ``phase``, if there is one."""
+        due = self.due(phase)
+        return None if due is None else self.speak(due, None, phase, sender)
+
+    def due(self, phase: str, recipient: Address | None = None) -> Ruling | None:
+        """Return the delayed refusal that is due at ``phase``: the first permanent one, else the first temporary."""
         if self._session.may_relay:  # authenticated after HELO: what was held against a stranger is void
             self._session._delayed = ()
         due = [ruling for ruling in self._session._delayed if SPOKEN[ruling.spoken_at] <= SPOKEN[phase]]
@@ -102,7 +107,7 @@ class Phases:
         decision = (deny if refused.permanent else defer)(refused.text, status=refused.status)
         spoken = chosen.repeat(decision, recipient)
         chosen.id = ""
-        return self.speak(spoken, recipient, phase, sender)
+        return spoken
 
     def speak(
         self, ruling: Ruling, recipient: Address | None = None, phase: str = "", sender: str | None = None

@@ -132,8 +132,7 @@ class Transaction:
         # The postmaster must be reachable also for clients that we wrongly suspect (RFC 5321 §4.5.1): neither a delayed
         # refusal nor the score is held against mail to it. Plugins are asked all the same.
         phases, score = self.phases, self._gate.score
-        due = session._delayed and not recipient.is_postmaster
-        if due and (reply := phases.speak_due("rcpt", recipient)) is not None:
+        if session._delayed and (reply := self._speak_due(envelope, recipient)) is not None:
             return reply
         ruling = await phases.ask("rcpt", (session, envelope, recipient, parameters), envelope, recipient)
         if not ruling.vouched and not ruling.refuses:
@@ -146,6 +145,15 @@ class Transaction:
         if recipient not in envelope.recipients:
             envelope.recipients = (*envelope.recipients, recipient)
         return replies.RECIPIENT_OK
+
+    def _speak_due(self, envelope: Envelope, recipient: Address) -> Reply | None:
+        """Speak the delayed refusal that is due for ``recipient``, permanently if the points so far say so."""
+        due = None if recipient.is_postmaster else self.phases.due("rcpt", recipient)
+        if due is None:
+            return None
+        if self._gate.score is not None:
+            rule_score(due, self._gate.score, self._session, envelope, (recipient,))
+        return self.phases.speak(due, recipient, "rcpt")
 
     async def reset(self) -> None:
         """End the transaction, if there is one, and give back what it holds."""
@@ -176,6 +184,7 @@ class Transaction:
             return replies.NO_ROOM
         ruling = await self.phases.ask("data", (self._session, envelope), envelope)
         if ruling.refuses:
+            self._rule_score(ruling, envelope)
             reply = self.phases.speak(ruling)
             await self.reset()
             return reply
@@ -229,6 +238,7 @@ class Transaction:
         # A refusal of the headers phase came first, but a bare line end (SMTP smuggling) must close the
         # connection all the same.
         if incoming.headers_ruling is not None and not (reader.reply is not None and reader.reply.close):
+            self._rule_score(incoming.headers_ruling, envelope)
             return phases.speak(incoming.headers_ruling)
         if reader.reply is not None:
             reply = identified(reader.reply, envelope.id)
@@ -239,12 +249,9 @@ class Transaction:
         message.eight_bit = reader.eight_bit
         if reader.names_results:
             forget_forged_results(message, runtime.hostname)
-        score = self._gate.score
-        if score is not None or self._gate.chains["message"]:
+        if self._gate.score is not None or self._gate.chains["message"]:
             ruling = await phases.ask("message", (session, envelope, message), envelope)
-            if score is not None:
-                scored = [recipient for recipient in envelope.recipients if not recipient.is_postmaster]
-                rule_score(ruling, score, session, envelope, scored)
+            self._rule_score(ruling, envelope)
             if ruling.refuses:
                 return phases.speak(ruling)
         # After ``message``, so that our Received stands above the fields that plugins have prepended.
@@ -259,6 +266,13 @@ class Transaction:
             plugins = {name: None for name, _ in envelope._answers.values()}  # a set that keeps their order
             incoming.receipt = Receipt(envelope.id, reply.lines()[0], tuple(plugins))
         return reply
+
+    def _rule_score(self, ruling: Ruling, envelope: Envelope) -> None:
+        """Let the points rule on the whole transaction, if there is a ``[score]``."""
+        score = self._gate.score
+        if score is not None:
+            scored = [recipient for recipient in envelope.recipients if not recipient.is_postmaster]
+            rule_score(ruling, score, self._session, envelope, scored)
 
     async def finish_message(self) -> None:
         """Tell ``queued``, if the message was taken, and end the transaction.

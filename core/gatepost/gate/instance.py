@@ -107,6 +107,12 @@ class Declaration:
     wants_vouched: bool = False
     """`True` if it stores something about each recipient: `gatepost check` warns if it precedes every plugin that
     grants recipients, because it then stores recipients that do not exist."""
+    defers_strangers: bool = False
+    """`True` if its `rcpt` defers clients because it does not know them yet: `gatepost check` warns if a plugin that
+    gives points at `rcpt` comes after it, because those points come too late."""
+    gives_points: frozenset[str] = frozenset()
+    """`"positive"` if its `rcpt` gives points against clients, `"negative"` if it gives points in their favour, or
+    both. With options that decide this it is usually a property."""
 
 
 @dataclass(slots=True, eq=False)

@@ -44,11 +44,15 @@ def rule_score(
 
     The points of a recipient count only for it; of several, the one with the fewest counts, so that no mail is refused
     for what speaks against another recipient. An accept does not override the score; trusted and relaying clients are
-    not scored.
+    not scored. Where a plugin defers, the points given before it make that permanent from ``deny_at`` on.
     """
     scored = [recipient for recipient in recipients if not envelope.trusted_for(recipient)]
-    # A plugin's refusal stands as it is, with that plugin's name and words.
-    if ruling.refuses or session.privileged or not scored:
+    if session.privileged or not scored:
+        return
+    deferral = ruling.decision if ruling.refuses else None
+    # A plugin's permanent refusal stands as it is, with that plugin's name and words. So does a temporary one of ours,
+    # for a plugin that failed or a recipient that nobody vouched for: it says nothing about the client.
+    if deferral is not None and (deferral.permanent or ruling.fault or ruling.plugin == "gatepost"):
         return
     by_recipient = envelope._recipient_points or {}
     fewest = min((by_recipient.get(recipient, {}) for recipient in scored), key=lambda held: sum(held.values()))
@@ -57,6 +61,7 @@ def rule_score(
     total = sum(number for _, number in held)
     reasons = "; ".join(f"{reason} ({number:+g})" for reason, number in held)
     if score.deny_at is not None and total >= score.deny_at:
-        ruling.decide(deny(f"score {total:g}: {reasons}"), "score")
-    elif score.defer_at is not None and total >= score.defer_at:
+        disconnect = deferral is not None and deferral.disconnect
+        ruling.decide(deny(f"score {total:g}: {reasons}", disconnect=disconnect), "score")
+    elif deferral is None and score.defer_at is not None and total >= score.defer_at:
         ruling.decide(defer(f"score {total:g}: {reasons}"), "score")

@@ -217,6 +217,13 @@ def _texts(name: str, value: Any) -> tuple[str, ...]:
     raise PluginError(f"its {name} must be a collection of text, not {_shown(value)}")
 
 
+def _signs(name: str, value: Any) -> frozenset[str]:
+    signs = (value,) if isinstance(value, str) else value
+    if not _is_collection_of_text(signs) or not set(signs) <= {"positive", "negative"}:
+        raise PluginError(f'its {name} must be "positive", "negative" or both, not {_shown(value)}')
+    return frozenset(signs)
+
+
 def _shown(value: Any) -> str:
     return "a function" if callable(value) else reprlib.repr(value)
 
@@ -238,6 +245,8 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "next_hops": _texts,
     "trusts": _flag,
     "wants_vouched": _flag,
+    "defers_strangers": _flag,
+    "gives_points": _signs,
 }
 """The fields of ``Declaration``, each with the function that returns a value as the field has it, or refuses it."""
 

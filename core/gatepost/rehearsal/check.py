@@ -60,6 +60,7 @@ async def findings(policy: Policy, config: Config) -> list[Finding]:
         found += check.next_hops()
         found += check.observed_waits()
         found += check.misplaced()
+        found += check.late_points()
         found += await check.open_relay()
     # Two listeners with the same order have the same findings.
     return sorted(dict.fromkeys(found), key=lambda finding: not finding.is_error)
@@ -174,6 +175,24 @@ class _ListenerCheck:
                 later = instances[vouching[0]].name
                 message = f"it stores mailboxes that do not exist, because {later} comes after it"
                 yield self._finding(self._order, f"{instance.name}: {message}", is_error=False)
+
+    def late_points(self) -> Iterator[Finding]:
+        """Find plugins whose points at rcpt come too late: a plugin before them has deferred by then."""
+        if self.gate.score is None or self.gate.score.deny_at is None:
+            return  # nothing that could be made permanent, too early or too late
+        deferring = ""
+        for hook in self.gate.chains["rcpt"]:
+            declared = hook.instance.declaration
+            if hook.observed:
+                continue
+            if deferring and "negative" in declared.gives_points:
+                message = f"{deferring}, which defers, comes before it, so a client that it would speak for is refused"
+                yield self._finding(self._order, f"{hook.name}: {message} by the points so far", is_error=False)
+            elif deferring and declared.gives_points:
+                message = f"{deferring}, which defers, comes before it, so its points refuse nobody at the first try"
+                yield self._finding(self._order, f"{hook.name}: {message}", is_error=False)
+            if declared.defers_strangers:
+                deferring = deferring or hook.name
 
     async def open_relay(self) -> list[Finding]:
         """Ask the plugins that may vouch, and no others, about recipients that only an open relay accepts."""

@@ -224,6 +224,13 @@ class Dnsbl:
         self._deny_at = options.deny_at or (math.inf if own else 1.0)
         self._defer_at = options.defer_at or math.inf
 
+    @property
+    def gives_points(self) -> frozenset[str]:
+        """The signs of its points, unless it rules on them itself."""
+        given = () if self._rules_itself else tuple(each.zone.points for each in self._lists)
+        signs = {"positive": any(number > 0 for number in given), "negative": any(number < 0 for number in given)}
+        return frozenset(sign for sign, is_given in signs.items() if is_given)
+
     # The test points: is each list alive, and does it not list everybody?
 
     @hookimpl

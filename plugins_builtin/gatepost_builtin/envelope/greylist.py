@@ -117,6 +117,7 @@ class Greylist:
     on_error = "pass"
     skip_trusted = True
     wants_vouched = True
+    defers_strangers = True
 
     def __init__(self, options: GreylistOptions, store: Store, clock: Clock) -> None:
         self.options = options

@@ -162,7 +162,8 @@ def test_a_class_an_object_and_a_module_declare_alike() -> None:
         Options = Options
         grants = ("delivery", "recipients")
         on_error = "pass"
-        skip_trusted = takes_everything = trusts = wants_vouched = True
+        skip_trusted = takes_everything = trusts = wants_vouched = defers_strangers = True
+        gives_points = "negative"
         phases = ("queue",)
         hooks_version = 1
         longest_wait = 5
@@ -182,6 +183,8 @@ def test_a_class_an_object_and_a_module_declare_alike() -> None:
         next_hops=("192.0.2.1:25",),
         trusts=True,
         wants_vouched=True,
+        defers_strangers=True,
+        gives_points=frozenset({"negative"}),
     )
     assert declaration_of(Telling) == declaration_of(Telling()) == declaration_of(module) == declared
 
@@ -222,6 +225,9 @@ def test_a_property_that_lacks_an_attribute_is_not_taken_for_a_missing_declarati
         ("hooks_version = '1'", "its hooks_version must be a whole number, not '1'"),
         ("phases = 'mail'", "its phases must be a collection of names of phases, not 'mail'"),
         ("next_hops = '192.0.2.1:25'", "its next_hops must be a collection of text, not '192.0.2.1:25'"),
+        ("defers_strangers = 1", "its defers_strangers must be True or False, not 1"),
+        ("gives_points = 'some'", 'its gives_points must be "positive", "negative" or both, not \'some\''),
+        ("gives_points = True", 'its gives_points must be "positive", "negative" or both, not True'),
         ("next_hops = (25,)", "its next_hops must be a collection of text, not (25,)"),
     ],
 )
@@ -251,6 +257,8 @@ def test_a_declaration_of_a_wrong_type_is_refused(packages: Packages, line: str,
         ("next_hop = ('192.0.2.1:25',)", "next_hops"),
         ("trust = True", "trusts"),
         ("want_vouched = True", "wants_vouched"),
+        ("defer_strangers = True", "defers_strangers"),
+        ("give_points = 'negative'", "gives_points"),
     ],
 )
 def test_a_name_that_narrowly_misses_a_declaration_is_refused(packages: Packages, line: str, meant: str) -> None:

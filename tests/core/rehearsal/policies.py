@@ -28,7 +28,7 @@ def granting(grants: str, phase: str, **more: str) -> str:
     )
 
 
-INSTALLED = ("recipients", "discard", "earlytalker", "forward", "access", "greylist")
+INSTALLED = ("recipients", "discard", "earlytalker", "forward", "access", "greylist", "dnsbl")
 
 
 def policy(*order: str, **tables: str) -> str:

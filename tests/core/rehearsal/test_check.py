@@ -155,3 +155,48 @@ def test_one_that_remembers_mailboxes_stands_behind_the_one_that_knows_them(fold
     told = "greylist: it stores mailboxes that do not exist, because recipients comes after it"
     assert told in warnings(folder, policy("greylist", "recipients", "discard"))
     assert warnings(folder, policy("recipients", "greylist", "discard")) == []
+
+
+@pytest.mark.parametrize(
+    ("zones", "told"),
+    [
+        ('"white.example.org" = -3', "so a client that it would speak for is refused by the points so far"),
+        ('"bl.example.org" = 2\n"white.example.org" = -3', "so a client that it would speak for is refused"),
+        ('"bl.example.org" = 2', "so its points refuse nobody at the first try"),
+        ('"seen.example.org" = 0', ""),
+    ],
+)
+def test_a_plugin_that_gives_points_stands_before_one_that_defers(folder: Folder, zones: str, told: str) -> None:
+    late = policy("recipients", "greylist", "dnsbl", "discard", dnsbl=f"[plugins.dnsbl.zones]\n{zones}")
+    found = warnings(folder, f"{late}[score]\ndeny_at = 3\n")
+    assert len(found) == (1 if told else 0)
+    assert all(each.startswith("dnsbl: greylist, which defers, comes before it, ") and told in each for each in found)
+
+
+@pytest.mark.parametrize(
+    ("order", "rest"),
+    [
+        (("recipients", "dnsbl", "greylist"), "[score]\ndeny_at = 3\n"),
+        (("recipients", "greylist", "dnsbl"), ""),
+        (("recipients", "greylist", "dnsbl"), "[score]\ndefer_at = 3\n"),
+    ],
+)
+def test_points_that_come_in_time_or_deny_nobody_are_no_finding(
+    folder: Folder, order: tuple[str, ...], rest: str
+) -> None:
+    zones = '[plugins.dnsbl.zones]\n"white.example.org" = -3'
+    assert warnings(folder, policy(*order, "discard", dnsbl=zones) + rest) == []
+
+
+def test_a_dnsbl_that_decides_itself_gives_no_points(folder: Folder) -> None:
+    own = 'deny_at = 1\n[plugins.dnsbl.zones]\n"white.example.org" = -3'
+    text = policy("recipients", "greylist", "dnsbl", "discard", dnsbl=own)
+    assert warnings(folder, f"{text}[score]\ndeny_at = 3\n") == []
+
+
+@pytest.mark.parametrize("observed", ["greylist", "dnsbl"])
+def test_an_observed_plugin_neither_defers_nor_gives_points(folder: Folder, observed: str) -> None:
+    tables = {"dnsbl": '[plugins.dnsbl.zones]\n"white.example.org" = -3', "greylist": ""}
+    tables[observed] = f'mode = "observe"\n{tables[observed]}'
+    text = policy("recipients", "greylist", "dnsbl", "discard", **tables)
+    assert warnings(folder, f"{text}[score]\ndeny_at = 3\n") == []

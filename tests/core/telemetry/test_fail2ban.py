@@ -30,7 +30,7 @@ def line_of(**changed: object) -> str:
 
 
 @pytest.mark.parametrize("client", ["192.0.2.7", "2001:db8::7"])
-@pytest.mark.parametrize("plugin", ["earlytalker", "dnsbl"])
+@pytest.mark.parametrize("plugin", ["earlytalker", "dnsbl", "score"])
 def test_a_client_refused_for_good_is_found(client: str, plugin: str) -> None:
     assert banned(line_of(client=client, plugin=plugin, reply="554 5.5.1 you talked before the greeting [x]")) == client
 
@@ -41,6 +41,7 @@ def test_a_client_refused_for_good_is_found(client: str, plugin: str) -> None:
         {"plugin": "recipients"},
         {"plugin": "greylist", "reply": "450 4.7.1 come back later [x]"},
         {"plugin": "dnsbl", "reply": "450 4.7.1 come back later [x]"},
+        {"plugin": "score", "reply": "450 4.7.1 score 3: listed (+3) [x]"},
         {"event": "accepted", "plugin": "forward", "reply": "250 2.0.0 queued as x"},
         {"plugin": "recipients", "helo": '","plugin":"dnsbl","x":"'},
     ],
