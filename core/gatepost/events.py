@@ -211,6 +211,13 @@ STORE_CANNOT_WRITE: Final = Event(
     ("path", "error", "waiting"),
 )
 STORE_WRITES_AGAIN: Final = Event("store_writes_again", "info", "The store could be written again.", ("path",))
+STORE_REPLACED: Final = Event(
+    "store_replaced",
+    "error",
+    "The store was damaged, unreadable or deleted, and a new one was begun; "
+    "clients wait once more. The old file lies beside it, with `.damaged` at the end of its name.",
+    ("path", "error"),
+)
 STORE_FAILED: Final = Event(
     "store_failed", "warning", "Data that is no longer needed could not be deleted; it expires by itself.", ("error",)
 )

@@ -31,3 +31,12 @@ def locked(path: Path) -> Iterator[None]:
         connection.execute("BEGIN IMMEDIATE")
         yield
         connection.execute("ROLLBACK")
+
+
+def commits(path: Path) -> int:
+    """Return how many transactions the write-ahead log holds (https://sqlite.org/fileformat2.html#walformat)."""
+    log = Path(f"{path}-wal").read_bytes()
+    page = int.from_bytes(log[8:12], "big")
+    salt = log[16:24]
+    frames = [log[start : start + 24] for start in range(32, len(log), 24 + page)]
+    return sum(frame[4:8] != bytes(4) for frame in frames if frame[8:16] == salt)

@@ -320,23 +320,6 @@ class TestMistakes:
     async def test_a_folder_in_place_of_the_file(self, tmp_path: Path, clock: VirtualClock) -> None:
         assert f"{tmp_path} cannot be used: unable to open" in await self.refused(tmp_path, clock)
 
-    async def test_a_file_that_is_no_database(self, path: Path, clock: VirtualClock) -> None:
-        path.write_bytes(b"Received: from somewhere\n" * 1000)  # noqa: ASYNC240 – nobody else runs
-        said = await self.refused(path, clock)
-        assert said == f"the store {path} is damaged or not a store of gatepost: file is not a database. " + (
-            "Stop gatepost and move the file away to start afresh"
-        )
-
-    async def test_a_file_that_is_damaged_while_in_use(self, in_file: Backend, path: Path) -> None:
-        store = in_file.namespace("p")
-        for number in range(1000):
-            await store.put(str(number), "x" * 100, ttl=60)
-        await in_file.close()
-        await in_file.open()
-        os.truncate(path, 4096)
-        with pytest.raises(StoreError, match=f"{path} (is damaged|cannot be used)"):
-            await store.get("500")
-
     async def test_a_value_that_a_stranger_wrote(self, in_file: Backend, path: Path) -> None:
         store = in_file.namespace("p")
         await store.put("key", 1, ttl=60, durable=True)
