@@ -53,3 +53,16 @@ async def test_smtplib_sends_dots_that_arrive_as_they_were(linesep: str) -> None
         await asyncio.to_thread(send, door.port)
         (content,) = keeping.contents
         assert b"\r\n\r\n.one {\r\n..two\r\n.\r\n...\r\nend\r\n" in content
+
+
+# Several CRs before LF.
+
+
+@pytest.mark.parametrize("border", [None, *range(17, 25), 73, 74, 75])
+async def test_lines_that_end_in_cr_cr_lf_stay_fields(border: int | None) -> None:
+    sent = (
+        b"From: a@example.com\r\r\nTo: b@example.org\r\r\nSubject: every line ends in\r\r\n CR CR LF\r\r\n\r\r\nbody\r"
+    )
+    assert await kept(sent, border) == (
+        b"From: a@example.com\r\nTo: b@example.org\r\nSubject: every line ends in\r\n CR CR LF\r\n\r\nbody\r\n"
+    )

@@ -36,9 +36,9 @@ def attack(sequence: bytes) -> bytes:
 def canonical(data: bytes) -> bytes:
     """Return the content of ``data``, which ends with the final dot: no dot-stuffing, lone CR and LF as line ends.
 
-    Behind CRLF one dot goes, and behind a lone CR or LF one of two.
+    CRs before LF are one line end. Behind CRLF one dot goes, and behind a lone CR or LF one of two.
     """
-    return re.sub(rb"\r\n\.?|[\r\n](\.(?=\.))?", b"\r\n", data.removesuffix(b".\r\n"))
+    return re.sub(rb"\r+\n\.?|[\r\n](\.(?=\.))?", b"\r\n", data.removesuffix(b".\r\n"))
 
 
 async def transmit(door: LiveDoor, octets: bytes, border: int | None) -> Wire:
@@ -129,7 +129,19 @@ async def test_what_goes_to_the_next_hop_is_re_emitted(forward_to: Callable[...,
 
 COMMANDS = [b"MAIL FROM:<a@example.com>\r\n", b"RCPT TO:<b@example.org>\r\n", b"DATA\r\n", b"RSET\r\n"]
 ENVELOPE = COMMANDS[0] + COMMANDS[1] + COMMANDS[2]
-PIECES = [b"\r", b"\n", b".", b"\r\n", b"\r\n.\r\n", b"\r\n.\r\n" + ENVELOPE, b"x", b"\xff", b"\r\n\r\n", *COMMANDS]
+PIECES = [
+    b"\r",
+    b"\r\r\n",
+    b"\n",
+    b".",
+    b"\r\n",
+    b"\r\n.\r\n",
+    b"\r\n.\r\n" + ENVELOPE,
+    b"x",
+    b"\xff",
+    b"\r\n\r\n",
+    *COMMANDS,
+]
 STREAMS = st.lists(st.sampled_from([*PIECES, *FALSE_ENDS.values()]), max_size=25).map(b"".join)
 
 
@@ -139,7 +151,7 @@ def messages(stream: bytes, *, reject: bool) -> list[bytes]:
     mail = rcpt = False
     while b"\n" in stream:
         line, stream = stream.split(b"\n", 1)
-        command = line.removesuffix(b"\r") + b"\r\n"
+        command = line.rstrip(b"\r") + b"\r\n"
         if command == COMMANDS[3]:
             mail = rcpt = False
         mail = mail or command == COMMANDS[0]

@@ -134,7 +134,7 @@ class TestLegalGroups:
                 assert (await wire.reply())[:1] in {b"2", b"3"}
             await self.drip(wire, b"Subject: x\r\n\r\n..\r\n.x\r\r\n.\r\n")
             assert (await wire.reply()).startswith(b"250 ")
-            assert keeping.contents == [b"Subject: x\r\n\r\n.\r\nx\r\n\r\n"]
+            assert keeping.contents == [b"Subject: x\r\n\r\n.\r\nx\r\n"]
 
     async def drip(self, wire: Any, octets: bytes) -> None:
         """Send octet by octet, with some turns of the loop between."""

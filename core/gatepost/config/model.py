@@ -223,7 +223,7 @@ class Config(Table):
     grace: Duration = 30.0
     """The time that open sessions are given when the server stops."""
     line_ends: Literal["normalize", "reject"] = "normalize"
-    """A lone CR or LF in a message becomes CRLF ("normalize"), or the message is refused ("reject")."""
+    """A line end other than CRLF in a message becomes CRLF ("normalize"), or the message is refused ("reject")."""
     listeners: dict[str, Listener] = Field(default_factory=dict, alias="listen")
     """Listeners, a table for each."""
     limits: Limits = Limits()

@@ -48,6 +48,15 @@ def has_controls(line: bytes) -> bool:
     return _CONTROLS.search(line) is not None
 
 
+def with_blanks(line: bytes) -> bytes:
+    """Return ``line`` with a blank for each tab, as some clients separate words.
+
+    Behind a quotation mark tabs stay, and are refused as controls: a blank would make another mailbox of a local part.
+    """
+    words, mark, rest = line.partition(b'"')
+    return words.replace(b"\t", b" ") + mark + rest
+
+
 def line_limit(verb: bytes) -> int:
     """Return how many octets a line may have, CRLF included (RFC 5321 §4.5.3.1.4). The extensions of MAIL add to it."""
     return _LINE_LIMITS.get(verb.upper(), 512)

@@ -136,18 +136,20 @@ class Conversation:
         verb = verb.upper()
         handler = _HANDLERS.get(verb)
         if handler is None:
-            return self._unknown(verb, line)
-        if verb in NOISE:
-            self._noise += 1
-            if self._noise > self.runtime.limits.noise_commands:
-                return replies.TOO_MUCH_NOISE
+            blank = commands.with_blanks(line)
+            return self._unknown(verb, line) if blank == line else self._answer(blank, behind)
         try:
             argument = rest.decode()
         except UnicodeDecodeError:
             argument = None
         # Text that is printable has no controls: the common case, told apart without a regular expression.
         if (argument is None or not argument.isprintable()) and commands.has_controls(rest):
-            return replies.BAD_OCTETS
+            blank = commands.with_blanks(line)
+            return replies.BAD_OCTETS if blank == line else self._answer(blank, behind)
+        if verb in NOISE:
+            self._noise += 1
+            if self._noise > self.runtime.limits.noise_commands:
+                return replies.TOO_MUCH_NOISE
         self._unknown_in_row = 0
         # RFC 2920 §3.1 lets a client send these only as the last of a group, so octets behind them are early talk.
         phase = MUST_WAIT.get(verb)

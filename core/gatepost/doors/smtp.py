@@ -275,6 +275,8 @@ class SMTP(asyncio.Protocol):
                 self._ending = Ending(replies.NO_NEWLINE, now=True)
             return None
         line = self._input[start : end - 1 if end > start and self._input[end - 1] == _CR else end]
+        if line and line[-1] == _CR:  # several CRs before LF are one line end
+            line = line.rstrip(b"\r")
         if end + 1 < len(self._input):
             self._position = end + 1
         else:

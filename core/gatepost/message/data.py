@@ -7,7 +7,9 @@ and trusts no announced size: it counts octets, text lines, header fields and ho
 to its true end and refused there, so that none of its octets is taken for a command.
 
 A lone CR or LF ends a line of the content, though never the data. Some clients stuff the dots of such lines and others
-do not, so a line behind one loses a dot only if it begins with two.
+do not, so a line behind one loses a dot only if it begins with two. CRs directly before LF are one line end with it:
+software that writes CRLF for each LF makes CR CR LF of CRLF. At most 64 are, so that no more must be kept to wait for
+the LF; those before the last 64 are lone.
 
 It knows no session and no socket. RFC 5321 §2.3.8 (line ends), §4.1.1.4 (end of data), §4.5.2 (transparency),
 §4.5.3.1.6 (text lines), §6.3 (loops).
@@ -41,9 +43,11 @@ _END_OF_HEADERS: Final = b"\r\n\r\n"
 _DOT_LINE: Final = b"\r\n."
 _RESULTS: Final = b"authentication-results"
 _GOES_ON: Final = (b"\r", b"\n", b".")
-_BEGUN: Final = re.compile(rb"(?:\r?\n\.?|\r\.)?\r?\Z")
+_BEGUN: Final = re.compile(rb"(?:\r{0,64}\n\.?|\r\.)?\r{0,64}\Z")
 """The end of a block that may begin a line end, a stuffed dot or the end of data."""
-_LONGEST_BEGUN: Final = 4
+_LONGEST_BEGUN: Final = 64 + 2 + 64
+_MORE_CRS: Final = tuple([b"\r" * count + b"\r\n" for count in (32, 16, 8, 4, 2, 1)])
+"""Line ends with a power of two of CRs too many. Replaced in this order, they take 63 away."""
 _LINE_ENDS: Final = IncrementalNewlineDecoder(None, translate=False)
 """Notes the kinds of line end that it meets, in one pass. Counting CRLF, CR and LF would take three times as long."""
 _RECEIVED: Final = re.compile(rb"^received[ \t]*:", re.MULTILINE | re.IGNORECASE)
@@ -143,7 +147,7 @@ class DataReader:
     def _canonical(self, data: bytes) -> bytes:
         """Return ``data`` with CRLF for every line end, and one dot of two behind a lone CR or LF.
 
-        Note lone CR and LF, and 8-bit octets.
+        Note line ends that are not CRLF, and 8-bit octets.
         """
         text = data.decode("latin-1")
         if not text.isascii():  # a str knows this without a search; bytes would be searched
@@ -156,6 +160,9 @@ class DataReader:
             self.refuse(BARE_LINE_END)
         # In steps: a regular expression takes 70 ms for a block of nothing but line ends, and all clients wait. NUL
         # stands for the line ends that are done with, because a message that contains it is refused anyway.
+        if data.find(b"\r\r\n") >= 0:
+            for end in _MORE_CRS:
+                data = data.replace(end, b"\r\n")
         data = data.replace(b"\r\n", b"\0").replace(b"\r", b"\n").replace(b"\n..", b"\n.")
         return data.replace(b"\n", b"\0").replace(b"\0", b"\r\n")
 

@@ -59,7 +59,7 @@ async def test_commands_out_of_order_get_503_and_nothing_is_forgotten(lines: lis
         ("STARTTLS", "500 5.5.1"),
         ("XYZZY", "500 5.5.1"),
         ("NOOP\x00", "501 5.5.2"),
-        ("EHLO a\tb", "501 5.5.2"),
+        ("EHLO a\x0bb", "501 5.5.2"),
         ("EHLO a\x7f", "501 5.5.2"),
         ("MAIL FROM:<a@example.com>\r", "501 5.5.2"),
     ],

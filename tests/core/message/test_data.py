@@ -25,7 +25,23 @@ from tests.smuggling import FALSE_ENDS
 
 # The octets that matter to line ends, dots and headers, in any order.
 WILD = st.lists(
-    st.sampled_from([b"\r", b"\n", b"\r\n", b".", b"..", b"a", b"a: b", b" ", b"\xc3\xa9", b"\r\n.", b"x" * 20]),
+    st.sampled_from(
+        [
+            b"\r",
+            b"\n",
+            b"\r\n",
+            b"\r\r\n",
+            b"\r" * 33,
+            b".",
+            b"..",
+            b"a",
+            b"a: b",
+            b" ",
+            b"\xc3\xa9",
+            b"\r\n.",
+            b"x" * 20,
+        ]
+    ),
     max_size=40,
 ).map(b"".join)
 CUTS = st.lists(st.integers(min_value=0, max_value=10_000), max_size=12)
@@ -76,13 +92,13 @@ def test_any_cut_gives_the_same_verdict(octets: bytes, cuts: list[int]) -> None:
 def understood(octets: bytes) -> tuple[bytes, bytes, bool]:
     """Read ``octets`` one by one: the message, what follows it, and True if all ends are CRLF.
 
-    As RFC 5321 does, but lone CR and LF end lines too, which lose one dot of two.
+    As RFC 5321 does, but lone CR and LF end lines too, which lose one dot of two, and so do CRs before LF, up to 64.
     """
     left, _, behind = (b"\r\n" + octets).partition(b"\r\n.\r\n")
     left, kept, canonical = left + b"\r\n", b"", True
     while left:
-        if left.startswith(b"\r\n"):
-            kept, left = kept + b"\r\n", left[2:].removeprefix(b".")
+        if end := re.match(rb"\r{1,64}\n", left):
+            kept, left, canonical = kept + b"\r\n", left[end.end() :].removeprefix(b"."), canonical and end.end() == 2
         elif left.startswith((b"\r", b"\n")):
             kept, left, canonical = kept + b"\r\n", re.sub(rb"\A\.\.", b".", left[1:]), False
         else:
@@ -117,6 +133,7 @@ def test_each_octet_is_understood_as_if_it_came_alone(reject: bool, pieces: list
         b"\n",
         b"\n\r",
         b"\r\r\n",
+        b"\r" * 64 + b"\n",
         b".",
         b"\n.",
         b"\r\n..",
@@ -177,6 +194,36 @@ def test_a_line_that_crlf_begins_loses_one_dot_and_no_second_one(cuts: list[int]
     reader = reader_of()
     assert feed(reader, b"\r\n...a\r\n..b\r\n.c\n..d\r\n.\r\n", list(cuts)) == b""
     assert read(reader.message()) == b"\r\n..a\r\n.b\r\nc\r\n.d\r\n"
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 7, 32, 33, 63, 64])
+@pytest.mark.parametrize("cuts", [[], range(400)])
+def test_crs_directly_before_lf_are_one_line_end(count: int, cuts: list[int]) -> None:
+    reader, end = reader_of(), b"\r" * count + b"\n"
+    lines = [b"From: a@example.com", b"Subject: two", b" lines", b"", b"..body", b"end\r\n.\r\n"]
+    assert feed(reader, end.join(lines), list(cuts)) == b""
+    assert read(reader.message()) == b"From: a@example.com\r\nSubject: two\r\n lines\r\n\r\n.body\r\nend\r\n"
+
+
+@pytest.mark.parametrize(("count", "lines"), [(65, 2), (66, 3), (100, 37), (1000, 937)])
+@pytest.mark.parametrize("cuts", [[], range(2000)])
+def test_crs_before_the_last_64_are_lone(count: int, lines: int, cuts: list[int]) -> None:
+    reader = reader_of()
+    assert feed(reader, b"\r\none" + b"\r" * count + b"\nx\r\n.\r\n", list(cuts)) == b""
+    assert read(reader.message()) == b"\r\none" + b"\r\n" * lines + b"x\r\n"
+
+
+def test_crs_without_end_are_not_kept_to_wait_for_their_lf() -> None:
+    reader = reader_of()
+    for _ in range(100):
+        assert reader.feed(b"\r" * 1000) is None
+    assert reader.message().size == 2 * (100 * 1000 - 64)
+
+
+def test_several_crs_are_no_line_end_where_only_crlf_is() -> None:
+    reader = reader_of(reject=True)
+    assert feed(reader, b"Subject: x\r\r\n\r\n.\r\n") == b""
+    assert reader.reply is BARE_LINE_END
 
 
 def test_the_first_line_may_be_the_final_dot() -> None:
