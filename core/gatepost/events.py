@@ -214,8 +214,8 @@ STORE_WRITES_AGAIN: Final = Event("store_writes_again", "info", "The store could
 STORE_REPLACED: Final = Event(
     "store_replaced",
     "error",
-    "The store was damaged, unreadable or deleted, and a new one was begun; "
-    "clients wait once more. The old file lies beside it, with `.damaged` at the end of its name.",
+    "The store was damaged, unreadable or deleted; a new one was begun, and the old one, if it is still there, "
+    "is kept beside it under a name that ends with `.damaged`.",
     ("path", "error"),
 )
 STORE_FAILED: Final = Event(
