@@ -71,10 +71,8 @@ class Policy(testing.Policy):
 class Client(testing.Client):
     """A client whose replies are the conversation's own."""
 
-    def __init__(
-        self, policy: Policy, address: str, *, talks_early: bool = False, listener: str = "smtp", port: int = 0
-    ) -> None:
-        super().__init__(policy, policy.gate, address, talks_early=talks_early, listener=listener, port=port)
+    def __init__(self, policy: Policy, address: str, **how: Any) -> None:
+        super().__init__(policy, policy.gate, address, **{"talks_early": False, "listener": "smtp", "port": 0, **how})
 
     async def _heard(self, work: Any) -> Any:
         return await self.wait_for(work)

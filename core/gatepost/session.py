@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-from collections.abc import Coroutine, Generator
+from collections.abc import Coroutine, Generator, Mapping
 from types import EllipsisType, MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
@@ -93,12 +93,7 @@ class Door(Protocol):
 class Session:
     """One client, from connect to disconnect.
 
-    Public attributes are for reading. ``client`` is the address as text (IPv4-mapped IPv6 as IPv4) and ``port`` its
-    port, ``local`` our own address, ``listener`` the name of the listener, ``started`` the time of the connection in
-    seconds of the monotonic clock. ``helo`` is the name that the client gave or "", ``esmtp`` whether with EHLO.
-    ``may_relay`` says whether authentication or a relay network allows it to send anywhere, ``trusted`` why plugins
-    marked ``skip_trusted`` are skipped for it ("" when they are not), ``early_talk`` the phases at which it did not
-    wait for its turn ("connect", "helo", "data", "quit"). ``envelope`` is the transaction under way, or None.
+    Its attributes can only be read: assigning to one is an error. Plugins change a session with its methods.
 
     Attributes that begin with an underscore are the core's. It keeps its state of a client here, because thousands of
     clients may be waiting and a second object for each would take memory.
@@ -106,51 +101,50 @@ class Session:
 
     __slots__ = (
         "_allowance",
+        "_client",
         "_delayed",
         "_did",
         "_door",
+        "_early_talk",
+        "_envelope",
+        "_esmtp",
+        "_helo",
         "_helo_points",
         "_later",
+        "_listener",
+        "_local",
+        "_may_relay",
         "_notes",
         "_number",
         "_points",
+        "_port",
         "_rulings",
         "_runtime",
+        "_scored",
+        "_started",
+        "_trusted",
         "_verified_name",
         "_watch",
-        "client",
-        "early_talk",
-        "envelope",
-        "esmtp",
-        "helo",
-        "listener",
-        "local",
-        "may_relay",
-        "port",
-        "scored",
-        "started",
-        "trusted",
     )
 
     def __init__(
         self, client: str, *, runtime: Runtime, door: Door, port: int = 0, local: str = "", listener: str = "smtp"
     ) -> None:
         self._number = new_number()
-        self.client = client
-        self.port = port
-        self.local = local
-        self.listener = listener
-        self.started = runtime.clock.monotonic()
-        self.helo = ""
-        self.esmtp = False
-        self.may_relay = False
-        self.trusted = ""
+        self._client = client
+        self._port = port
+        self._local = local
+        self._listener = listener
+        self._started = runtime.clock.monotonic()
+        self._helo = ""
+        self._esmtp = False
+        self._may_relay = False
+        self._trusted = ""
         self._did: tuple[str, ...] = ()
         """Acts of the plugin that is being asked, besides its answer, for the record."""
-        self.early_talk = _NEVER
-        self.envelope: Envelope | None = None
-        self.scored = False
-        """True when the policy has a ``[score]``, so that points can refuse."""
+        self._early_talk = _NEVER
+        self._envelope: Envelope | None = None
+        self._scored = False
         self._watch: Watch | None = None
         """The time limits that apply while a plugin is being waited for."""
         self._allowance = 0.0
@@ -169,6 +163,66 @@ class Session:
     def id(self) -> str:
         """The id of this session in the log and the journal."""
         return id_of(self._number)
+
+    @property
+    def client(self) -> str:
+        """The client's address as text, IPv4-mapped IPv6 as IPv4."""
+        return self._client
+
+    @property
+    def port(self) -> int:
+        """The client's port; 0 when it is not known."""
+        return self._port
+
+    @property
+    def local(self) -> str:
+        """Our own address, to which the client has connected; "" when it is not known."""
+        return self._local
+
+    @property
+    def listener(self) -> str:
+        """The name of the listener that the client has connected to."""
+        return self._listener
+
+    @property
+    def started(self) -> float:
+        """The time of the connection, in seconds of the monotonic clock (``clock.monotonic()``)."""
+        return self._started
+
+    @property
+    def helo(self) -> str:
+        """The name that the client gave at HELO or EHLO, which may be anything; "" before that."""
+        return self._helo
+
+    @property
+    def esmtp(self) -> bool:
+        """True when it greeted with EHLO, False for HELO."""
+        return self._esmtp
+
+    @property
+    def may_relay(self) -> bool:
+        """True when authentication or a relay network allows the client to send to any domain."""
+        return self._may_relay
+
+    @property
+    def trusted(self) -> str:
+        """Why plugins marked ``skip_trusted`` are skipped for this client; "" when they are not."""
+        return self._trusted
+
+    @property
+    def early_talk(self) -> frozenset[str]:
+        """The phases at which the client did not wait for its turn: "connect", "helo", "data", "quit"."""
+        return self._early_talk
+
+    @property
+    def envelope(self) -> Envelope | None:
+        """The transaction under way; None when there is none, and at ``mail`` until the phase is over."""
+        return self._envelope
+
+    @property
+    def scored(self) -> bool:
+        """True when the policy has a ``[score]``, so that points can refuse."""
+        return self._scored
 
     @property
     def ip(self) -> IPAddress:
@@ -207,7 +261,7 @@ class Session:
         self._later.append(handle)
         return handle
 
-    def cancel_later(self) -> None:
+    def _cancel_later(self) -> None:
         """Cancel the work that ``later`` has started and that is still running. Called at disconnect."""
         for handle in self._later or ():
             handle.cancel()
@@ -247,59 +301,54 @@ class Session:
         """
         today = datetime.datetime.fromtimestamp(self._runtime.clock.now(), datetime.UTC).date()
         if may_write(f"session.trust({why!r})") and (until is None or today <= until):
-            self.trusted = why
+            self._trusted = why
             self._did = (*self._did, f"trusts the client: {why}")
 
     @property
     def privileged(self) -> bool:
         """True for trusted and relaying clients: they are not scored, and ``skip_trusted`` plugins not asked."""
-        return self.may_relay or bool(self.trusted)
+        return self._may_relay or bool(self._trusted)
 
 
 class Envelope:
     """One mail transaction: the reverse-path, the accepted recipients, then the message (RFC 5321 §3.3).
 
-    Public attributes are for reading. ``id`` is the transaction's id, ``sender`` the reverse-path, ``recipients`` the
-    accepted recipients in their order, ``parameters`` the ESMTP parameters of MAIL with keys in upper case, and
-    ``smtputf8``, ``body`` and ``size`` their meaning. ``message`` is None before the ``headers`` phase. ``trusted`` is
-    as in ``Session``.
+    Its attributes can only be read: assigning to one is an error. Plugins change it with its methods.
 
     Attributes that begin with an underscore are the core's.
     """
 
     __slots__ = (
         "_answers",
+        "_body",
         "_did",
+        "_id",
+        "_message",
+        "_next_hop",
         "_notes",
+        "_parameters",
         "_points",
         "_recipient_points",
+        "_recipients",
         "_rulings",
+        "_sender",
+        "_size",
+        "_smtputf8",
+        "_trusted",
         "_trusted_recipients",
-        "body",
-        "id",
-        "message",
-        "next_hop",
-        "parameters",
-        "recipients",
-        "sender",
-        "size",
-        "smtputf8",
-        "trusted",
     )
 
     def __init__(self, sender: Address, parameters: dict[str, str | None]) -> None:
-        self.id = new_id()
-        self.sender = sender
-        self.parameters = MappingProxyType(parameters)
-        self.recipients: tuple[Address, ...] = ()
-        self.message: Message | None = None
-        self.next_hop = ""
-        """The next hop that this transaction goes to, once a delivery plugin has claimed it."""
-        self.smtputf8 = "SMTPUTF8" in parameters
-        self.body = parameters.get("BODY") or "7BIT"
-        self.size = 0
-        """The size that the client announced with SIZE, in octets; 0 when it did not."""
-        self.trusted = ""
+        self._id = new_id()
+        self._sender = sender
+        self._parameters = MappingProxyType(parameters)
+        self._recipients: tuple[Address, ...] = ()
+        self._message: Message | None = None
+        self._next_hop = ""
+        self._smtputf8 = "SMTPUTF8" in parameters
+        self._body = parameters.get("BODY") or "7BIT"
+        self._size = 0
+        self._trusted = ""
         self._did: tuple[str, ...] = ()
         """As in ``Session``."""
         self._trusted_recipients = _NOBODY
@@ -310,13 +359,63 @@ class Envelope:
         self._notes: dict[int, dict[str, Any]] | None = None
 
     @property
+    def id(self) -> str:
+        """The id of this transaction, which the client is told when the message is accepted."""
+        return self._id
+
+    @property
+    def sender(self) -> Address:
+        """The reverse-path; ``sender.is_null`` for the null reverse-path."""
+        return self._sender
+
+    @property
+    def parameters(self) -> Mapping[str, str | None]:
+        """The ESMTP parameters of MAIL, with keys in upper case."""
+        return self._parameters
+
+    @property
+    def recipients(self) -> tuple[Address, ...]:
+        """The recipients that were accepted, in their order. At ``rcpt``, the one asked about is not among them."""
+        return self._recipients
+
+    @property
+    def message(self) -> Message | None:
+        """The message, from the ``headers`` phase on; None before."""
+        return self._message
+
+    @property
+    def next_hop(self) -> str:
+        """The next hop that this transaction goes to, once a delivery plugin has claimed it; "" before."""
+        return self._next_hop
+
+    @property
+    def smtputf8(self) -> bool:
+        """True when the client asked for SMTPUTF8 (RFC 6531)."""
+        return self._smtputf8
+
+    @property
+    def body(self) -> str:
+        """The content that the client announced with BODY: "7BIT", the default, or "8BITMIME" (RFC 6152)."""
+        return self._body
+
+    @property
+    def size(self) -> int:
+        """The size that the client announced with SIZE, in octets; 0 when it did not (RFC 1870)."""
+        return self._size
+
+    @property
+    def trusted(self) -> str:
+        """Why plugins marked ``skip_trusted`` are skipped in this transaction; "" when they are not."""
+        return self._trusted
+
+    @property
     def pending(self) -> tuple[Address, ...]:
         """In the queue phase: the recipients for which no plugin has answered yet."""
         if not self._answers:
-            return self.recipients
-        if len(self._answers) == len(self.recipients):  # only recipients are answered for
+            return self._recipients
+        if len(self._answers) == len(self._recipients):  # only recipients are answered for
             return ()
-        return tuple([recipient for recipient in self.recipients if recipient not in self._answers])
+        return tuple([recipient for recipient in self._recipients if recipient not in self._answers])
 
     def notes(self, plugin: object) -> dict[str, Any]:
         """Return the dict of ``plugin`` in this transaction, for values of its own: ``envelope.notes(self)``."""
@@ -329,7 +428,7 @@ class Envelope:
         if not may_write(f"envelope.trust({why!r})"):
             return
         if recipient is None:
-            self.trusted = why
+            self._trusted = why
         else:
             self._trusted_recipients |= {recipient}
         self._did = (*self._did, f"trusts {'the sender' if recipient is None else 'this recipient'}: {why}")
@@ -341,15 +440,15 @@ class Envelope:
         with 452 4.5.3, and the client sends to it in a transaction of its own (RFC 5321 §4.5.3.1.10).
         """
         if may_write(f"envelope.claim({next_hop!r})"):
-            self.next_hop = self.next_hop or next_hop
-        return self.next_hop == next_hop
+            self._next_hop = self._next_hop or next_hop
+        return self._next_hop == next_hop
 
     def trusted_for(self, recipient: Address | None) -> bool:
         """Return True when plugins skip this transaction for ``recipient``; None means for all its recipients."""
-        if self.trusted:
+        if self._trusted:
             return True
         if not self._trusted_recipients:
             return False
-        wanted = (recipient,) if recipient is not None else tuple(self.recipients)
+        wanted = (recipient,) if recipient is not None else tuple(self._recipients)
         # With no recipient yet nobody is trusted, although the empty set is a subset of every other.
         return bool(wanted) and self._trusted_recipients.issuperset(wanted)

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from gatepost import Decision, Later, Session, deny, hookimpl
+from gatepost import Address, Decision, Envelope, Later, Session, deny, hookimpl, testing
 from tests.core.gate.asking import at_data, policy_of
-from tests.policy import Client, instance, saying
+from tests.policy import Client, delivering, instance, saying, vouching
 
 # Work for later.
 
@@ -80,7 +80,7 @@ async def test_work_that_never_began_is_closed_without_a_word() -> None:
     starts = Starts(500, None)
     client = Client(policy_of(starts), "192.0.2.1")
     starts.connect(client.session)
-    client.session.cancel_later()
+    client.session._cancel_later()
     await asyncio.sleep(0.001)
     assert starts.handle.done
     with pytest.raises(asyncio.CancelledError):
@@ -203,3 +203,59 @@ async def test_trust_lapses_with_its_day() -> None:
     assert not session.privileged
     session.trust("today", until=today)
     assert session.privileged
+
+
+# Attributes are for reading.
+
+
+class Assigns:
+    """Sets an attribute of the session or the envelope at rcpt."""
+
+    def __init__(self, holder: str, name: str, value: Any) -> None:
+        self.holder, self.name, self.value = holder, name, value
+
+    @hookimpl
+    def rcpt(self, session: Session, envelope: Envelope) -> None:
+        setattr(session if self.holder == "session" else envelope, self.name, self.value)
+
+
+EVE = Address("eve", "elsewhere.example")
+ASSIGNED: list[tuple[str, str, Any]] = [
+    ("envelope", "recipients", (EVE,)),
+    ("envelope", "sender", EVE),
+    ("envelope", "trusted", "it looks nice"),
+    ("envelope", "next_hop", "mail.elsewhere.example"),
+    ("envelope", "message", None),
+    ("envelope", "smtputf8", True),
+    ("session", "may_relay", True),
+    ("session", "trusted", "it looks nice"),
+    ("session", "client", "127.0.0.1"),
+    ("session", "helo", "mx.example.org"),
+    ("session", "envelope", None),
+    ("session", "early_talk", frozenset()),
+]
+
+
+@pytest.mark.parametrize(("holder", "name", "value"), ASSIGNED, ids=[f"{each[0]}-{each[1]}" for each in ASSIGNED])
+@pytest.mark.parametrize("mode", ["enforce", "observe"])
+async def test_a_plugin_that_assigns_to_an_attribute_fails_and_changes_nothing(
+    holder: str, name: str, value: Any, mode: str
+) -> None:
+    policy = policy_of(instance(Assigns(holder, name, value), on_error="pass", mode=mode), vouching(), delivering())
+    client = await policy.connect()
+    await client.ehlo()
+    await client.mail()
+    before = getattr(client.session if holder == "session" else client.session.envelope, name)
+    assert (await client.rcpt()).code == 250
+    assert client.session.envelope is not None
+    assert getattr(client.session if holder == "session" else client.session.envelope, name) == (
+        (Address("b", "example.org"),) if name == "recipients" else before
+    )
+    (failed,) = policy.events.named("plugin_failed")
+    assert str(failed["error"]).startswith("AttributeError: ") and f"'{name}' of '{holder.capitalize()}'" in str(failed)
+
+
+async def test_what_an_observed_plugin_assigns_is_not_delivered() -> None:
+    policy = testing.Policy(testing.instance(Assigns("envelope", "recipients", (EVE,)), mode="observe"))
+    assert (await (await policy.connect()).transaction()).code == 250
+    assert [message.recipients for message in policy.next_hop.messages] == [("b@example.org",)]

@@ -89,7 +89,7 @@ class Conversation:
     @property
     def has_to_tell(self) -> bool:
         """True when plugins are to be told of the session's end, so that ``close`` may take its time."""
-        return self.session.envelope is not None or self.delivering or bool(self.gate.chains["disconnect"])
+        return self.session._envelope is not None or self.delivering or bool(self.gate.chains["disconnect"])
 
     async def close(self, last_reply: Reply | None = None) -> None:
         """The connection is gone: ``reset`` and ``disconnect`` run, and before them what follows a message.
@@ -106,7 +106,7 @@ class Conversation:
     def end(self, last_reply: Reply | None = None) -> None:
         """The connection is gone, and no plugin is to be told (``has_to_tell``): the last half of ``close``."""
         self.after_reply()
-        self.session.cancel_later()
+        self.session._cancel_later()
         self._phases.records.add_end(last_reply)
 
     # Commands.
@@ -154,11 +154,11 @@ class Conversation:
         # RFC 2920 §3.1 lets a client send these only as the last of a group, so octets behind them are early talk.
         phase = MUST_WAIT.get(verb)
         if phase is not None:
-            early = self.session.early_talk
+            early = self.session._early_talk
             if behind:
-                self.session.early_talk = early | {phase}
+                self.session._early_talk = early | {phase}
             elif phase in early:  # this time the client has waited
-                self.session.early_talk = early - {phase}
+                self.session._early_talk = early - {phase}
         if argument is None:
             return replies.NEEDS_SMTPUTF8 if verb in {b"MAIL", b"RCPT"} else replies.BAD_OCTETS
         self._waits = phase
@@ -167,7 +167,7 @@ class Conversation:
     def talks_early(self) -> None:
         """Note that more octets have come while the answer to a command is being found."""
         if self._waits is not None:
-            self.session.early_talk |= {self._waits}
+            self.session._early_talk |= {self._waits}
 
     def _count(self, reply: Reply) -> Reply:
         """Count permanent refusals; over the limit return the reply that ends the session.
@@ -224,7 +224,7 @@ class Conversation:
         session, phases = self.session, self._phases
         # A new HELO ends the transaction (RFC 5321 §4.1.4), and what was held against the old name goes with it.
         await self.transaction.reset()
-        session.helo, session.esmtp = hostname.split()[0], esmtp
+        session._helo, session._esmtp = hostname.split()[0], esmtp
         session._helo_points = None
         if session._delayed:
             phases.forget_delayed("helo")
@@ -247,7 +247,7 @@ class Conversation:
     def _mail(self, argument: str) -> Reply | Awaitable[Reply]:
         if not self._helo_done:
             return replies.NEED_HELO
-        if self.session.envelope is not None:
+        if self.session._envelope is not None:
             return replies.NESTED_MAIL
         if argument[:5].upper() != "FROM:":
             return replies.syntax_error("expected MAIL FROM:<address>")
@@ -260,7 +260,7 @@ class Conversation:
         return self.transaction.mail(sender, parameters)
 
     def _rcpt(self, argument: str) -> Reply | Awaitable[Reply]:
-        envelope = self.session.envelope
+        envelope = self.session._envelope
         if envelope is None:
             return replies.NEED_MAIL
         if argument[:3].upper() != "TO:":

@@ -62,7 +62,7 @@ class Incoming:
     def publish_message(self) -> Message:
         """Put the message, whose header block has come, into the envelope for plugins to see, and return it."""
         if self.message is None:
-            self.message = self.envelope.message = self.reader.message()
+            self.message = self.envelope._message = self.reader.message()
         return self.message
 
 
@@ -93,19 +93,19 @@ class Transaction:
         self.reader: DataReader | None = None
         self.unfinished: Incoming | None = None
         """The message that has its reply and waits for ``finish_message``."""
-        session.scored = gate.score is not None
+        session._scored = gate.score is not None
 
     # The envelope.
 
     async def mail(self, sender: Address, parameters: dict[str, str | None]) -> Reply:
         """Open a transaction for mail of ``sender``; the keys of the ESMTP ``parameters`` are in upper case."""
         session, phases = self._session, self.phases
-        if session.envelope is not None:
+        if session._envelope is not None:
             return replies.NESTED_MAIL
         envelope = Envelope(sender, parameters)
         if parameters and (reply := _take_parameters(envelope, self._runtime.limits.max_size)) is not None:
             return reply
-        if sender.smtputf8 and not envelope.smtputf8:
+        if sender.smtputf8 and not envelope._smtputf8:
             return replies.NEEDS_SMTPUTF8
         # ``_delayed`` is empty for most clients: reading it here saves them the calls.
         if session._delayed:  # a new MAIL is judged afresh
@@ -115,19 +115,19 @@ class Transaction:
             return reply
         if session._delayed and (reply := phases.speak_due("mail", sender=str(sender))) is not None:
             return reply
-        session.envelope = envelope  # only now: a refused MAIL leaves no transaction open
+        session._envelope = envelope  # only now: a refused MAIL leaves no transaction open
         return replies.SENDER_OK
 
     async def rcpt(self, recipient: Address, parameters: Mapping[str, str | None]) -> Reply:
         """Add ``recipient`` to the envelope if a plugin vouches for it and none refuses it."""
-        session, envelope = self._session, self._session.envelope
+        session, envelope = self._session, self._session._envelope
         if envelope is None:
             return replies.NEED_MAIL
         if parameters:
             return replies.UNKNOWN_PARAMETER
-        if recipient.smtputf8 and not envelope.smtputf8:
+        if recipient.smtputf8 and not envelope._smtputf8:
             return replies.NEEDS_SMTPUTF8
-        if len(envelope.recipients) >= self._runtime.limits.recipients:
+        if len(envelope._recipients) >= self._runtime.limits.recipients:
             return replies.TOO_MANY_RECIPIENTS
         # The postmaster must be reachable also for clients that we wrongly suspect (RFC 5321 §4.5.1): neither a delayed
         # refusal nor the score is held against mail to it. Plugins are asked all the same.
@@ -142,8 +142,8 @@ class Transaction:
         if ruling.refuses:
             return phases.speak(ruling, recipient)
         # A client may name a recipient twice. Both get 250, and the message is delivered once.
-        if recipient not in envelope.recipients:
-            envelope.recipients = (*envelope.recipients, recipient)
+        if recipient not in envelope._recipients:
+            envelope._recipients = (*envelope._recipients, recipient)
         return replies.RECIPIENT_OK
 
     def _speak_due(self, envelope: Envelope, recipient: Address) -> Reply | None:
@@ -158,13 +158,13 @@ class Transaction:
     async def reset(self) -> None:
         """End the transaction, if there is one, and give back what it holds."""
         incoming, self._incoming, self.reader = self._incoming, None, None
-        envelope = self._session.envelope
+        envelope = self._session._envelope
         if envelope is None:
             return
         if self._gate.chains["reset"]:
             await self.phases.tell_all("reset", (self._session, envelope), envelope)
         # Only after the hooks, which may still read the envelope and its message.
-        self._session.envelope = None
+        self._session._envelope = None
         if envelope.message is not None:
             envelope.message.close()
         if incoming is not None:  # the end of its data will never come
@@ -174,10 +174,10 @@ class Transaction:
 
     async def data(self) -> Reply:
         """Begin to receive a message: after a 354, feed ``reader``. A refusal of the plugins ends the transaction."""
-        envelope = self._session.envelope
+        envelope = self._session._envelope
         if envelope is None:
             return replies.NEED_MAIL
-        if not envelope.recipients:
+        if not envelope._recipients:
             return replies.NEED_RCPT
         runtime = self._runtime
         if not runtime.spool.has_room():
@@ -271,7 +271,7 @@ class Transaction:
         """Let the points rule on the whole transaction, if there is a ``[score]``."""
         score = self._gate.score
         if score is not None:
-            scored = [recipient for recipient in envelope.recipients if not recipient.is_postmaster]
+            scored = [recipient for recipient in envelope._recipients if not recipient.is_postmaster]
             rule_score(ruling, score, self._session, envelope, scored)
 
     async def finish_message(self) -> None:
@@ -309,11 +309,11 @@ def _take_parameters(envelope: Envelope, max_size: int) -> Reply | None:
         size = parameters["SIZE"] or ""
         if not (size.isascii() and size.isdigit() and len(size) <= 20):  # RFC 1870 §3: at most 20 digits
             return replies.BAD_SIZE
-        envelope.size = int(size)
-        if envelope.size > max_size:
+        envelope._size = int(size)
+        if envelope._size > max_size:
             return replies.TOO_BIG
-    envelope.body = (parameters.get("BODY") or "7BIT").upper()
-    if ("BODY" in parameters and not parameters["BODY"]) or envelope.body not in {"7BIT", "8BITMIME"}:
+    envelope._body = (parameters.get("BODY") or "7BIT").upper()
+    if ("BODY" in parameters and not parameters["BODY"]) or envelope._body not in {"7BIT", "8BITMIME"}:
         return replies.BAD_BODY
     if parameters.get("SMTPUTF8") is not None:
         return replies.syntax_error("SMTPUTF8 takes no value")

@@ -105,7 +105,7 @@ class Pregreet(asyncio.Protocol):
         elif seconds > 0:
             self._timer = self._listener.runtime.clock.call_later(seconds, self)
         elif self._has_unread():  # ``silence(0)`` asks for the octets that came with the connection
-            self.session.early_talk |= {"connect"}
+            self.session._early_talk |= {"connect"}
             silent.set_result(False)
         else:
             silent.set_result(True)
@@ -127,7 +127,7 @@ class Pregreet(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Keep early talk, of a bounded size, and end the wait for silence."""
         self._heard += data  # tolerated early talk is answered after the greeting
-        self.session.early_talk |= {"connect"}
+        self.session._early_talk |= {"connect"}
         if len(self._heard) > LINE_BUFFER:
             self._transport.pause_reading()
         if self._silent is not None and not self._silent.done():

@@ -28,7 +28,7 @@ _POINTS: Final = Action.POINTS
 
 def is_trusted(session: Session, envelope: Envelope | None, recipient: Address | None) -> bool:
     """Return True when plugins with ``skip_trusted`` are skipped: for this client, transaction or ``recipient``."""
-    if session.trusted or session.may_relay:  # ``session.privileged`` without a call, for each hook that asks
+    if session._trusted or session._may_relay:  # ``session.privileged`` without a call, for each hook that asks
         return True
     return envelope is not None and envelope.trusted_for(recipient)
 

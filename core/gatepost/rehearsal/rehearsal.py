@@ -39,7 +39,7 @@ class Rehearsal:
 
     async def _is_silent(self, seconds: float) -> bool:
         if self._talks_early:
-            self.session.early_talk |= {"connect"}
+            self.session._early_talk |= {"connect"}
         else:
             await self._runtime.clock.sleep(seconds)
         return not self._talks_early

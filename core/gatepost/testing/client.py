@@ -29,13 +29,21 @@ class Client:
     """A client, made by ``Policy.connect``."""
 
     def __init__(
-        self, policy: Policy, gate: Gate, address: str, *, talks_early: bool, listener: str, port: int
+        self,
+        policy: Policy,
+        gate: Gate,
+        address: str,
+        *,
+        talks_early: bool,
+        listener: str,
+        port: int,
+        may_relay: bool = False,
     ) -> None:
         self.policy = policy
         self.rehearsal = Rehearsal(gate, policy.runtime, address, talks_early=talks_early, listener=listener)
         self.session: Session = self.rehearsal.session
         """The session with its ``envelope``, as plugins see it."""
-        self.session.port = port
+        self.session._port, self.session._may_relay = port, may_relay
         self.banner: Reply
         """The first reply: the greeting, or a refusal."""
         self.waited = 0.0

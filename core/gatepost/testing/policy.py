@@ -130,16 +130,20 @@ class Policy:
         talks_early: bool = False,
         listener: str = "smtp",
         port: int = 0,
+        may_relay: bool = False,
     ) -> Client:
         """Connect a client, whose ``banner`` is the first reply. Before the first client, ``startup`` runs.
 
         A client that ``talks_early`` does not wait for the greeting. ``listener`` is the listener that it connects to,
-        which with TOML may have an order of its own.
+        which with TOML may have an order of its own. With ``may_relay`` it may send to any domain, as a client that
+        has authenticated may.
         """
         if self._startup:
             await self.start()
         gate = self.loaded.gates.get(listener, self.gate)
-        connected = Client(self, gate, client, talks_early=talks_early, listener=listener, port=port)
+        connected = Client(
+            self, gate, client, talks_early=talks_early, listener=listener, port=port, may_relay=may_relay
+        )
         await connected.connect()
         return connected
 

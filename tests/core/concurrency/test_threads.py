@@ -73,7 +73,7 @@ async def test_a_plugin_that_never_returns_does_not_keep_others_from_delivering(
     policy = Policy(Stuck(), Delivers())
     session = Client(policy, "192.0.2.1").session
     envelope = Envelope(Address("a", "example.com"), {})
-    envelope.recipients = (Address("b", "example.org"),)
+    envelope._recipients = (Address("b", "example.org"),)
     stuck = [
         asyncio.ensure_future(policy.gate.ask("mail", (session, envelope, None, {}), session)) for _ in range(MOST)
     ]

@@ -124,7 +124,7 @@ class Forgets:
 
     @hookimpl
     def message(self, envelope: Any) -> None:
-        envelope.recipients = ()
+        envelope._recipients = ()
 
 
 async def test_a_message_for_nobody_is_never_said_to_be_queued() -> None:

@@ -142,7 +142,7 @@ async def test_a_new_helo_clears_the_refusals_of_helo_and_a_new_mail_those_of_ma
 async def test_who_may_relay_is_free_of_delayed_refusals() -> None:
     client = await connected(saying("helo", deny("no")), instance(saying("connect", deny("no")), "c", reject_at="rcpt"))
     await client.ehlo()
-    client.session.may_relay = True
+    client.session._may_relay = True
     await client.mail()
     assert (await client.rcpt()).code == 250
 

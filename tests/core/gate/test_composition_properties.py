@@ -318,7 +318,7 @@ async def test_the_order_shown_is_the_order_run(chain: list[Plugin], trusted: bo
     configured = {f"p{number}": plugin for number, plugin in enumerate(chain)}
     assert list(gate.order(phase)) == [name for name, plugin in configured.items() if phase in plugin.parts]
     client = Client(world.policy, "192.0.2.1")
-    client.session.may_relay = trusted
+    client.session._may_relay = trusted
     arguments = (client.session, *(None for _ in arguments_of(phase)[1:]))
     ruling = await client.wait_for(gate.ask(phase, arguments, client.session))
     assert (*(said.plugin for said in ruling.said), *ruling.unasked) == gate.order(phase)

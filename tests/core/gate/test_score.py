@@ -103,7 +103,7 @@ async def test_trusted_and_relaying_clients_are_not_scored() -> None:
     assert (await recipient_reply(bad)).startswith("550")
     assert (await recipient_reply(bad, trusting_plugin)).startswith("250")
     client = await Policy(bad, vouching(), score=Score(None, 3)).connect()
-    client.session.may_relay = True
+    client.session._may_relay = True
     await client.ehlo()
     await client.mail()
     assert (await client.rcpt()).code == 250

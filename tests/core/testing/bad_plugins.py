@@ -356,10 +356,29 @@ class WritingAhead:
         session.trust("it looks nice")
 
 
-class WritingAheadByHand:
-    @hookimpl(ahead=True)
+class ReachingIntoTheCore:
+    """Adds a recipient behind the back of the core."""
+
+    @hookimpl
+    def rcpt(self, envelope: Envelope, recipient: Address) -> None:
+        envelope._recipients = (*envelope.recipients, recipient)
+
+
+class ReachingIntoTheCoreAfterAWait:
+    """Lets a client relay, once it has been waited for."""
+
+    @hookimpl
     async def helo(self, session: Session) -> None:
-        session.may_relay = True
+        await asyncio.sleep(0)
+        session._may_relay = True
+
+
+class Assigning:
+    """Sets an attribute of ``Session`` or ``Envelope`` that is only for reading."""
+
+    @hookimpl
+    def rcpt(self, envelope: Envelope, recipient: Address) -> None:
+        envelope.recipients = (*envelope.recipients, recipient)  # type: ignore[misc]
 
 
 class AcceptingWithoutTheGrant:

@@ -278,5 +278,5 @@ async def test_a_fault_of_access_itself_opens_nothing() -> None:
 async def test_access_is_asked_about_trusted_clients_too() -> None:
     policy = policy_of(denied=[{"sender": "a@example.com"}])
     client = await policy.connect()
-    client.session.trusted = "somebody else said so"
+    client.session.trust("somebody else said so")
     assert (await client.transaction()).code == 550

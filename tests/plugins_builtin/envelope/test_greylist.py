@@ -204,8 +204,7 @@ async def test_a_trusted_client_is_not_asked() -> None:
 
 async def test_a_client_that_may_relay_is_not_asked() -> None:
     policy = policy_of()
-    client = await policy.connect()
-    client.session.may_relay = True
+    client = await policy.connect(may_relay=True)
     assert (await client.transaction()).code == 250
 
 

@@ -20,7 +20,7 @@ class Relaying:
 
     @hookimpl
     def connect(self, session: Session) -> None:
-        session.may_relay = True
+        session._may_relay = True
 
 
 async def client_of(*others: Any, **options: Any) -> Client:
@@ -227,7 +227,7 @@ def test_it_never_vouches_for_a_foreign_domain_nor_for_a_trick(
         ours = frozenset({"example.org"})
     plugin = Recipients(RecipientsOptions(domains=ours, addresses=given_addresses, postmaster=postmaster))
     session = Session.__new__(Session)
-    session.may_relay = may_relay
+    session._may_relay = may_relay
     said = plugin.rcpt(session, recipient)
     vouched = said is not None and said.action is Action.ACCEPT
     folded = {(address.local.lower(), address.domain) for address in given_addresses}

@@ -23,10 +23,16 @@ async def answers(subject: Subject) -> list[str]:
 
 
 async def ordinary(subject: Subject) -> list[str]:
-    """It completes ordinary sessions without an exception."""
+    """It completes ordinary sessions without an exception, and leaves the core's state alone."""
     subject.playable()
     probes = [await witness(subject, world=world) for world in (ANSWERING, EMPTY)]
-    return _raised(probes)
+    changed = {
+        f"its {call.phase} changes {name}, which is the core's"
+        for p in probes
+        for call in p.calls
+        for name in call.changed
+    }
+    return _raised(probes) + sorted(changed)
 
 
 async def hostile(subject: Subject) -> list[str]:

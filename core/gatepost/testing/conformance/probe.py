@@ -38,7 +38,9 @@ class Call:
     longest: float = 0.0
     """The longest time for which the event loop was blocked, in real seconds."""
     wrote: list[str] = field(default_factory=list)
-    """The attributes of session and envelope that it changed."""
+    """The forbidden writes that it tried in a look-up ahead."""
+    changed: list[str] = field(default_factory=list)
+    """The private attributes of session and envelope that it changed, which are the core's."""
     cancelled: bool = False
     swallowed: bool = False
     """True when it continued after it was cancelled."""
@@ -111,7 +113,7 @@ class Probe:
     def _call(self, phase: str, hook: Hook, arguments: tuple[Any, ...], picked: tuple[Any, ...]) -> Any:
         call = Call(phase, self.step)
         self.calls.append(call)
-        began = perf_counter()
+        before, began = _state_of(arguments), perf_counter()
         try:
             answer = hook.function(*picked)
         except BaseException as error:
@@ -120,6 +122,7 @@ class Probe:
         finally:
             if hook.kind is not Kind.BLOCKING:
                 call.longest = perf_counter() - began
+            call.changed = _changes(before, arguments)
         if inspect.isawaitable(answer):
             return _Steps(self, call, hook, arguments, answer)
         self.ended(call, hook, answer)
@@ -146,8 +149,8 @@ class _Steps:
         self._probe = probe
         self._call = call
         self._hook = hook
+        self._arguments = arguments
         self._session = next((each for each in arguments if isinstance(each, Session)), None)
-        self._envelope = next((each for each in arguments if isinstance(each, Envelope)), None)
         self._work = work
 
     def __await__(self) -> Generator[Any, Any, Any]:
@@ -190,25 +193,13 @@ class _Steps:
             call.wrote.append(str(error).rpartition(": ")[2])
 
     def _step(self, resume: Callable[[], Any]) -> Any:
-        """Run one step, measure it, and note the attributes that it changed."""
-        before, began = self._state(), perf_counter()
+        """Run one step, measure it, and note what it changed."""
+        before, began = _state_of(self._arguments), perf_counter()
         try:
             return resume()
         finally:
             self._call.longest = max(self._call.longest, perf_counter() - began)
-            if self._hook.kind is Kind.AHEAD:
-                self._call.wrote += _differences(before, self._state())
-
-    def _state(self) -> dict[str, Any]:
-        """Return the public state of session and envelope, for look-ups ahead only."""
-        if self._hook.kind is not Kind.AHEAD:
-            return {}
-        return {
-            f"{word}.{name}": getattr(holder, name)
-            for word, holder in (("session", self._session), ("envelope", self._envelope))
-            if holder is not None
-            for name in _attributes(holder)
-        }
+            self._call.changed += _changes(before, self._arguments)
 
     def _stop(self) -> Any:
         """Return the function that cancels the call as its time limit would; for a look-up ahead, that of its task."""
@@ -220,19 +211,24 @@ class _Steps:
         return task.cancel
 
 
-def _attributes(holder: object) -> list[str]:
-    """Return the public attributes that can be set. ``__slots__`` does not help: compiled classes have none."""
-    found = inspect.getmembers(type(holder), inspect.isdatadescriptor)
-    return [name for name, _ in found if not name.startswith("_") and _is_writable(holder, name)]
+_OF_THE_CORE = (
+    (Session, "session", ("_client", "_envelope", "_esmtp", "_helo", "_may_relay")),
+    (Envelope, "envelope", ("_answers", "_message", "_recipients", "_sender")),
+)
+"""The private attributes that decide what is delivered to whom, and that no method changes for a plugin."""
 
 
-def _is_writable(holder: object, name: str) -> bool:
-    try:
-        setattr(holder, name, getattr(holder, name))
-    except AttributeError:
-        return False
-    return True
+def _state_of(arguments: tuple[Any, ...]) -> dict[str, Any]:
+    """Return the core's state of the session and the envelope in ``arguments``."""
+    state = {
+        f"{word}.{name}": getattr(each, name)
+        for each in arguments
+        for kind, word, names in _OF_THE_CORE
+        if isinstance(each, kind)
+        for name in names
+    }
+    return {name: dict(value) if isinstance(value, dict) else value for name, value in state.items()}
 
 
-def _differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    return [name for name, value in after.items() if before[name] is not value and before[name] != value]
+def _changes(before: dict[str, Any], arguments: tuple[Any, ...]) -> list[str]:
+    return [name for name, value in _state_of(arguments).items() if before[name] != value]
