@@ -4,6 +4,10 @@ The grammar is RFC 5321 §4.1.2 and §4.1.3, with UTF-8 as RFC 6531 §3.3 adds i
 rule. ``parse_path`` has one expression for the addresses that nearly all clients send, and parses all others step by
 step. Both give the same result.
 
+What breaks the grammar and has one meaning all the same is taken, because Postfix and Exim take it and such mail is
+wanted: dots at the edge of a local part or in a row, a dot behind the domain, and a path without angle brackets or with
+spaces inside them. A local part leaves as it came; all else leaves in its normal form.
+
 This module does not know whether SMTPUTF8 was requested, which parameters exist, or who may receive mail. Here a local
 part such as ``victim%evil`` or ``evil!victim`` is a name like any other; plugins decide which recipients are ours.
 
@@ -16,6 +20,8 @@ import re
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 from unicodedata import normalize
+
+import idna
 
 from gatepost.errors import AddressError
 
@@ -43,6 +49,9 @@ _ATEXT = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~\-"
 # Dot-string = Atom *("." Atom);  RFC 6531: atext =/ UTF8-non-ascii
 _DOT_STRING = re.compile(rf"[{_ATEXT}{_NON_ASCII}]++(?:\.[{_ATEXT}{_NON_ASCII}]++)*+")
 
+# What is taken without quotes: also "a..b", "a." and ".a", which are the real names of mailboxes at large providers.
+_UNQUOTED = re.compile(rf"[{_ATEXT}{_NON_ASCII}.]++")
+
 # Quoted-string   = DQUOTE *QcontentSMTP DQUOTE
 # quoted-pairSMTP = %d92 %d32-126
 # qtextSMTP       = %d32-33 / %d35-91 / %d93-126;  RFC 6531: qtextSMTP =/ UTF8-non-ascii
@@ -68,13 +77,14 @@ _SOURCE_ROUTE = re.compile(r'@([^@:,<>"]++(?:,@[^@:,<>"]++)*+):')
 
 # esmtp-param = esmtp-keyword ["=" esmtp-value];  esmtp-keyword = (ALPHA / DIGIT) *(ALPHA / DIGIT / "-")
 # esmtp-value = 1*(%d33-60 / %d62-126);  RFC 6531: esmtp-value =/ UTF8-non-ascii
+# A value may be empty here, since some clients send "AUTH=" for "AUTH=<>"; who reads a parameter judges its value.
 # The rule does not allow "=" (%d61) in a value. We do: the first "=" ends the keyword anyway, and a client that does
 # not encode a return path such as SRS0=x=y=z@example.com in AUTH= or ORCPT= would lose its mail.
-_ESMTP_PARAM = re.compile(rf"([A-Za-z0-9][A-Za-z0-9\-]*+)(?:=([!-~{_NON_ASCII}]++))?+")
+_ESMTP_PARAM = re.compile(rf"([A-Za-z0-9][A-Za-z0-9\-]*+)(?:=([!-~{_NON_ASCII}]*+))?+")
 
-# Nearly all clients send Dot-string "@" Domain in ASCII, and parameters. Spaces before "<" are forbidden (§3.3), but
-# some clients send them, and qpsmtpd and Postfix accept them.
-_ORDINARY_PATH = re.compile(rf" *+<([{_ATEXT}]++(?:\.[{_ATEXT}]++)*+)@({_DOMAIN.pattern})>(?: ([ -~]*+))?+")
+# Nearly all clients send a local part without quotes, "@", a domain in ASCII, and parameters. Spaces before "<" are
+# forbidden (§3.3), but some clients send them, and qpsmtpd and Postfix accept them.
+_ORDINARY_PATH = re.compile(rf" *+<([{_ATEXT}.]++)@({_DOMAIN.pattern})>(?: ([ -~]*+))?+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +96,8 @@ class Address:
     null path and the bare postmaster. ``u_label`` is True when the domain was written with a U-label; comparisons
     ignore it. Local parts are compared with case (§2.4: only their own server may ignore it), domains without.
 
-    ``str()`` returns the mailbox as in a command, without angle brackets and quoted only if necessary;
+    ``str()`` returns the mailbox as in a command, without angle brackets. Its local part is quoted if that is
+    necessary, unless it came without quotes, such as ``a..b``: then it is written so again.
     ``Address.parse(f"<{address}>")`` returns the same address. The constructor checks nothing: use ``parse`` for text
     from elsewhere.
     """
@@ -141,11 +152,12 @@ NULL = Address("", "")
 
 
 def parse_path(argument: str, *, forward: bool) -> tuple[Address, str]:
-    """Parse the text after ``FROM:`` or ``TO:``: a path in angle brackets and parameters (RFC 5321 §4.1.2).
+    """Parse the text after ``FROM:`` or ``TO:``: a path and parameters (RFC 5321 §4.1.2).
 
-    Returns the address and the text of the parameters. A source route is checked and ignored (Appendix C). The bare
-    ``<postmaster>`` is only allowed with ``forward`` (§4.1.1.3), the null path ``<>`` only without it (§4.5.5). Raises
-    ``AddressError`` with a sentence that tells what is wrong.
+    Returns the address and the text of the parameters. Angle brackets may be missing around an address without source
+    route, which a space then ends. A source route is checked and ignored (Appendix C). The bare ``<postmaster>`` is
+    only allowed with ``forward`` (§4.1.1.3), the null path ``<>`` only without it (§4.5.5). Raises ``AddressError``
+    with a sentence that tells what is wrong.
     """
     found = _ORDINARY_PATH.fullmatch(argument)
     if found is not None:
@@ -160,7 +172,7 @@ def parse_path(argument: str, *, forward: bool) -> tuple[Address, str]:
 def parse_parameters(text: str) -> dict[str, str | None]:
     """Parse ESMTP parameters such as ``SIZE=1234 AUTH=<> SMTPUTF8`` (RFC 5321 §4.1.2, esmtp-param).
 
-    Returns the keywords in upper case and their values as sent, or None for a keyword without a value. xtext (RFC 3461
+    Returns the keywords in upper case and their values as sent, or None for a keyword without "=". xtext (RFC 3461
     §4) is not decoded. Raises ``AddressError`` for a syntax error and for a repeated keyword.
     """
     parameters: dict[str, str | None] = {}
@@ -181,9 +193,7 @@ def parse_parameters(text: str) -> dict[str, str | None]:
 def _parse_unusual_path(argument: str, *, forward: bool) -> tuple[Address, str]:
     """``parse_path`` with the complete grammar."""
     _refuse_control_characters(argument)
-    text = argument.lstrip(" ")
-    if not text.startswith("<"):
-        raise AddressError("The address must stand in angle brackets.")
+    text = _put_in_brackets(argument.lstrip(" "))
     if text.startswith("<>"):
         if forward:
             raise AddressError("The null path <> cannot be a recipient.")
@@ -194,6 +204,20 @@ def _parse_unusual_path(argument: str, *, forward: bool) -> tuple[Address, str]:
     if not address.domain and not (forward and start == 1):
         raise AddressError("The address must have a domain.")
     return address, _after_path(text, end)
+
+
+def _put_in_brackets(text: str) -> str:
+    """Return a path as it should have been sent: in angle brackets, and without spaces beside these."""
+    if text.startswith("<"):
+        text = "<" + text[1:].lstrip(" ")
+        if text[1:2] in ("", "@", ">"):  # nothing, a source route, or the null path
+            return text
+        _, at = _read_local_part(text, 1)
+        end = text.find(">", at)
+        return text[:end].rstrip(" ") + text[end:] if end >= 0 else text
+    _, at = _read_local_part(text, 0)  # a quoted one may contain spaces
+    end = text.find(" ", at)
+    return f"<{text[:end]}>{text[end:]}" if end >= 0 else f"<{text}>"
 
 
 def _skip_source_route(text: str, start: int) -> int:
@@ -217,25 +241,27 @@ def _read_mailbox(text: str, start: int) -> tuple[Address, int]:
         raise AddressError("The address has no closing angle bracket.")
     if text[at] == "@":
         domain, u_label = _read_domain(text[at + 1 : close])
-        return Address(local, domain, u_label), close + 1
+        # A local part that broke the rule of the dots came without quotes, and leaves without them.
+        bare = text[start] != '"' and _DOT_STRING.fullmatch(local) is None
+        return Address(local, domain, u_label, f"{local}@{domain}" if bare else ""), close + 1
     if at < close:
-        raise AddressError("The local part has a dot too many, or a character that must be quoted.")
+        raise AddressError("The local part has a character that must be quoted.")
     if local.lower() != "postmaster":
         raise AddressError("The address must have a domain.")
     return Address(local, ""), close + 1
 
 
 def _read_local_part(text: str, start: int) -> tuple[str, int]:
-    """Parse Local-part = Dot-string / Quoted-string; return it unquoted, and the position after it."""
+    """Parse Local-part = Dot-string / Quoted-string, with dots anywhere; return it unquoted, and its end."""
     if text.startswith('"', start):
         found = _QUOTED_STRING.match(text, start)
         if found is None:
             raise AddressError("The quoted local part is empty or not closed.")
         local = _QUOTED_PAIR.sub(r"\1", found[1])
     else:
-        found = _DOT_STRING.match(text, start)
+        found = _UNQUOTED.match(text, start)
         if found is None:
-            raise AddressError("The address has no local part, or it begins with a dot or a character to be quoted.")
+            raise AddressError("The address has no local part, or it begins with a character that must be quoted.")
         local = found[0]
     if len(local.encode()) > LOCAL_PART_LIMIT:
         raise AddressError(f"The local part is longer than {LOCAL_PART_LIMIT} octets.")
@@ -260,7 +286,8 @@ def _read_address_literal(text: str) -> str:
 
 
 def _read_domain_name(text: str) -> str:
-    labels = [_a_label(label) for label in text.split(".")]
+    # The dot of an absolute name (RFC 1034 §3.1) changes nothing, and many servers refuse it: it is not sent on.
+    labels = [_a_label(label) for label in text.removesuffix(".").split(".")]
     domain = ".".join(labels).lower()
     if not all(labels):
         raise AddressError("The domain is empty, or has a dot too many.")
@@ -272,17 +299,31 @@ def _read_domain_name(text: str) -> str:
 
 
 def _a_label(label: str) -> str:
-    """Return the ASCII form of a label.
+    """Return the ASCII form of a label by IDNA 2008 (RFC 5891), in any case and composition.
 
-    Python's codec is IDNA 2003 (RFC 3490), which maps some letters to others: ``straße`` would become ``strasse``,
-    another domain. RFC 6531 uses IDNA 2008, which does not. So a label is refused unless decoding gives back the
-    original, apart from case and composition. Its A-label would be accepted.
+    Upper case becomes lower case one letter at a time: how a Greek name ends must not depend on how it was typed, and
+    ICU, which Postfix uses, does the same. Nothing else is mapped: what would become another name is refused, and its
+    A-label would be accepted.
     """
     if label.isascii():
         return label
+    if len(label) > 63:  # its A-label would be longer still; to find that out would take long
+        raise AddressError("A label of the domain is too long.")
+    label = normalize("NFC", "".join(map(str.lower, label)))
+    try:
+        return idna.alabel(label).decode("ascii")
+    except UnicodeError:
+        return _a_label_of_symbols(label)
+
+
+def _a_label_of_symbols(label: str) -> str:
+    """Return the ASCII form of a label that IDNA 2008 excludes, such as a heart, but that has been registered.
+
+    It is the one of IDNA 2003 (RFC 3490, Python's codec), unless that maps a character to another.
+    """
     try:
         wire = label.encode("idna")
-        faithful = wire.decode("idna") == normalize("NFC", label).lower()
+        faithful = wire.decode("idna") == label
     except UnicodeError:
         faithful = False
     if not faithful:

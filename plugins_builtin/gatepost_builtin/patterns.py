@@ -59,7 +59,8 @@ def _parse_mailbox_pattern(text: str) -> str:
 
 
 def _comparable(address: Address) -> str:
-    return "<>" if address.is_null else str(address).casefold()
+    # Written anew: what came as a..b is the same mailbox as "a..b".
+    return "<>" if address.is_null else str(Address(address.local, address.domain)).casefold()
 
 
 def matches_domain(pattern: str, domain: str) -> bool:

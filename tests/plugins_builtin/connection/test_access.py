@@ -128,6 +128,13 @@ async def test_a_denied_name_is_refused_at_connect() -> None:
     assert (await policy.connect("192.0.2.2")).banner.code == 220
 
 
+@pytest.mark.parametrize("written", ["a..b@example.com", '"a..b"@example.com'])
+async def test_a_sender_with_a_dot_too_many_is_denied_with_and_without_quotes(written: str) -> None:
+    policy = policy_of(denied=[{"sender": written}])
+    assert await send(policy, sender="a..b@example.com") == 550
+    assert await send(policy, sender='"A..B"@example.com') == 550
+
+
 @pytest.mark.parametrize(("entry", "phase"), [({"helo": "ylmf-pc"}, "helo"), ({"sender": "news@shop.example"}, "mail")])
 async def test_denied_helo_names_and_senders_are_refused_in_their_phase(entry: Entry, phase: str) -> None:
     policy = policy_of(denied=[{**entry, "reason": "go away"}], reject_at=phase)
