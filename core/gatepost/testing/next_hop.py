@@ -186,6 +186,7 @@ class _ScriptedWire:
         self.transport = self
         self.has_ended = False
         self.closed = asyncio.Event()
+        self.expected = 1
         self._peer = peer
         self._lmtp = target.protocol == "lmtp"
         self._clock = clock
@@ -202,23 +203,27 @@ class _ScriptedWire:
         """True when there is an answer that has not been read."""
         return bool(self._answers)
 
-    async def write(self, octets: bytes) -> None:
-        """Receive a command line or a block of the message."""
+    def write(self, octets: bytes) -> bool:
+        """Receive commands or a block of the message. Never asks to wait."""
         if self.has_ended:
             raise ConnectionResetError("it closed the connection")
-        content = self._content
-        if content is None:
-            line = octets.decode().removesuffix("\r\n")
-            answer = self.heard(line, line.partition(" ")[0].lower())
-            if answer[0] != _DROP:
+        if self._content is None:
+            for line in octets.decode().removesuffix("\r\n").split("\r\n"):
+                answer = self.heard(line, line.partition(" ")[0].lower())
+                if answer[0] == _DROP:
+                    return False
                 self._answers.append(answer)
-            return
-        content += octets
-        if content.endswith(b"\r\n.\r\n") or content == b".\r\n":
-            self._content = None
+            return False
+        self._content += octets
+        if self._content.endswith(b"\r\n.\r\n") or self._content == b".\r\n":
+            content, self._content = self._content, None
             self._take_message(content)
+        return False
 
-    async def reply(self) -> Answer:
+    async def drain(self, seconds: float) -> None:
+        """Do nothing: it never asks to wait."""
+
+    async def reply(self, seconds: float) -> Answer:
         """Return the next answer. Raises ConnectionError when none will come, TimeoutError when the peer hangs."""
         if not self._answers:
             raise ConnectionResetError("it closed the connection")

@@ -15,7 +15,11 @@ the session, so gatepost needs no queue and sends no bounces.
 SIZE, 8BITMIME and SMTPUTF8 are passed on. A message that needs an extension that the next hop lacks is refused, never
 converted. With `xforward`, a Postfix that offers XFORWARD learns who the client is, for its log and its own checks.
 
-**What it costs.** A connection to the next hop for each open transaction. Idle connections are reused for 30 seconds.
+**What it costs.** A connection to the next hop for each open transaction. An idle one is reused for 30 seconds, but
+closed after 10 messages, 5 minutes or 5 refusals, because mail servers are strict with long sessions: OpenSMTPD takes
+100 messages in one, Exim delivers only the first 10 at once, and Postfix slows down after 10 errors. When a used
+connection fails before the end of the message, or has a temporary refusal for the sender or the first recipient,
+everything is said once more on a fresh connection.
 
 **When not to use it.** With a listener of the next hop that lets gatepost relay. Use one with empty mynetworks.
 
@@ -43,7 +47,6 @@ from gatepost import (
     NextHopError,
     NextHopRefusedError,
     NextHops,
-    NextHopUnreachableError,
     Options,
     Session,
     Target,
@@ -72,6 +75,9 @@ class ForwardOptions(Options):
 
     pool: int = Field(10, ge=0)
     """The number of idle connections to keep to each target. More are opened when needed."""
+
+    messages_per_connection: int = Field(10, ge=1)
+    """The number of messages after which a connection is closed."""
 
     tls: Literal["opportunistic", "required", "off"] = "opportunistic"
     """Use STARTTLS if offered, with any certificate; always, with a valid certificate; or never."""
@@ -114,6 +120,7 @@ class Forward:
             targets,
             tls=options.tls,
             pool=options.pool,
+            messages_per_connection=options.messages_per_connection,
             connect_timeout=options.connect_timeout,
             command_timeout=options.command_timeout,
             data_timeout=options.data_timeout,
@@ -153,49 +160,56 @@ class Forward:
     async def _verify(self, session: Session, envelope: Envelope, recipient: Address) -> Decision | None:
         """Return the refusal of the next hop, or None. A refusal of the whole transaction is remembered."""
         notes = envelope.notes(self)
-        if "refusal" not in notes:
-            try:
-                return await self._try_rcpt(session, envelope, recipient)
-            except NextHopError as error:
-                notes["refusal"] = self._failed(error)
-        refusal: Decision = notes["refusal"]
-        return refusal
-
-    async def _try_rcpt(self, session: Session, envelope: Envelope, recipient: Address) -> Decision | None:
-        notes = envelope.notes(self)
-        if "delivery" in notes:
-            try:
-                return await _say_rcpt(notes["delivery"], recipient)
-            except NextHopUnreachableError:
-                # The next hop gave up waiting for our client. Nothing is sent yet, so begin again, once. The new
-                # delivery lacks the earlier recipients, so ``queue`` will not use it and send them all again.
-                del notes["delivery"]
-        begun = await self._begin(session, envelope, envelope.size or None, envelope.body == "8BITMIME")
+        if "refusal" in notes:
+            refusal: Decision = notes["refusal"]
+            return refusal
+        delivery: Delivery | None = notes.get("delivery")
+        try:
+            if delivery is not None:
+                return _needs_smtputf8(delivery, recipient) or _refusal(await delivery.rcpt(str(recipient)))
+            begun = await self._begin(
+                session, envelope, (recipient,), envelope.size or None, envelope.body == "8BITMIME"
+            )
+        except NextHopError as error:
+            # ``queue`` begins anew with the recipients that were accepted before.
+            self._take_held(envelope)
+            begun = self._failed(error)
         if isinstance(begun, Decision):
             notes["refusal"] = begun
             return begun
-        notes["delivery"] = begun
-        return await _say_rcpt(begun, recipient)
+        notes["delivery"], refusals = begun
+        return refusals.get(recipient)
 
     async def _begin(
-        self, session: Session, envelope: Envelope, size: int | None, body8bit: bool
-    ) -> Delivery | Decision:
-        """Begin a transaction with the next hop and send MAIL; return a refusal if the message cannot go there."""
+        self, session: Session, envelope: Envelope, recipients: Sequence[Address], size: int | None, body8bit: bool
+    ) -> tuple[Delivery, dict[Address, Decision]] | Decision:
+        """Begin a transaction with the next hop. Return it with the refusals of recipients, or that of the message."""
         delivery = await self.next_hop.begin()
         try:
             if self.options.xforward:
                 await delivery.xforward(_about(session, envelope))
             refusal = _needs_smtputf8(delivery, envelope.sender)
+            refusals = {each: needs for each in recipients if (needs := _needs_smtputf8(delivery, each)) is not None}
             if refusal is None:
-                answer = await delivery.mail(
-                    str(envelope.sender), size=size, body8bit=body8bit, smtputf8=envelope.smtputf8
+                said = [each for each in recipients if each not in refusals]
+                answer, answers = await delivery.envelope(
+                    str(envelope.sender),
+                    [str(each) for each in said],
+                    size=size,
+                    body8bit=body8bit,
+                    smtputf8=envelope.smtputf8,
                 )
                 refusal = _refusal(answer)
+                refusals |= {
+                    each: _decision(answer)
+                    for each, answer in zip(said, answers, strict=False)
+                    if not answer.is_positive
+                }
         except BaseException:  # also when the client's time is up and this call is cancelled
             delivery.close()
             raise
         if refusal is None:
-            return delivery
+            return delivery, refusals
         await delivery.release()
         return refusal
 
@@ -207,24 +221,18 @@ class Forward:
             try:
                 if _fits(held, envelope, message, recipients):
                     return await _send(held, message, recipients)
-            except NextHopUnreachableError:
-                # Before the final dot nothing was delivered, so a new delivery is safe. After it the next hop may have
-                # taken the message, and sending it again might deliver it twice.
-                if held.dot_sent:
-                    raise
             finally:
                 await held.release()
         eight_bit = message.eight_bit or envelope.body == "8BITMIME"
-        begun = await self._begin(session, envelope, message.size_out, eight_bit)
+        begun = await self._begin(session, envelope, recipients, message.size_out, eight_bit)
         if isinstance(begun, Decision):
             return dict.fromkeys(recipients, begun)
+        delivery, refusals = begun
         try:
-            refused = {recipient: await _say_rcpt(begun, recipient) for recipient in recipients}
-            answers = {recipient: refusal for recipient, refusal in refused.items() if refusal is not None}
-            rest = [recipient for recipient in recipients if recipient not in answers]
-            return answers | await _send(begun, message, rest) if rest else answers
+            rest = [recipient for recipient in recipients if recipient not in refusals]
+            return refusals | await _send(delivery, message, rest) if rest else refusals
         finally:
-            await begun.release()
+            await delivery.release()
 
     def _take_held(self, envelope: Envelope) -> Delivery | None:
         """Return the delivery on which recipients were verified. The caller has to end it."""
@@ -248,16 +256,12 @@ def _fits(delivery: Delivery, envelope: Envelope, message: Message, recipients: 
     return declared and set(delivery.accepted) == {str(recipient) for recipient in recipients}
 
 
-async def _say_rcpt(delivery: Delivery, recipient: Address) -> Decision | None:
-    return _needs_smtputf8(delivery, recipient) or _refusal(await delivery.rcpt(str(recipient)))
-
-
 async def _send(delivery: Delivery, message: Message, recipients: Sequence[Address]) -> dict[Address, Decision]:
     """Send the message to accepted recipients. RFC 6152 §3 forbids 8-bit content without 8BITMIME."""
     if message.eight_bit and "8BITMIME" not in delivery.extensions:
         lacking = deny("the mail server behind this one takes no 8-bit message", 554, "5.6.3")
         return dict.fromkeys(recipients, lacking)
-    answers = await delivery.data(message.blocks())
+    answers = await delivery.data(message.blocks)
     return {recipient: _decision(answers[str(recipient)]) for recipient in recipients}
 
 

@@ -224,6 +224,99 @@ class TestOnce:
         assert policy.next_hop.connections[0].verbs[-1] == "RSET"
 
 
+class TestConnections:
+    """A connection serves a few messages, and its failures are not our client's."""
+
+    async def test_a_connection_is_closed_after_ten_messages(self) -> None:
+        policy = Policy(forward())
+        client = await client_of(policy)
+        for _ in range(11):
+            assert (await client.transaction()).code == 250
+        assert [each.verbs.count("MAIL") for each in policy.next_hop.connections] == [10, 1]
+
+    async def test_the_number_of_messages_is_an_option(self) -> None:
+        policy = Policy(forward(messages_per_connection=1))
+        client = await client_of(policy)
+        await client.transaction()
+        await client.transaction()
+        assert [each.verbs.count("MAIL") for each in policy.next_hop.connections] == [1, 1]
+
+    async def test_the_guesses_of_one_client_are_not_held_against_the_next(self) -> None:
+        policy = Policy(forward())
+        answer(policy.next_hop, "rcpt", "550 5.1.1 no such user", "no@example.org")
+        guessing = await client_of(policy)
+        await guessing.mail()
+        for _ in range(19):
+            assert (await guessing.rcpt("no@example.org")).code == 550
+        await guessing.say("RSET")
+        assert (await (await client_of(policy)).transaction()).code == 250
+        assert [each.verbs.count("RCPT") for each in policy.next_hop.connections] == [19, 1]
+
+    @pytest.mark.parametrize("verify", [True, False])
+    @pytest.mark.parametrize("command", ["mail", "rcpt", "data"])
+    @pytest.mark.parametrize("text", ["421 4.7.0 enough", "452 4.5.3 enough", "drop"])
+    async def test_a_used_connection_that_has_had_enough_costs_the_client_nothing(
+        self, command: str, text: str, verify: bool
+    ) -> None:
+        policy = Policy(forward(verify=verify))
+        client = await client_of(policy)
+        assert (await client.transaction()).code == 250
+        if text == "drop":
+            policy.next_hop.drop(command, times=1)
+        else:
+            answer(policy.next_hop, command, text, times=1)
+        reply = await client.transaction()
+        # 4xx to DATA may be about the message, so it is passed on.
+        assert said(reply) == ("452 4.5.3" if (command, text[:3]) == ("data", "452") else "250 2.0.0")
+        assert len(policy.next_hop.messages) == (2 if reply.code == 250 else 1)
+
+    async def test_a_recipient_that_the_fresh_connection_refuses_is_tried_again_by_the_client(self) -> None:
+        policy = Policy(forward())
+        client = await client_of(policy)
+        await client.mail()
+        assert (await client.rcpt("b@example.org")).code == 250
+        assert (await client.rcpt("c@example.org")).code == 250
+        answer(policy.next_hop, "rcpt", "550 5.1.1 gone", "c@example.org")
+        policy.next_hop.drop_connections()
+        assert said(await client.data()) == "451 4.3.0"
+        assert [message.recipients for message in policy.next_hop.messages] == [("b@example.org",)]
+
+    @pytest.mark.parametrize("verify", [True, False])
+    @pytest.mark.parametrize("command", ["connect", "mail", "rcpt", "data", "."])
+    async def test_connections_are_given_back_after_a_refusal(self, command: str, verify: bool) -> None:
+        policy = Policy(forward(verify=verify))
+        client = await client_of(policy)
+        if command != "connect":
+            answer(policy.next_hop, command, "550 5.7.1 no", times=1)
+        await client.transaction()
+        await client.say("RSET")
+        assert (await client.transaction()).code == 250
+        assert len(policy.next_hop.connections) == 1
+
+    async def test_the_connection_is_given_back_when_others_get_the_message_than_were_verified(self) -> None:
+        class Later:
+            @hookimpl
+            def rcpt(self, recipient: Any) -> Any:
+                return deny("not this one") if recipient.local == "c" else None
+
+        policy = Policy(forward(), Later)
+        client = await client_of(policy)
+        await client.mail()
+        await client.rcpt("b@example.org")
+        await client.rcpt("c@example.org")
+        assert (await client.data()).code == 250
+        (connection,) = policy.next_hop.connections
+        assert connection.verbs == ["EHLO", "MAIL", "RCPT", "RCPT", "RSET", "MAIL", "RCPT", "DATA"]
+        assert (await client.transaction()).code == 250
+        assert len(policy.next_hop.connections) == 1
+
+    async def test_a_bare_postmaster_is_forwarded_whatever_the_domains(self) -> None:
+        policy = Policy(forward(domains=["ours.example"]))
+        client = await client_of(policy)
+        assert (await client.transaction(recipient="postmaster")).code == 250
+        assert [message.recipients for message in policy.next_hop.messages] == [("postmaster",)]
+
+
 class TestElsewhere:
     def two(self) -> tuple[Policy, Peer, Peer]:
         """A policy that forwards two domains to two next hops."""

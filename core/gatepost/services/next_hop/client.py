@@ -8,8 +8,13 @@ An answer about the mail is returned, even a 5xx. Anything about us or the conne
 EHLO or STARTTLS, 530 and 535 as NextHopRefusedError; a lost connection, a timeout, 421 and nonsense as
 NextHopUnreachableError. ``Delivery.dot_sent`` then tells whether the outcome is unknown (RFC 1047).
 
-RFC 5321; RFC 2033 (LMTP: an answer per recipient after the dot); RFC 1870 (SIZE); RFC 6152 (8BITMIME); RFC 6531
-(SMTPUTF8); Postfix's XFORWARD_README.
+**A used connection proves nothing.** The next hop may have closed it, or had enough of it: OpenSMTPD answers 452 to
+everything after 100 mails in a session, Exim leaves all but the first ten of a session in its queue. So a connection
+is used for a few messages and some minutes only. And where a used one fails before the final dot, the transaction is
+played again on a fresh one, once: see ``Delivery``.
+
+RFC 5321; RFC 2033 (LMTP: an answer per recipient after the dot); RFC 1870 (SIZE); RFC 2920 (PIPELINING); RFC 6152
+(8BITMIME); RFC 6531 (SMTPUTF8); Postfix's XFORWARD_README.
 """
 
 from __future__ import annotations
@@ -17,8 +22,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Literal
+from typing import Literal, NamedTuple, TypeAlias
 
 from gatepost.errors import NextHopError, NextHopRefusedError, NextHopUnreachableError
 from gatepost.services.clock import Clock, Timer
@@ -26,12 +30,27 @@ from gatepost.services.next_hop.connection import SmtpConnection
 from gatepost.services.next_hop.syntax import Answer, DotStuffing, Target, xforward_lines
 
 Tls = Literal["opportunistic", "required", "off"]
+Blocks: TypeAlias = Iterable[bytes] | AsyncIterable[bytes]
+OnAnswer: TypeAlias = Callable[[str, Answer], object]
 
 FAILED_FOR = 30.0
 """Seconds for which a target that failed is tried after the others."""
 
 IDLE_FOR = 30.0
 """Seconds after which an idle connection is closed. Postfix's smtpd waits 300 s, Dovecot's LMTP 30 s and more."""
+
+OLD_AFTER = 300.0
+"""Seconds after which a connection is not used for another message."""
+
+TOO_MANY_REFUSALS = 5
+"""Refused commands after which a connection is not used for another message.
+
+After ten errors in a session Postfix delays each answer, after twenty it hangs up. The next client must not pay for the
+guesses of the last one.
+"""
+
+TOGETHER = 65_536
+"""Octets of the message that are collected before they are written."""
 
 
 class NextHop:
@@ -40,9 +59,10 @@ class NextHop:
     ``targets`` are tried in order; one that failed is tried last for 30 s. ``tls``: ``"opportunistic"`` uses STARTTLS
     when offered and does not verify the certificate, ``"required"`` requires STARTTLS and a valid certificate,
     ``"off"`` never uses it; it is never needed on a Unix socket. ``pool`` is the number of idle connections to keep to
-    each target (for 30 s). It does not limit the connections in use, so slow clients cannot block others. Times are in
-    seconds: ``command_timeout`` applies to each command and each block of the message, ``data_timeout`` to all answers
-    to the final dot together.
+    each target (for 30 s). It does not limit the connections in use, so slow clients cannot block others. A connection
+    is used for ``messages_per_connection`` messages and five minutes, and not again after five refused commands. Times
+    are in seconds: ``command_timeout`` applies to each command and each block of the message, ``data_timeout`` to all
+    answers to the final dot together.
     """
 
     def __init__(
@@ -53,6 +73,7 @@ class NextHop:
         local_hostname: str,
         tls: Tls = "opportunistic",
         pool: int = 10,
+        messages_per_connection: int = 10,
         connect_timeout: float = 10.0,
         command_timeout: float = 60.0,
         data_timeout: float = 600.0,
@@ -66,6 +87,7 @@ class NextHop:
         self._tls_context = _tls_context(tls)
         self._tls_required = tls == "required"
         self._pool = pool
+        self._messages = messages_per_connection
         self._connect_timeout = connect_timeout
         self._command_timeout = command_timeout
         self._idle: dict[Target, dict[SmtpConnection, Timer]] = {target: {} for target in targets}
@@ -78,19 +100,13 @@ class NextHop:
         When none does, raises NextHopRefusedError if at least one target refused us, otherwise
         NextHopUnreachableError.
         """
-        failures: list[NextHopError] = []
-        for target in sorted(self.targets, key=self._has_failed):
-            try:
-                connection = await self._reuse(target) or await self._connect(target)
-            except NextHopError as error:
-                self.note_failure(target)
-                failures.append(error)
-            else:
-                self._failed_until.pop(target, None)
-                return Delivery(self, connection)
-        refused = any(isinstance(failure, NextHopRefusedError) for failure in failures)
-        kind = NextHopRefusedError if refused else NextHopUnreachableError
-        raise kind("; ".join(str(failure) for failure in failures)) from failures[-1]
+        connection, is_used = await self._connection(may_be_used=True)
+        return Delivery(self, connection, is_used)
+
+    async def open_anew(self) -> SmtpConnection:
+        """Return a connection that has not been used, to the first target that accepts us. Raises as ``begin``."""
+        connection, _ = await self._connection(may_be_used=False)
+        return connection
 
     async def close(self) -> None:
         """Send QUIT on all idle connections. Those in use are closed when they are released."""
@@ -101,15 +117,47 @@ class NextHop:
         await asyncio.gather(*self._leaving)
 
     def keep(self, connection: SmtpConnection) -> None:
-        """Put a connection without an open transaction into the pool."""
+        """Put a connection without an open transaction into the pool, or send QUIT when it has served its time."""
         idle = self._idle[connection.target]
+        if (
+            connection.transactions >= self._messages
+            or connection.refusals >= TOO_MANY_REFUSALS
+            or self._clock.monotonic() >= connection.opened + OLD_AFTER
+        ):
+            self.part_with(connection)
+            return
         idle[connection] = self._clock.call_later(IDLE_FOR, lambda: self._dismiss(connection))
         if len(idle) > self._pool:
             self._dismiss(next(iter(idle)))
 
+    def part_with(self, connection: SmtpConnection) -> None:
+        """Send QUIT on a connection, and wait for nothing."""
+        task = asyncio.get_running_loop().create_task(connection.quit())
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
+
     def note_failure(self, target: Target) -> None:
         """Try this target last for the next 30 s."""
         self._failed_until[target] = self._clock.monotonic() + FAILED_FOR
+
+    async def _connection(self, may_be_used: bool) -> tuple[SmtpConnection, bool]:
+        """Return a connection to the first target that accepts us, and whether it has been used before."""
+        failures: list[NextHopError] = []
+        for target in sorted(self.targets, key=self._has_failed):
+            if may_be_used and (used := self._reuse(target)) is not None:
+                return used, True
+            try:
+                connection = await self._connect(target)
+            except NextHopError as error:
+                self.note_failure(target)
+                failures.append(error)
+            else:
+                connection.opened = self._clock.monotonic()
+                self._failed_until.pop(target, None)
+                return connection, False
+        refused = any(isinstance(failure, NextHopRefusedError) for failure in failures)
+        kind = NextHopRefusedError if refused else NextHopUnreachableError
+        raise kind("; ".join(str(failure) for failure in failures)) from failures[-1]
 
     def _has_failed(self, target: Target) -> bool:
         return self._failed_until.get(target, 0.0) > self._clock.monotonic()
@@ -124,26 +172,30 @@ class NextHop:
             command_timeout=self._command_timeout,
         )
 
-    async def _reuse(self, target: Target) -> SmtpConnection | None:
-        """Return an idle connection that still answers, or None.
-
-        Only one is tried: if it is stale, so are the others probably, and each would cost the client a timeout.
-        """
+    def _reuse(self, target: Target) -> SmtpConnection | None:
+        """Return an idle connection that is open as far as we know, or None."""
         idle = self._idle[target]
         while idle:
             # The one that was used last: it is the least likely to be stale, and the others may grow old and be closed.
             connection, timer = idle.popitem()
             timer.cancel()
-            if not connection.is_open:
-                continue
-            return connection if await _reset(connection) else None
+            if connection.is_open and not connection.has_spoken:
+                return connection
+            connection.close()
         return None
 
     def _dismiss(self, connection: SmtpConnection) -> None:
         self._idle[connection.target].pop(connection).cancel()
-        task = asyncio.get_running_loop().create_task(connection.quit())
-        self._leaving.add(task)
-        task.add_done_callback(self._leaving.discard)
+        self.part_with(connection)
+
+
+class _Mail(NamedTuple):
+    """The MAIL of a transaction."""
+
+    sender: str
+    size: int | None
+    body8bit: bool
+    smtputf8: bool
 
 
 class Delivery:
@@ -151,17 +203,52 @@ class Delivery:
 
     ``dot_sent`` tells whether the whole message, with its final dot, was sent. If NextHopUnreachableError is raised
     after that, the next hop may or may not have taken the message. Before, it is safe to begin another delivery.
+
+    A connection that has answered before is replaced by a fresh one, once in each call, where it is lost or says 421
+    before the final dot; and one from the pool also where it answers 4xx to MAIL or to the first RCPT. All that was
+    said is then said again, to another target if need be. A recipient that was accepted before and is refused now gets
+    451 from ``data``, because our client has heard already that it is fine.
     """
 
-    def __init__(self, next_hop: NextHop, connection: SmtpConnection) -> None:
-        self.target = connection.target
-        self.extensions = frozenset(connection.keywords)
+    __slots__ = (
+        "_about",
+        "_accepted",
+        "_again",
+        "_connection",
+        "_from_pool",
+        "_has_answered",
+        "_in_transaction",
+        "_is_released",
+        "_lost",
+        "_mail",
+        "_next_hop",
+        "dot_sent",
+        "extensions",
+        "target",
+    )
+
+    def __init__(self, next_hop: NextHop, connection: SmtpConnection, from_pool: bool) -> None:
         self.dot_sent = False
         self._next_hop = next_hop
-        self._connection = connection
+        self._about: Mapping[str, str] = {}
+        self._mail: _Mail | None = None
         self._accepted: dict[str, Answer] = {}
-        self._in_transaction = False
         self._is_released = False
+        self._use(connection, from_pool)
+
+    def _use(self, connection: SmtpConnection, from_pool: bool) -> None:
+        self._connection = connection
+        self.target = connection.target
+        self.extensions = frozenset(connection.keywords)
+        self._from_pool = from_pool
+        """True until the first RCPT is answered on a connection that came from the pool."""
+        self._has_answered = from_pool
+        self._in_transaction = False
+        """True from the answer to MAIL until the dot or RSET."""
+        self._again = tuple(self._accepted)
+        """Recipients that were accepted, and have to be said again on this connection."""
+        self._lost: dict[str, Answer] = {}
+        """Those of them that are now refused."""
 
     @property
     def accepted(self) -> tuple[str, ...]:
@@ -175,14 +262,12 @@ class Delivery:
         return int(limit) or None if limit.isdecimal() else None
 
     async def xforward(self, attributes: Mapping[str, str]) -> None:
-        """Send the next hop those attributes of our client that it asks for (Postfix's XFORWARD_README), before MAIL.
+        """Have those attributes of our client that the next hop asks for sent with MAIL (Postfix's XFORWARD_README).
 
         ``attributes`` are NAME, ADDR, PORT, PROTO, HELO, IDENT, SOURCE; an empty value is sent as unavailable. Does
         nothing when XFORWARD is not offered. The next hop uses them in its log, so its answer does not matter.
         """
-        wanted = self._connection.keywords.get("XFORWARD", "").upper().split()
-        for line in xforward_lines({name: value for name, value in attributes.items() if name in wanted}):
-            await self._say(line)
+        self._about = attributes
 
     async def mail(
         self, sender: str, *, size: int | None = None, body8bit: bool = False, smtputf8: bool = False
@@ -192,50 +277,66 @@ class Delivery:
         SIZE, BODY and SMTPUTF8 are only sent when offered. If a message needs one that is not in ``extensions``, do
         not send it: nothing is converted.
         """
-        parameters = ""
-        if size is not None and "SIZE" in self.extensions:
-            parameters += f" SIZE={size}"
-        if body8bit and "8BITMIME" in self.extensions:
-            parameters += " BODY=8BITMIME"
-        if smtputf8 and "SMTPUTF8" in self.extensions:
-            parameters += " SMTPUTF8"
-        self._in_transaction = True
-        return await self._say(f"MAIL FROM:<{sender}>{parameters}")
+        answer, _ = await self.envelope(sender, (), size=size, body8bit=body8bit, smtputf8=smtputf8)
+        return answer
 
     async def rcpt(self, recipient: str) -> Answer:
         """Send RCPT; ``recipient`` is without brackets. A recipient that was accepted already is not sent again."""
         if recipient in self._accepted:
             return self._accepted[recipient]
-        answer = await self._say(f"RCPT TO:<{recipient}>")
-        if answer.is_positive:
-            self._accepted[recipient] = answer
-        return answer
+        answer, answers = await self._say((recipient,))
+        return answers[0] if answers else answer
+
+    async def envelope(
+        self,
+        sender: str,
+        recipients: Sequence[str],
+        *,
+        size: int | None = None,
+        body8bit: bool = False,
+        smtputf8: bool = False,
+    ) -> tuple[Answer, list[Answer]]:
+        """Send MAIL and RCPT, all at once if PIPELINING is offered: one round trip instead of one for each.
+
+        Returns the answer to MAIL and, unless that is a refusal, one for each of ``recipients``, which are all
+        different. The parameters are those of ``mail``.
+        """
+        self._mail = _Mail(sender, size, body8bit, smtputf8)
+        return await self._say(recipients)
 
     async def data(
         self,
-        blocks: Iterable[bytes] | AsyncIterable[bytes],
+        blocks: Blocks | Callable[[], Blocks],
         *,
         before_dot: Callable[[], object] | None = None,
-        on_answer: Callable[[str, Answer], object] | None = None,
+        on_answer: OnAnswer | None = None,
     ) -> dict[str, Answer]:
         """Send the message and return the answer for each accepted recipient.
 
         ``blocks`` are the content with CRLF line ends, not dot-stuffed, split anywhere. Each is requested when the next
-        hop has taken the one before. SMTP has one answer for all recipients. If an LMTP next hop disconnects after it
-        has answered for some, the others get 451 4.4.2.
+        hop has taken the one before. An iterator can be sent once only; a list of blocks, or a function that returns
+        them, such as ``message.blocks``, once more on a fresh connection. SMTP has one answer for all recipients. If an
+        LMTP next hop disconnects after it has answered for some, the others get 451 4.4.2.
 
-        ``before_dot()`` is called when all but the final dot is sent, such as ``envelope.commit``. An exception in it
-        or in ``blocks`` closes the connection, and the next hop discards the message. ``on_answer(recipient, answer)``
-        is called with each answer of an LMTP next hop as it comes.
+        ``before_dot()`` is called when the final dot is to leave with the next octets, such as ``envelope.commit``. An
+        exception in it or in ``blocks`` closes the connection, and the next hop discards the message.
+        ``on_answer(recipient, answer)`` is called with each answer of an LMTP next hop as it comes.
         """
         if not self._accepted:
             raise ValueError("the next hop has accepted no recipient")
-        go_ahead = await self._say("DATA")
-        with self._noting_failure():
-            if go_ahead.code != 354:
-                return self._for_all(self._refusal(go_ahead))
-            early = await self._stream(blocks, before_dot)
-            return self._for_all(self._refusal(early)) if early else await self._outcome(on_answer)
+        try:
+            return await self._data(blocks, before_dot, on_answer)
+        except NextHopError as error:
+            is_lost = isinstance(error, NextHopUnreachableError) and not self.dot_sent
+            if not is_lost or isinstance(blocks, Iterator | AsyncIterator):
+                self._next_hop.note_failure(self.target)
+                raise
+        await self._renew()
+        try:
+            return await self._data(blocks, before_dot, on_answer)
+        except NextHopError:
+            self._next_hop.note_failure(self.target)
+            raise
 
     async def release(self) -> None:
         """Return the connection to the pool, after RSET if needed. Never raises, and may be called twice."""
@@ -251,33 +352,133 @@ class Delivery:
         """Abort the connection."""
         self._connection.close()
 
-    async def _say(self, line: str) -> Answer:
-        with self._noting_failure():
-            return await self._connection.command(line)
+    # The envelope.
 
-    @contextmanager
-    def _noting_failure(self) -> Iterator[None]:
-        """Try this target last for a while if the next hop fails in here."""
+    async def _say(self, recipients: Sequence[str]) -> tuple[Answer, list[Answer]]:
+        """Send what this connection has not heard yet, then RCPT for ``recipients``; see the class for the second try.
+
+        Returns the answer to MAIL and, unless that is a refusal, one for each of ``recipients``.
+        """
         try:
-            yield
+            answer, answers = await self._say_here(recipients)
+            if not self._is_worn_out(answer, answers):
+                return answer, answers
+            self._next_hop.part_with(self._connection)
+        except NextHopError as error:
+            if not (self._has_answered and isinstance(error, NextHopUnreachableError)):
+                self._next_hop.note_failure(self.target)
+                raise
+        await self._renew()
+        try:
+            return await self._say_here(recipients)
         except NextHopError:
             self._next_hop.note_failure(self.target)
             raise
 
-    async def _stream(
-        self, blocks: Iterable[bytes] | AsyncIterable[bytes], before_dot: Callable[[], object] | None
-    ) -> Answer | None:
+    def _is_worn_out(self, answer: Answer, answers: Sequence[Answer]) -> bool:
+        """Return True when what came from the pool is good for nothing: 4xx to MAIL, or to the first RCPT."""
+        if not self._from_pool:
+            return False
+        self._from_pool = not answers
+        return answer.is_temporary or (bool(answers) and answers[0].is_temporary)
+
+    async def _renew(self) -> None:
+        """Take a fresh connection, on which nothing has been said yet."""
+        self._use(await self._next_hop.open_anew(), from_pool=False)
+
+    async def _say_here(self, recipients: Sequence[str]) -> tuple[Answer, list[Answer]]:
+        connection, first = self._connection, len(self._again)
+        opening = [] if self._in_transaction else [*self._xforward_lines(), self._mail_line()]
+        lines = [*opening, *(f"RCPT TO:<{recipient}>" for recipient in (*self._again, *recipients))]
+        if opening:
+            connection.transactions += 1
+        if "PIPELINING" in self.extensions:
+            said = await connection.commands(lines)
+        else:
+            said = []
+            for line in lines:
+                said.append(await connection.command(line))
+                if len(said) == len(opening) and not said[-1].is_positive:
+                    break
+        self._has_answered = True
+        answer = said[len(opening) - 1] if opening else _HEARD
+        if not answer.is_positive:
+            return answer, []
+        self._in_transaction = True
+        answers = said[len(opening) :]
+        self._lost.update(
+            (recipient, _for_later(again))
+            for recipient, again in zip(self._again, answers[:first], strict=True)
+            if not again.is_positive
+        )
+        self._again, answers = (), answers[first:]
+        self._accepted.update(
+            (recipient, heard) for recipient, heard in zip(recipients, answers, strict=True) if heard.is_positive
+        )
+        return answer, answers
+
+    def _xforward_lines(self) -> Iterable[str]:
+        if not self._about or "XFORWARD" not in self.extensions:
+            return ()
+        wanted = self._connection.keywords["XFORWARD"].upper().split()
+        return xforward_lines({name: value for name, value in self._about.items() if name in wanted})
+
+    def _mail_line(self) -> str:
+        if self._mail is None:
+            raise ValueError("MAIL comes before RCPT")
+        sender, size, body8bit, smtputf8 = self._mail
+        line = f"MAIL FROM:<{sender}>"
+        if size is not None and "SIZE" in self.extensions:
+            line += f" SIZE={size}"
+        if body8bit and "8BITMIME" in self.extensions:
+            line += " BODY=8BITMIME"
+        if smtputf8 and "SMTPUTF8" in self.extensions:
+            line += " SMTPUTF8"
+        return line
+
+    # The message.
+
+    async def _data(
+        self,
+        blocks: Blocks | Callable[[], Blocks],
+        before_dot: Callable[[], object] | None,
+        on_answer: OnAnswer | None,
+    ) -> dict[str, Answer]:
+        """Send the message on this connection, and before it the envelope if it has not heard that."""
+        if not self._in_transaction:
+            answer, _ = await self._say_here(())
+            if not answer.is_positive:
+                return dict.fromkeys(self._accepted, _for_later(answer))
+        recipients = [recipient for recipient in self._accepted if recipient not in self._lost]
+        if not recipients:
+            return dict(self._lost)
+        go_ahead = await self._connection.command("DATA")
+        if go_ahead.code != 354:
+            return dict.fromkeys(recipients, self._refusal(go_ahead)) | self._lost
+        early = await self._stream(blocks() if callable(blocks) else blocks, before_dot)
+        if early is not None:
+            return dict.fromkeys(recipients, self._refusal(early)) | self._lost
+        return await self._outcome(recipients, on_answer) | self._lost
+
+    async def _stream(self, blocks: Blocks, before_dot: Callable[[], object] | None) -> Answer | None:
         """Send all blocks and the final dot, unless the next hop answers before; then return that answer."""
         stuffing = DotStuffing()
+        waiting = b""
+        """What is written with the next octets: short blocks, and the last one with the dot."""
         try:
             async for block in _each(blocks):
-                await self._connection.push(stuffing.feed(block))
-                # If the next hop is fast, push never waits. Give others a turn, and let an early answer arrive.
-                await asyncio.sleep(0)
-                if self._connection.has_spoken:
-                    answer = await self._connection.answer(self._next_hop.data_timeout)
-                    self.close()  # it would read the rest of the message as commands
-                    return answer
+                if len(waiting) >= TOGETHER:
+                    await self._connection.push(waiting)
+                    waiting = b""
+                    # If the next hop is fast, push never waits. Give others a turn, and let an early answer arrive.
+                    await asyncio.sleep(0)
+                    if self._connection.has_spoken:
+                        break
+                waiting += stuffing.feed(block)
+            if self._connection.has_spoken:
+                answer = await self._connection.answer(self._next_hop.data_timeout)
+                self.close()  # it would read the rest of the message as commands
+                return answer
             if before_dot is not None:
                 before_dot()
         except BaseException:
@@ -286,19 +487,19 @@ class Delivery:
             raise
         # Set before the dot is written: should that fail half-way, the next hop may have it all the same.
         self.dot_sent = True
-        await self._connection.push(stuffing.end())
+        await self._connection.push(waiting + stuffing.end())
         return None
 
-    async def _outcome(self, on_answer: Callable[[str, Answer], object] | None) -> dict[str, Answer]:
+    async def _outcome(self, recipients: Sequence[str], on_answer: OnAnswer | None) -> dict[str, Answer]:
         """Read the answers to the final dot: one in SMTP, in LMTP one per accepted recipient, in the order of RCPT."""
         # One deadline for all answers: with one for each, a thousand recipients might take days.
         deadline = asyncio.get_running_loop().time() + self._next_hop.data_timeout
         answers: dict[str, Answer] = {}
         if self.target.protocol == "smtp":
-            answers = self._for_all(await self._final_answer(deadline))
+            answers = dict.fromkeys(recipients, await self._final_answer(deadline))
         else:
             try:
-                for recipient in self._accepted:
+                for recipient in recipients:
                     answer = answers[recipient] = await self._final_answer(deadline)
                     if on_answer is not None:
                         on_answer(recipient, answer)
@@ -307,7 +508,7 @@ class Delivery:
                     raise
                 # Those recipients that were answered for have the message, so this must not look like a failure of all.
                 self._next_hop.note_failure(self.target)
-                answers = self._for_all(Answer.of(451, [f"4.4.2 {error}"])) | answers
+                answers = dict.fromkeys(recipients, Answer.of(451, [f"4.4.2 {error}"])) | answers
         self._in_transaction = False
         return answers
 
@@ -322,8 +523,14 @@ class Delivery:
         self.close()
         raise NextHopUnreachableError(f"{self.target}: its answer made no sense: {answer}")
 
-    def _for_all(self, answer: Answer) -> dict[str, Answer]:
-        return dict.fromkeys(self._accepted, answer)
+
+_HEARD = Answer(250, None, "")
+"""What stands for the answer to MAIL when that was said before."""
+
+
+def _for_later(answer: Answer) -> Answer:
+    """Return a refusal as a temporary one: our client has heard already that the recipient is fine."""
+    return Answer(451, f"4{answer.status[1:]}" if answer.status else None, answer.text)
 
 
 async def _reset(connection: SmtpConnection) -> bool:

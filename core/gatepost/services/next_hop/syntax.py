@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -30,6 +31,9 @@ REPLY_LINE = re.compile(rb"([2-5][0-9]{2})(?:([ -])(.*))?", re.DOTALL)
 ENHANCED_STATUS = re.compile(r"([245]\.[0-9]{1,3}\.[0-9]{1,3})(?: +|$)")
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+_SHORT = 100
+"""Octets of a reply that is worth remembering."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,19 +129,37 @@ class Answer:
 
 def take_reply(received: bytearray) -> Answer | None:
     """Remove the first reply from ``received`` and return it, or None if incomplete. Raises ValueError if malformed."""
+    end = received.find(b"\n")
+    if 0 <= end <= _SHORT and received[3:4] != b"-":
+        line = bytes(received[:end])
+        del received[: end + 1]
+        return _answer_of(line)
     lines: list[str] = []
     start = 0
-    while (end := received.find(b"\n", start)) >= 0:
-        line = bytes(received[start:end]).removesuffix(b"\r")
-        found = REPLY_LINE.fullmatch(line)
-        if found is None:
-            raise ValueError(f"it answered what is no SMTP reply: {line[:80]!r}")
-        lines.append((found[3] or b"").decode("utf-8", "surrogateescape"))
+    while end >= 0:
+        code, is_last, text = _reply_line(bytes(received[start:end]))
+        lines.append(text)
         start = end + 1
-        if found[2] != b"-":
+        if is_last:
             del received[:start]
-            return Answer.of(int(found[1]), lines)
+            return Answer.of(code, lines)
+        end = received.find(b"\n", start)
     return None
+
+
+@lru_cache(maxsize=64)
+def _answer_of(line: bytes) -> Answer:
+    """Return the reply that is one short line: most are, and most are the same as for the message before."""
+    code, _, text = _reply_line(line)
+    return Answer.of(code, [text])
+
+
+def _reply_line(line: bytes) -> tuple[int, bool, str]:
+    """Return code and text of one line of a reply, and whether it is the last. Raises ValueError if malformed."""
+    found = REPLY_LINE.fullmatch(line.removesuffix(b"\r"))
+    if found is None:
+        raise ValueError(f"it answered what is no SMTP reply: {line[:80]!r}")
+    return int(found[1]), found[2] != b"-", (found[3] or b"").decode("utf-8", "surrogateescape")
 
 
 class DotStuffing:

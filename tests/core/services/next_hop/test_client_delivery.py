@@ -176,7 +176,6 @@ class TestLmtp:
                 await delivery.release()
             (connection,) = server.connections
             assert connection.commands[0] == "LHLO gate.example"
-            assert "RSET" in connection.verbs()
 
     @pytest.mark.parametrize("lmtp", [True, False])
     async def test_each_answer_over_lmtp_is_told_as_it_comes(self, open_next_hop: OpenNextHop, lmtp: bool) -> None:
@@ -249,7 +248,8 @@ class TestLoss:
             assert delivery.dot_sent is (stage == ".")
             server.answers, server.drop_after = {}, None
             await deliver(next_hop)
-            assert len(server.connections) == 2
+            # One that had answered before was tried once more, on a fresh connection, where nothing was sent by then.
+            assert len(server.connections) == (3 if stage in ("RCPT", "DATA") else 2)
 
     @pytest.mark.parametrize("stage", ["MAIL", "RCPT", "DATA"])
     async def test_a_command_without_an_answer_times_out(self, open_next_hop: OpenNextHop, stage: str) -> None:

@@ -56,10 +56,34 @@ class TestComingUp:
     async def test_a_refusal_is_about_us(self, occasion: str, lmtp: bool) -> None:
         occasion = {"GREETING": "GREETING", "HELLO": "LHLO" if lmtp else "EHLO"}[occasion]
         for reply in ("554 5.7.1 not you", "450 4.7.1 not now"):
-            async with MailServer(lmtp=lmtp, answers={occasion: reply}) as server:
+            async with MailServer(lmtp=lmtp, answers={occasion: reply, "HELO": reply}) as server:
                 error = await failure(server)
                 assert isinstance(error, NextHopRefusedError)
                 assert str(error) == f"{server.url}: {reply}"
+
+    @pytest.mark.parametrize("reply", ["500 5.5.1 what", "502 not here", "550 5.5.2 no", "554 5.5.4 no"])
+    async def test_helo_is_tried_where_ehlo_is_refused_for_good(self, reply: str) -> None:
+        async with MailServer(answers={"EHLO": reply, "HELO": "250 peer.example"}) as server:
+            await deliver(server, "opportunistic")
+            assert server.connections[0].commands[:3] == [
+                "EHLO gate.example",
+                "HELO gate.example",
+                "MAIL FROM:<a@x.example>",
+            ]
+            assert len(server.messages) == 1
+
+    async def test_required_tls_is_not_given_up_for_helo(self) -> None:
+        async with MailServer(answers={"EHLO": "502 5.5.1 what", "HELO": "250 peer.example"}) as server:
+            assert "does not offer STARTTLS" in str(await failure(server, "required"))
+
+    async def test_the_refusal_of_ehlo_is_named_where_the_next_hop_leaves_after_it(self) -> None:
+        async with MailServer(answers={"EHLO": "554 5.7.1 not you", "HELO": DROP}) as server:
+            assert str(await failure(server)) == f"{server.url}: 554 5.7.1 not you"
+
+    async def test_no_helo_is_tried_where_ehlo_is_refused_for_now(self) -> None:
+        async with MailServer(answers={"EHLO": "450 4.7.1 not now"}) as server:
+            await failure(server)
+            assert server.connections[0].verbs() == ["EHLO"]
 
     @pytest.mark.parametrize("occasion", ["GREETING", "EHLO"])
     async def test_421_is_as_good_as_nobody(self, occasion: str) -> None:
