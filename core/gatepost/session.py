@@ -14,6 +14,7 @@ from types import EllipsisType, MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 from gatepost.address import Address
+from gatepost.errors import DNSTemporaryError
 from gatepost.ids import id_of, new_id, new_number
 from gatepost.ip import IPAddress, ip_of, reverse_pointer
 from gatepost.rulings import Ruling
@@ -157,7 +158,8 @@ class Session:
         self._door = door
         self._notes: dict[int, dict[str, Any]] | None = None
         self._later: list[Later[Any]] | None = None
-        self._verified_name: str | EllipsisType | None = ...  # not looked up yet; None: it has no such name
+        self._verified_name: str | EllipsisType | Later[str | None] | DNSTemporaryError | None = ...
+        """The name; None: it has none. Before that ``...``, or the look-up under way; or the error that ended it."""
 
     @property
     def id(self) -> str:
@@ -271,22 +273,37 @@ class Session:
         """Return the client's forward-confirmed reverse DNS name (RFC 8601 §2.7.3), or None when it has none.
 
         DNS is asked once per session; ``look_up_name`` in an earlier phase saves the wait. Raises
-        ``DNSTemporaryError`` when DNS does not answer.
+        ``DNSTemporaryError`` when DNS does not answer, from then on at once.
         """
+        self.look_up_name()
         name = self._verified_name
-        if isinstance(name, EllipsisType):
-            name = self._verified_name = await self._runtime.resolver.verified_name(self.client)
+        if isinstance(name, EllipsisType):  # DNS has cached the answer, so no task is needed to find the name
+            return await self._find_name()
+        if isinstance(name, Later):
+            return await name
+        if isinstance(name, DNSTemporaryError):
+            raise name.with_traceback(None)  # its traceback would grow with each call, and keep frames alive
         return name
 
     def look_up_name(self) -> None:
         """Start the look-up of the verified name, so that a later phase need not wait for DNS.
 
-        Does nothing when the name is known already, or DNS has an answer for the address in its cache.
+        Does nothing when the name has been looked up, or DNS has an answer for the address in its cache.
         """
         if isinstance(self._verified_name, EllipsisType):
             pointer = reverse_pointer(self.client)
             if self._runtime.resolver.known(pointer, "PTR") is None:
-                self.later(self.verified_name())
+                self._verified_name = self.later(self._find_name())
+
+    async def _find_name(self) -> str | None:
+        """Look the verified name up, and keep it or the error that DNS answered with."""
+        try:
+            name = self._verified_name = await self._runtime.resolver.verified_name(self.client)
+        except DNSTemporaryError as error:
+            # Failures are not cached for the next session; but each plugin of this one would wait for them again.
+            self._verified_name = DNSTemporaryError(str(error))
+            raise
+        return name
 
     @property
     def known_name(self) -> str:

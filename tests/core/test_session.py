@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gatepost import Address, Decision, Envelope, Later, Session, deny, hookimpl, testing
+from gatepost import Address, Decision, DNSTemporaryError, Envelope, Later, Session, defer, deny, hookimpl, testing
 from tests.core.gate.asking import at_data, policy_of
 from tests.policy import Client, delivering, instance, saying, vouching
 
@@ -139,16 +139,61 @@ async def test_a_name_that_is_looked_up_early_is_there_when_it_is_asked_for() ->
     assert policy.dns.asked == [(POINTER, "PTR"), ("mx.example.org", "A")]
 
 
-async def test_a_name_that_could_not_be_looked_up_early_is_asked_for_once_more() -> None:
-    policy = policy_of(NamesEarly())
-    policy.dns.servfail(POINTER)
+class NamesLater:
+    """Asks for the name at rcpt, like several plugins of one chain."""
+
+    @hookimpl
+    async def rcpt(self, session: Session) -> Decision | None:
+        try:
+            name = await session.verified_name()
+        except DNSTemporaryError:
+            return defer("who are you?")
+        return deny(f"you are {name}")
+
+
+@pytest.mark.parametrize("early", [True, False])
+async def test_a_reverse_dns_that_does_not_answer_is_asked_once_a_session(early: bool) -> None:
+    policy = policy_of(*([instance(NamesEarly(), on_error="pass")] if early else []), NamesLater())
+    policy.dns.timeout(POINTER)
     client = await policy.connect("192.0.2.1")
-    await policy.clock.advance(1)
-    policy.dns.name("192.0.2.1", "mx.example.org")
+    await client.ehlo()
+    await client.mail()
+    waited = []
+    for _ in range(3):
+        assert (await client.rcpt()).code == 450
+        waited.append(client.waited)
+    assert waited == [5, 0, 0]
+    assert policy.dns.asked == [(POINTER, "PTR")]
+
+
+async def test_a_name_that_cannot_be_confirmed_is_asked_for_once_a_session() -> None:
+    policy = policy_of(NamesLater())
     policy.dns.answer(POINTER, "PTR", "mx.example.org")
+    policy.dns.timeout("mx.example.org")
+    client = await policy.connect("192.0.2.1")
+    await client.ehlo()
+    await client.mail()
+    assert [((await client.rcpt()).code, client.waited) for _ in range(3)] == [(450, 5), (450, 0), (450, 0)]
+    assert policy.dns.asked == [(POINTER, "PTR"), ("mx.example.org", "A")]
+
+
+async def test_a_plugin_that_gives_up_leaves_the_look_up_to_the_next_one() -> None:
+    policy = policy_of(instance(NamesLater(), time_limit=1, on_error="pass"), instance(NamesLater(), "patient"))
+    policy.dns.name("192.0.2.1", "mx.example.org")
+    policy.dns.delay(POINTER, 4)
+    client = await policy.connect("192.0.2.1")
     await client.ehlo()
     await client.mail()
     assert "you are mx.example.org" in (await client.rcpt()).lines()[0]
+    assert policy.dns.asked == [(POINTER, "PTR"), ("mx.example.org", "A")]
+
+
+async def test_the_next_session_of_a_client_asks_again() -> None:
+    policy = policy_of(NamesLater())
+    policy.dns.servfail(POINTER)
+    assert (await (await policy.connect("192.0.2.1")).transaction()).code == 450
+    policy.dns.name("192.0.2.1", "mx.example.org")
+    assert (await (await policy.connect("192.0.2.1")).transaction()).code == 550
 
 
 async def test_a_name_that_dns_has_cached_is_not_looked_up_early(monkeypatch: pytest.MonkeyPatch) -> None:

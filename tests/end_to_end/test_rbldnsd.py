@@ -105,3 +105,21 @@ async def test_mail_passes_while_the_server_of_the_lists_is_down(
     assert (await verdict(gate, "127.0.0.9")).startswith(b"550"), "the answer about this client is still cached"
     assert gate.wait_for("list_unanswered", client="127.0.0.12", zone="bad.test")
     lists.start()
+
+
+async def test_nobody_waits_for_a_list_that_has_left_five_clients_without_an_answer(
+    start_gate: StartGate, start_rbldnsd: StartRbldnsd
+) -> None:
+    lists = start_rbldnsd({"bad.test": ZONES["bad.test"]})
+    policy = POLICY.format(servers=json.dumps(lists.servers)).replace('query_timeout = "2s"', 'query_timeout = "200ms"')
+    gate = start_gate(policy)
+    lists.pause()
+    try:
+        for number in range(20, 26):
+            assert (await verdict(gate, f"127.0.0.{number}")).startswith(b"250")
+        assert gate.wait_for("dns_list_failing", zone="bad.test", family="IPv4")
+    finally:
+        lists.go_on()
+    # It is asked about the last client after at most ten seconds.
+    assert gate.wait_for("dns_list_back", zone="bad.test", family="IPv4")
+    assert (await verdict(gate, "127.0.0.9")).startswith(b"550 5.7.1 127.0.0.9: seen here, see 127.0.0.9 [")

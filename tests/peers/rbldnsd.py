@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -123,6 +124,14 @@ class Rbldnsd:
         """Stop rbldnsd. ``start`` brings it back on the same port."""
         self._process.terminate()
         self._process.wait(PATIENCE)
+
+    def pause(self) -> None:
+        """Keep it from answering. ``go_on`` ends this."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Let it answer again."""
+        self._process.send_signal(signal.SIGCONT)
 
     def _answers(self, host: str) -> bool:
         try:

@@ -9,7 +9,9 @@ client, for lists of good senders. The decision is the same for all recipients, 
 
 **What it costs.** A query for each zone and client, which the resolver caches. RCPT waits for at most the rest of
 `query_timeout`, or twice that for a text with `{txt}`. A list that does not answer counts as 0 points and is recorded
-and logged; it never refuses or stops mail.
+and logged; it never refuses or stops mail. After five failures in a row the log names it (`dns_list_failing`), and
+clients no longer wait for it: it is queried in the background, every ten seconds and about one of them, until it
+answers again (`dns_list_back`). IPv4 and IPv6 are counted apart.
 
 **When not to use it.** With a public resolver: many lists answer it with 127.255.255.x, "use another resolver", which
 never counts here but is logged. Do not use a zone whose policy you have not read. Private, loopback and link-local
@@ -38,6 +40,7 @@ import asyncio
 import math
 import re
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, ip_network
 from typing import Annotated
@@ -63,6 +66,10 @@ from gatepost import (
 
 TEST_EVERY = 3600.0
 """Seconds between two tests of the lists."""
+FAILURES_IN_A_ROW = 5
+"""Queries that a list leaves unanswered before clients no longer wait for it."""
+RETRY_EVERY = 10.0
+"""Seconds between two queries to a list that clients do not wait for."""
 TEST_POINTS = {4: ("127.0.0.1", "127.0.0.2"), 6: ("::ffff:7f00:1", "::ffff:7f00:2")}
 """For each family, the address that no list may list and the address that each should (RFC 5782 §5)."""
 ANSWERS = IPv4Network("127.0.0.0/8")
@@ -188,7 +195,7 @@ class Finding:
 class DNSList:
     """A zone with its options and its state."""
 
-    __slots__ = ("complained", "name", "off", "zone")
+    __slots__ = ("complained", "failures", "name", "off", "passed", "zone")
 
     def __init__(self, name: str, zone: Zone) -> None:
         self.name = name
@@ -197,6 +204,14 @@ class DNSList:
         """The address families, 4 and 6, for which the list is switched off."""
         self.complained = False
         """True when the log has said since the last test that the list refuses to answer us."""
+        self.failures = {4: 0, 6: 0}
+        """For each family, the queries in a row that failed."""
+        self.passed: dict[int, str] = {}
+        """For each family, the last client that did not wait for the list."""
+
+    def is_failing(self, family: int) -> bool:
+        """Return True when clients do not wait for the list."""
+        return self.failures[family] >= FAILURES_IN_A_ROW
 
     def lists(self, answers: Sequence[str]) -> bool:
         """Return True when one of `answers` means that the address is listed."""
@@ -237,6 +252,7 @@ class Dnsbl:
     async def startup(self, server: Server) -> None:
         await self._test_lists()  # before the first client, whom a list that lists everybody would refuse
         server.every(TEST_EVERY, self._test_lists)
+        server.every(RETRY_EVERY, self._retry_failing)
 
     async def _test_lists(self) -> None:
         for each in self._lists:
@@ -307,14 +323,43 @@ class Dnsbl:
     async def _ask_about(self, client: str, family: int, asked: DNSList) -> Finding | None:
         if family in asked.off:
             return Finding(0, f"{asked.name}: switched off")
-        try:
-            answers = await self._ask(asked, client)
-        except DNSTemporaryError as error:
-            self._log.info("list_unanswered", zone=asked.name, client=client, error=str(error))
-            return Finding(0, f"{asked.name}: no answer")
+        answers = self._dns.known(f"{reversed_address(client)}.{asked.name}", "A")
+        if answers is None and asked.is_failing(family):
+            asked.passed[family] = client
+            return Finding(0, f"{asked.name}: not waited for, as it does not answer")
+        if answers is None:
+            try:
+                answers = await self._ask_alive(asked, client, family)
+            except DNSTemporaryError as error:
+                self._log.info("list_unanswered", zone=asked.name, client=client, error=str(error))
+                return Finding(0, f"{asked.name}: no answer")
         if asked.lists(answers):
             return Finding(asked.zone.points, await self._words(asked, client))
         return Finding(0, f"{asked.name}: it refuses to answer us") if self._refuses_us(asked, answers) else None
+
+    async def _ask_alive(self, asked: DNSList, client: str, family: int) -> tuple[str, ...]:
+        """Query a list about `client`, and count its failures in a row."""
+        try:
+            answers = await self._ask(asked, client)
+        except DNSTemporaryError as error:
+            asked.failures[family] += 1
+            if asked.failures[family] == FAILURES_IN_A_ROW:
+                facts = {"zone": asked.name, "family": f"IPv{family}", "error": str(error)}
+                self._log.warning("dns_list_failing", **facts, advice="mail passes without it until it answers")
+            raise
+        if asked.is_failing(family):
+            self._log.warning("dns_list_back", zone=asked.name, family=f"IPv{family}")
+        asked.failures[family] = 0
+        return answers
+
+    async def _retry_failing(self) -> None:
+        """Query the lists that clients do not wait for: about the last client, whose answer no cache can have."""
+        tries = [self._retry(each, family) for each in self._lists for family in tuple(each.passed)]
+        await asyncio.gather(*tries)
+
+    async def _retry(self, asked: DNSList, family: int) -> None:
+        with suppress(DNSTemporaryError):
+            await self._ask_alive(asked, asked.passed.pop(family), family)
 
     async def _ask(self, asked: DNSList, address: str, kind: str = "A") -> tuple[str, ...]:
         name = f"{reversed_address(address)}.{asked.name}"
