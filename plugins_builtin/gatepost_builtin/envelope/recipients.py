@@ -16,6 +16,12 @@ tricks of old relays are refused as well: a local part with `@`, `%` or `!`, quo
 (`victim%elsewhere.example@ours`). Many mail servers behind gatepost would do so, because they trust it. Such a mailbox
 is only accepted if it is listed literally.
 
+**Plus addresses.** With `bob@example.org` listed, `bob+shop@example.org` is accepted too, as Postfix delivers it:
+`delimiter` has the characters that may stand between a mailbox and its extension. Set it to the `recipient_delimiter`
+of the mail server behind gatepost (`postconf recipient_delimiter`), or to `""` if that has none. A listed mailbox that
+contains such a character, such as `c++@example.org`, is found first. An extension is no way around the relay check:
+`bob+victim%elsewhere.example` is refused.
+
 **What it costs.** Two look-ups in sets. Put it before `greylist`, so that recipients that do not exist are not stored.
 
 **When not to use it.** If only a next hop knows the mailboxes, list the domains here and leave the mailboxes to
@@ -40,7 +46,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import model_validator
+from pydantic import AfterValidator, model_validator
 
 from gatepost import Address, Decision, Options, Session, WatchedFile, accept, deny, hookimpl
 from gatepost_builtin.list_files import must_parse
@@ -53,6 +59,7 @@ UNKNOWN = deny("no such mailbox here", status="5.1.1")
 
 _RELAY_SIGNS = frozenset("@%!")
 _COMMENT = re.compile(r"(?:^|\s)#.*")
+_DELIMITERS = re.compile(r"[#$&'*+/=?^_`{|}~.\-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +101,13 @@ def read_directory(text: str) -> Directory:
     return Directory.of(domains, mailboxes)
 
 
+def _may_delimit(text: str) -> str:
+    """Return ``text`` if each of its characters may stand between a mailbox and its extension."""
+    if _DELIMITERS.fullmatch(text) is None:
+        raise ValueError(f'expected punctuation such as "+" or "+-", or "" for no extensions, found "{text}"')
+    return text
+
+
 class RecipientsOptions(Options):
     """Your domains and mailboxes."""
 
@@ -103,6 +117,8 @@ class RecipientsOptions(Options):
     """Your mailboxes. Their domains are yours, and have no mailboxes but those listed here or in files."""
     files: tuple[Annotated[WatchedFile, must_parse(read_directory)], ...] = ()
     """Files with mailboxes and domains, one per line, reread when they change."""
+    delimiter: Annotated[str, AfterValidator(_may_delimit)] = "+"
+    """Characters behind which a mailbox has an extension: bob+shop@ is accepted for bob@. "": no extensions."""
     postmaster: bool = True
     """Accept mail for the bare postmaster and for postmaster at each of your domains, listed or not."""
 
@@ -123,6 +139,8 @@ class Recipients:
         self._own = (Directory.of(options.domains, options.addresses),)
         self._files = options.files
         self._postmaster = options.postmaster
+        # The mailbox before an extension. What begins with a delimiter has none, as in Postfix.
+        self._mailbox = re.compile(rf"[^{re.escape(options.delimiter)}]+") if options.delimiter else None
 
     @hookimpl
     def rcpt(self, session: Session, recipient: Address) -> Decision | None:
@@ -140,7 +158,18 @@ class Recipients:
             return OURS
         if not _RELAY_SIGNS.isdisjoint(local):
             return TRICK
-        return UNKNOWN if is_listed or not domain else OURS
+        if domain and not is_listed:
+            return OURS
+        return OURS if self._has_extension(local, domain) else UNKNOWN
+
+    def _has_extension(self, local: str, domain: str) -> bool:
+        """Return True when ``local`` is a mailbox of ours with an extension, such as ``bob+shop``."""
+        found = self._mailbox.match(local) if self._mailbox and domain else None
+        if found is None or found[0] == local:
+            return False
+        if found[0] == "postmaster" and self._postmaster:
+            return True
+        return any((found[0], domain) in directory.mailboxes for directory in self._directories())
 
     def _directories(self) -> Iterator[Directory]:
         yield from self._own

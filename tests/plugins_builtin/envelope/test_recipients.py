@@ -111,6 +111,63 @@ async def test_letters_that_only_look_alike_when_folded_are_two_mailboxes() -> N
     assert await reply_to("strasse@example.org", addresses=["straße@example.org"]) == UNKNOWN
 
 
+# Plus addresses
+
+
+@pytest.mark.parametrize(
+    "sent", ["bob+shop@example.org", "Bob+Shop@example.org", "bob+@example.org", "bob+a+b@example.org"]
+)
+async def test_a_plus_address_of_a_listed_mailbox_is_ours(sent: str) -> None:
+    assert await reply_to(sent, addresses=["bob@example.org"]) == OURS
+    assert await reply_to(sent, addresses=["bob@example.org"], delimiter="") == UNKNOWN
+    assert await reply_to(sent, addresses=["bob@example.org"], delimiter="-") == UNKNOWN
+
+
+@pytest.mark.parametrize("sent", ["eve+shop@example.org", "+bob@example.org", "+@example.org", "bob-shop@example.org"])
+async def test_an_extension_makes_no_mailbox(sent: str) -> None:
+    assert await reply_to(sent, addresses=["bob@example.org"]) == UNKNOWN
+
+
+async def test_several_delimiters_are_one_set_and_the_first_in_the_address_counts() -> None:
+    for sent in ("bob-shop@example.org", "bob+shop-2@example.org", "bob-a+b@example.org"):
+        assert await reply_to(sent, addresses=["bob@example.org"], delimiter="+-") == OURS
+    assert await reply_to("bob-a+b@example.org", addresses=["bob-a@example.org"], delimiter="+-") == UNKNOWN
+
+
+async def test_a_listed_mailbox_with_a_delimiter_is_found_as_it_stands() -> None:
+    assert await reply_to("c++@example.org", addresses=["c++@example.org"]) == OURS
+    assert await reply_to("c+@example.org", addresses=["c++@example.org"]) == UNKNOWN
+
+
+async def test_an_extension_binds_to_its_own_domain_and_to_any_source(tmp_path: Path) -> None:
+    (tmp_path / "list").write_text("carol@example.net\n")
+    options = {"addresses": ["bob@example.org"], "files": [WatchedFile(tmp_path / "list")]}
+    assert await reply_to("carol+x@example.net", **options) == OURS
+    assert await reply_to("bob+x@example.org", **options) == OURS
+    assert await reply_to("bob+x@example.net", **options) == UNKNOWN
+    assert await reply_to("bob+x@example.com", **options) == FOREIGN
+
+
+async def test_a_plus_address_of_the_postmaster_is_ours_at_our_domains_only() -> None:
+    assert await reply_to("postmaster+x@example.org", addresses=["bob@example.org"]) == OURS
+    assert await reply_to("postmaster+x@example.org", addresses=["bob@example.org"], postmaster=False) == UNKNOWN
+    assert await reply_to("postmaster+x@example.net", addresses=["bob@example.org"]) == FOREIGN
+
+
+@pytest.mark.parametrize(
+    "trick",
+    [
+        "bob+victim%evil.example@example.org",
+        "bob+evil.example!victim@example.org",
+        '"bob+victim@evil.example"@example.org',
+        "postmaster+victim%evil.example@example.org",
+        "evil.example!victim+x@example.org",
+    ],
+)
+async def test_an_extension_is_no_way_around_the_relay_check(trick: str) -> None:
+    assert await reply_to(trick, addresses=["bob@example.org"]) == FOREIGN
+
+
 # Postmaster
 
 
@@ -249,16 +306,20 @@ TYPED = st.lists(st.sampled_from(ADDRESS_PIECES), max_size=9).map("".join)
 
 
 @pytest.mark.patches
-@given(typed=st.one_of(TYPED, TYPED.map("<{}@ours.example>".format), TYPED.map("< {}@ours.example. >".format)))
-def test_no_way_to_spell_an_address_leads_around_the_relay_checks(typed: str) -> None:
+@given(
+    typed=st.one_of(TYPED, TYPED.map("<{}@ours.example>".format), TYPED.map("< bob+{}@ours.example. >".format)),
+    only_listed=st.booleans(),
+)
+def test_no_way_to_spell_an_address_leads_around_the_relay_checks(typed: str, only_listed: bool) -> None:
     """Whatever is taken leaves as an address of ours, also for a mail server that reads it its own way."""
     try:
         recipient, _ = parse_path(typed, forward=True)
     except AddressError:
         return
     session = Session.__new__(Session)
-    session.may_relay = False
-    options = RecipientsOptions(domains=frozenset({"ours.example"}), addresses=frozenset({Address("bob", "b.example")}))
+    session._may_relay = False
+    listed = frozenset({Address("bob", "b.example"), Address("bob", "ours.example")})
+    options = RecipientsOptions(domains=frozenset({"ours.example"}), addresses=listed if only_listed else frozenset())
     said = Recipients(options).rcpt(session, recipient)
     if said is None or said.action is not Action.ACCEPT:
         return
@@ -266,6 +327,7 @@ def test_no_way_to_spell_an_address_leads_around_the_relay_checks(typed: str) ->
     if leaves.lower() != "postmaster":
         before, _, domain = leaves.rpartition("@")
         assert domain in {"ours.example", "b.example"}
+        assert not only_listed or before.split("+")[0].lower() in {"bob", "postmaster"}
         assert not set("@%!") & set(before)
 
 
@@ -381,6 +443,9 @@ def mistakes(toml: str, folder: Path) -> list[str]:
         ('addresses = ["@example.org"]', "addresses[0]: expected a mailbox"),
         ('addresses = ["postmaster"]', 'addresses[0]: "postmaster" has no domain'),
         ("addresses = [5]", "addresses[0]: expected a mailbox"),
+        ('delimiter = "x"', 'delimiter: expected punctuation such as "+" or "+-", or "" for no extensions, found "x"'),
+        ('delimiter = "+%"', "delimiter: expected punctuation"),
+        ('delimiter = "@"', "delimiter: expected punctuation"),
         ('files = ["nowhere"]', "files[0]: cannot read"),
         ('files = ["bad"]', "bad: line 2: expected a mailbox"),
         ('files = ["empty"]', "empty: it contains no mailbox and no domain"),
