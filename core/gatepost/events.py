@@ -215,7 +215,7 @@ STORE_REPLACED: Final = Event(
     "store_replaced",
     "error",
     "The store was damaged, unreadable or deleted; a new one was begun, and the old one, if it is still there, "
-    "is kept beside it under a name that ends with `.damaged`.",
+    "is kept beside it.",
     ("path", "error"),
 )
 STORE_FAILED: Final = Event(
