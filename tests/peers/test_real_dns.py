@@ -44,7 +44,8 @@ $TTL 300
   NS ns.example.test.
 1 PTR mx.example.test.
 9 PTR mx.example.test.
-""",
+"""
+    + "".join(f"50 PTR {number:03d}.many.example.test.\n" for number in range(500)),
     "8.b.d.0.1.0.0.2.ip6.arpa": f"""
 $TTL 300
 @ SOA ns.example.test. hostmaster.example.test. 1 3600 600 86400 120
@@ -146,6 +147,14 @@ async def test_names_are_verified_with_a_real_server(nsd: NSD) -> None:
     assert await dns.verified_name("192.0.2.77") is None
     with pytest.raises(DNSTemporaryError):
         await dns.verified_name("198.51.100.1")
+    await dns.close()
+
+
+async def test_of_500_names_in_a_real_reverse_zone_five_are_read(nsd: NSD) -> None:
+    dns = DNS(nsd.servers(), clock=SystemClock())
+    names = await dns.reverse("192.0.2.50")
+    assert len(set(names)) == 5 and all(name.endswith(".many.example.test") for name in names)
+    assert await dns.verified_name("192.0.2.50") is None
     await dns.close()
 
 

@@ -11,7 +11,8 @@ How a look-up works
 * Cache. ``DNS.query`` looks into the cache first. Only answers are cached, positive and negative, each until its TTL
   ends (RFC 2308: a negative answer for as long as the SOA says, but at most 15 minutes; without an SOA not at all,
   §5). Failures are never cached, though RFC 2308 §7 would allow it: a client that comes back should find a list that
-  has recovered. When the cache is full, the oldest answer goes first.
+  has recovered. The cache is bounded by the memory that its answers take, because their owners choose how long they
+  are. When it is full, the oldest answers go first.
 * In flight. At most one query for a name and type is in flight. Callers that ask for the same wait for the same
   answer. A query outlives its callers: if they are cancelled, the answer is cached for the next one.
 * Deadlines. Each caller has a deadline of its own, and so has the query: the first caller's deadline or ``timeout``,
@@ -59,6 +60,12 @@ PORT: Final = 53
 
 MAX_DATAGRAM: Final = 65_535
 
+OCTETS_OF_ENTRY: Final = 270
+"""Memory that a cached answer takes besides its text: keys, tuples, a number, and its place in the cache."""
+
+OCTETS_OF_TEXT: Final = 57
+"""Memory that a text takes besides its characters: a string, and its place in a tuple."""
+
 RESOLV_CONF: Final = Path("/etc/resolv.conf")
 
 
@@ -66,18 +73,19 @@ class DNS(Resolver):
     """The resolver of a running server.
 
     ``servers`` are read by ``server_address``; an empty list means the servers of /etc/resolv.conf. ``timeout`` is the
-    time in seconds that a query may take in all. ``cache_size`` is the number of answers to cache. Raises DNSError for
-    a server that cannot be read.
+    time in seconds that a query may take in all. ``cache_size`` is the memory in octets that cached answers may take:
+    the default is enough for 100,000 of the usual ones. Raises DNSError for a server that cannot be read.
     """
 
     def __init__(
-        self, servers: Sequence[str], *, clock: Clock, timeout: float = 5.0, cache_size: int = 100_000
+        self, servers: Sequence[str], *, clock: Clock, timeout: float = 5.0, cache_size: int = 64 * 2**20
     ) -> None:
         self._servers = [server_address(text) for text in servers] or list(system_servers())
         self._timeout = timeout
         self._clock = clock
         self._cache_size = cache_size
         self._cache: OrderedDict[tuple[str, str], tuple[float, tuple[str, ...]]] = OrderedDict()
+        self._cached_octets = 0
         self._in_flight: dict[tuple[str, str], _Query] = {}
         self._free_slots = MAX_SOCKETS
         self._queue: deque[_Query] = deque()  # queries in flight that wait for a slot
@@ -120,6 +128,7 @@ class DNS(Resolver):
             query.finish(DNSTemporaryError("DNS is closed"))
         await asyncio.gather(*streams, return_exceptions=True)
         self._cache.clear()
+        self._cached_octets = 0
 
     def _cached(self, key: tuple[str, str]) -> tuple[str, ...] | None:
         cached = self._cache.get(key)
@@ -148,10 +157,7 @@ class DNS(Resolver):
         del self._in_flight[query.key]
         if isinstance(outcome, Answer):
             if outcome.ttl:
-                self._cache[query.key] = (self._clock.monotonic() + outcome.ttl, outcome.texts)
-                self._cache.move_to_end(query.key)  # a key that is replaced would keep its old place
-                if len(self._cache) > self._cache_size:
-                    self._cache.popitem(last=False)
+                self._keep(query.key, outcome)
             if query.server is not self._servers[0]:
                 self._servers = [query.server, *(other for other in self._servers if other is not query.server)]
         if not query.has_slot:
@@ -164,6 +170,22 @@ class DNS(Resolver):
                 asyncio.get_running_loop().call_soon(following.attempt)
                 return
         self._free_slots += 1
+
+    def _keep(self, key: tuple[str, str], answer: Answer) -> None:
+        """Cache an answer, as the newest one."""
+        replaced = self._cache.pop(key, None)
+        if replaced is not None:
+            self._cached_octets -= _octets_of(key, replaced[1])
+        self._cache[key] = (self._clock.monotonic() + answer.ttl, answer.texts)
+        self._cached_octets += _octets_of(key, answer.texts)
+        while self._cached_octets > self._cache_size:
+            oldest, (_, texts) = self._cache.popitem(last=False)
+            self._cached_octets -= _octets_of(oldest, texts)
+
+
+def _octets_of(key: tuple[str, str], texts: tuple[str, ...]) -> int:
+    """Return the memory in octets that a cached answer takes."""
+    return OCTETS_OF_ENTRY + len(key[0]) + sum([OCTETS_OF_TEXT + len(text) for text in texts])
 
 
 def _key(name: str, kind: str) -> tuple[str, str]:

@@ -5,6 +5,9 @@ host names and mostly gets addresses, host names and "no such name", so these ar
 left to dnspython: names with octets that host names do not have, and record data of other types. This module does no
 I/O and knows no servers, clock or cache.
 
+Whoever connects to us chooses what stands in his reverse zone, so the work that goes into one response is bounded: see
+``MAX_STEPS``.
+
 * RFC 1035 §4.1: messages; §4.1.4: compressed names; §5.1: record data as text. RFC 6891 §6.1.2: the OPT record.
 * RFC 1034 §3.6.2: aliases are followed within the answer, as the resolver put them there.
 * RFC 2308 §2.1, §2.2: NXDOMAIN and NODATA, and referrals, which are neither; §5: the TTL of a negative answer.
@@ -31,6 +34,7 @@ import dns.rdatatype
 from dns.rdatatype import RdataType
 
 from gatepost.errors import DNSError, DNSTemporaryError
+from gatepost.services.dns.resolver import MAX_NAMES
 
 MAX_TTL: Final = 86_400
 """The longest time in seconds for which an answer may be cached."""
@@ -39,7 +43,14 @@ MAX_NEGATIVE_TTL: Final = 900
 """The same for a negative answer, so that a new listing or host name is seen within 15 minutes."""
 
 MAX_RECORDS: Final = 500
-"""An answer with more records is not read: clients control their reverse zone, and could stall the event loop."""
+"""An answer with more records is not read, unless it names an address: of that only the first names are read."""
+
+MAX_STEPS: Final = 3000
+"""Work that may go into one response: a step is a label, a pointer or the like, and takes at most 0.5 µs of CPU.
+
+An answer that takes more is not read, so that none holds up the event loop for more than 2 ms. An answer of 500
+addresses takes 2,000 steps, and one of 16 KiB of text about 300.
+"""
 
 MAX_ALIASES: Final = 16
 """The most aliases that are followed in one answer."""
@@ -67,6 +78,14 @@ _MAX_NAME: Final = 254  # octets, the root label not counted
 _MAX_STEPS: Final = 255  # a name has at most 127 labels; no server writes more than one pointer before each
 _NO_TTL: Final = 1 << 31
 _MIN_SOA: Final = 22  # octets: two root names and five numbers, the last of which is the minimum TTL
+
+_STEPS_OF_RECORD: Final = 4
+_STEPS_OF_RDATA: Final = 100  # of what dnspython reads or writes
+_STEPS_OF_OCTET: Final = 3
+_STEPS_OF_BITMAP: Final = 100  # eight types, each of which has a name
+_BITMAPS: Final = frozenset({int(RdataType.NXT), int(RdataType.NSEC), int(RdataType.NSEC3), int(RdataType.CSYNC)})
+_OCTETS_A_STEP: Final = 64  # of text that is printable as it is
+_ESCAPES: Final = {octet: f"\\{octet:03d}" for octet in (*range(32), *range(127, 256))}
 
 _HOST_NAME: Final = re.compile(r"(?:[A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}")
 
@@ -125,23 +144,31 @@ def is_truncated(octets: bytes) -> bool:
 def read_answer(question: Question, octets: bytes) -> Answer:
     """Return the answer in the response ``octets``, which must have passed ``is_answered``.
 
-    Raises DNSTemporaryError when it is no answer: SERVFAIL, REFUSED and the like, a referral, more than
-    ``MAX_RECORDS`` records, or a malformed message.
+    Of the names in PTR records it returns at most ``MAX_NAMES``, and reads no others. Raises DNSTemporaryError when it
+    is no answer: SERVFAIL, REFUSED and the like, a referral, more than ``MAX_RECORDS`` records, a malformed message, or
+    one that takes more than ``MAX_STEPS`` to read.
     """
     _, flags, _, answers, authorities, _ = _HEADER.unpack_from(octets)
     rcode = flags & _RCODE
     if rcode not in (_NOERROR, _NXDOMAIN):
         raise DNSTemporaryError(dns.rcode.to_text(dns.rcode.Rcode(rcode)))
-    if answers + authorities > MAX_RECORDS:
+    # Aliases come first, as of a reverse zone that is delegated by RFC 2317.
+    wanted = min(answers, MAX_ALIASES + MAX_NAMES) if question.kind == _PTR else answers
+    if wanted + authorities > MAX_RECORDS:
         raise DNSTemporaryError(f"more than {MAX_RECORDS} records")
     try:
-        records, end = _records(octets, _HEADER.size + len(question.octets), answers)
-        found, ttl = _follow(question, octets, records)
+        response = _Response(octets)
+        records, end = response.records(_HEADER.size + len(question.octets), wanted)
+        found, ttl = response.follow(question, records)
         if found and rcode == _NOERROR:
-            return Answer(tuple([_text(octets, record) for record in found]), ttl)
-        return Answer((), min(ttl, _negative_ttl(rcode, octets, _records(octets, end, authorities)[0])))
+            if question.kind == _PTR:
+                found = found[:MAX_NAMES]
+            return Answer(tuple([response.text(record) for record in found]), ttl)
+        if wanted == answers:
+            return Answer((), min(ttl, response.negative_ttl(rcode, response.records(end, authorities)[0])))
     except (dns.exception.DNSException, ValueError, IndexError, struct.error) as error:
         raise DNSTemporaryError(f"an answer that cannot be read: {error}") from error
+    raise DNSTemporaryError("names of other addresses")
 
 
 class _Record(NamedTuple):
@@ -154,96 +181,166 @@ class _Record(NamedTuple):
     end: int
 
 
-def _records(octets: bytes, at: int, count: int) -> tuple[list[_Record], int]:
-    """Return the IN records of the section that begins at ``at``, and the position behind the section."""
-    records = []
-    for _ in range(count):
-        fixed = _end_of_name(octets, at)
-        kind, rdataclass, ttl, length = _RECORD.unpack_from(octets, fixed)
-        start = fixed + _RECORD.size
-        end = start + length
-        if end > len(octets):
-            raise ValueError("a record that extends past the end")
-        if rdataclass == _IN:
-            records.append(_Record(at, kind, ttl if ttl < _NO_TTL else 0, start, end))
-        at = end
-    return records, at
+class _Response:
+    """The octets of a response, and how many steps may still be taken to read them. Its methods raise as they end."""
 
+    __slots__ = ("octets", "steps_left")
 
-def _follow(question: Question, octets: bytes, records: list[_Record]) -> tuple[list[_Record], int]:
-    """Follow the aliases; return the records at the end of the chain and the shortest TTL along it."""
-    if not records:
-        return records, MAX_TTL
-    owned: dict[Labels, list[_Record]] = defaultdict(list)
-    for record in records:
-        to_question = octets.startswith(_TO_QUESTION, record.owner)  # nearly all servers write the owner so
-        owned[question.name if to_question else _labels_at(octets, record.owner)].append(record)
-    owner, ttl = question.name, MAX_TTL
-    for _ in range(MAX_ALIASES):
-        found = [record for record in owned[owner] if record.kind == question.kind]
-        if found:
-            return found, min([ttl, *[record.ttl for record in found]])
-        alias = next((record for record in owned[owner] if record.kind == _CNAME), None)
-        if alias is None:
-            return found, ttl
-        owner, ttl = _target(octets, alias.start, alias.end), min(ttl, alias.ttl)
-    raise DNSTemporaryError(f"more than {MAX_ALIASES} aliases")
+    def __init__(self, octets: bytes) -> None:
+        self.octets = octets
+        self.steps_left = MAX_STEPS
 
+    def spend(self, steps: int) -> None:
+        """Count ``steps`` of work. Raises ValueError when there are too many."""
+        self.steps_left -= steps
+        if self.steps_left < 0:
+            raise ValueError("it takes too long to read")
 
-def _negative_ttl(rcode: int, octets: bytes, authority: list[_Record]) -> int:
-    """Return the TTL of a negative answer, 0 without an SOA (RFC 2308 §5). Raises DNSTemporaryError for a referral."""
-    for record in authority:
-        if record.kind == _SOA:
-            if record.end - record.start < _MIN_SOA:
-                raise ValueError("an SOA that is too short")
-            minimum = int.from_bytes(octets[record.end - 4 : record.end], "big")
-            return min(record.ttl, minimum if minimum < _NO_TTL else 0, MAX_NEGATIVE_TTL)
-    if rcode == _NOERROR and any(record.kind == _NS for record in authority):
-        raise DNSTemporaryError("a referral: this server does not resolve for us")
-    return 0
+    def records(self, at: int, count: int) -> tuple[list[_Record], int]:
+        """Return the IN records of the section that begins at ``at``, and the position behind the section."""
+        records = []
+        octets = self.octets
+        for _ in range(count):
+            self.spend(_STEPS_OF_RECORD)
+            fixed = self.end_of_name(at)
+            kind, rdataclass, ttl, length = _RECORD.unpack_from(octets, fixed)
+            start = fixed + _RECORD.size
+            end = start + length
+            if end > len(octets):
+                raise ValueError("a record that extends past the end")
+            if rdataclass == _IN:
+                records.append(_Record(at, kind, ttl if ttl < _NO_TTL else 0, start, end))
+            at = end
+        return records, at
+
+    def follow(self, question: Question, records: list[_Record]) -> tuple[list[_Record], int]:
+        """Follow the aliases; return the records at the end of the chain and the shortest TTL along it."""
+        if not records:
+            return records, MAX_TTL
+        owned: dict[Labels, list[_Record]] = defaultdict(list)
+        for record in records:
+            to_question = self.octets.startswith(_TO_QUESTION, record.owner)  # nearly all servers write the owner so
+            owned[question.name if to_question else self.labels_at(record.owner)].append(record)
+        owner, ttl = question.name, MAX_TTL
+        for _ in range(MAX_ALIASES):
+            found = [record for record in owned[owner] if record.kind == question.kind]
+            if found:
+                return found, min([ttl, *[record.ttl for record in found]])
+            alias = next((record for record in owned[owner] if record.kind == _CNAME), None)
+            if alias is None:
+                return found, ttl
+            owner, ttl = self.target(alias.start, alias.end), min(ttl, alias.ttl)
+        raise DNSTemporaryError(f"more than {MAX_ALIASES} aliases")
+
+    def negative_ttl(self, rcode: int, authority: list[_Record]) -> int:
+        """Return the TTL of a negative answer, 0 without an SOA (RFC 2308 §5). Raises DNSTemporaryError for a referral.
+
+        That is an authority section with name servers and no SOA.
+        """
+        for record in authority:
+            if record.kind == _SOA:
+                if record.end - record.start < _MIN_SOA:
+                    raise ValueError("an SOA that is too short")
+                minimum = int.from_bytes(self.octets[record.end - 4 : record.end], "big")
+                return min(record.ttl, minimum if minimum < _NO_TTL else 0, MAX_NEGATIVE_TTL)
+        if rcode == _NOERROR and any(record.kind == _NS for record in authority):
+            raise DNSTemporaryError("a referral: this server does not resolve for us")
+        return 0
+
+    # Names.
+
+    def end_of_name(self, at: int) -> int:
+        """Return the position behind the name at ``at``, without following its pointer."""
+        octets, steps = self.octets, 0
+        while length := octets[at]:
+            if length >= _POINTER:
+                self.spend(steps)
+                return at + 2
+            if length >= _LABEL:
+                raise ValueError("a label of an unknown type")
+            at += 1 + length
+            steps += 1
+        self.spend(steps)
+        return at + 1
+
+    def labels_at(self, at: int) -> Labels:
+        """Return the name at ``at``. Pointers may only lead backwards, and steps are limited, so this always ends."""
+        octets = self.octets
+        labels: list[bytes] = []
+        for step in range(_MAX_STEPS):
+            length = octets[at]
+            if not length:
+                self.spend(step)
+                break
+            if length < _LABEL:
+                at += 1 + length
+                # If the message ends here, the next step is an IndexError.
+                labels.append(octets[at - length : at].lower())
+                continue
+            target = (length - _POINTER) << 8 | octets[at + 1]
+            if not 0 <= target < at:
+                raise ValueError("a pointer that does not lead backwards")
+            at = target
+        else:
+            raise ValueError("a name of too many parts")
+        if len(labels) + sum(map(len, labels)) > _MAX_NAME:
+            raise ValueError("a name that is too long")
+        return tuple(labels)
+
+    def target(self, start: int, end: int) -> Labels:
+        """Return the name that begins at ``start`` and must fill the record data up to ``end``."""
+        if self.end_of_name(start) != end:
+            raise ValueError("a name that does not fill its record")
+        return self.labels_at(start)
+
+    # Record data.
+
+    def text(self, record: _Record) -> str:
+        """Return the record data as text, in the form that ``Resolver.query`` describes."""
+        octets, kind, start, end = self.octets, record.kind, record.start, record.end
+        if kind == _A:
+            return inet_ntop(AF_INET, octets[start:end])
+        if kind == _AAAA:
+            return inet_ntop(AF_INET6, octets[start:end])
+        if kind in (_PTR, _CNAME, _NS):
+            return self.host(self.target(start, end))
+        if kind == _MX:
+            return f"{int.from_bytes(octets[start : start + 2], 'big')} {self.host(self.target(start + 2, end))}"
+        if kind == _TXT:
+            return self.strings(start, end)
+        self.spend(_STEPS_OF_RDATA + (end - start) * (_STEPS_OF_BITMAP if kind in _BITMAPS else _STEPS_OF_OCTET))
+        rdata: Any = dns.rdata.from_wire(dns.rdataclass.IN, RdataType.make(kind), octets, start, end - start)
+        return _printable(rdata.to_text().encode())
+
+    def host(self, name: Labels) -> str:
+        """Return a name in record data as text."""
+        text = _plain_host(name)
+        if text is None:
+            self.spend(_STEPS_OF_RDATA + sum(map(len, name)))
+            text = _host(name)
+        return text
+
+    def strings(self, start: int, end: int) -> str:
+        """Return the character strings of a TXT record, joined."""
+        strings = []
+        octets = self.octets
+        if start == end:
+            raise ValueError("a TXT record without a string")
+        self.spend((end - start) // _OCTETS_A_STEP)
+        while start < end:
+            self.spend(1)
+            following = start + 1 + octets[start]
+            strings.append(octets[start + 1 : following])
+            start = following
+        if start != end:
+            raise ValueError("a string that extends past its record")
+        joined = b"".join(strings)
+        if not joined.isascii() or not joined.decode("ascii").isprintable():
+            self.spend(len(joined) // 4)
+        return _printable(joined)
 
 
 # Names
-
-
-def _end_of_name(octets: bytes, at: int) -> int:
-    """Return the position behind the name at ``at``, without following its pointer."""
-    while length := octets[at]:
-        if length >= _POINTER:
-            return at + 2
-        if length >= _LABEL:
-            raise ValueError("a label of an unknown type")
-        at += 1 + length
-    return at + 1
-
-
-def _labels_at(octets: bytes, at: int) -> Labels:
-    """Return the name at ``at``. Pointers may only lead backwards, and the steps are limited, so this always ends."""
-    labels: list[bytes] = []
-    for _ in range(_MAX_STEPS):
-        length = octets[at]
-        if not length:
-            break
-        if length < _LABEL:
-            at += 1 + length
-            labels.append(octets[at - length : at].lower())  # if the message ends here, the next step is IndexError
-            continue
-        target = (length - _POINTER) << 8 | octets[at + 1]
-        if not 0 <= target < at:
-            raise ValueError("a pointer that does not lead backwards")
-        at = target
-    else:
-        raise ValueError("a name of too many parts")
-    if len(labels) + sum(map(len, labels)) > _MAX_NAME:
-        raise ValueError("a name that is too long")
-    return tuple(labels)
-
-
-def _target(octets: bytes, start: int, end: int) -> Labels:
-    """Return the name that begins at ``start`` and must fill the record data up to ``end``."""
-    if _end_of_name(octets, start) != end:
-        raise ValueError("a name that does not fill its record")
-    return _labels_at(octets, start)
 
 
 def _labels_of(name: str) -> Labels:
@@ -257,13 +354,16 @@ def _labels_of(name: str) -> Labels:
     return tuple([label.lower() for label in dns.name.from_text("\\@" if name == "@" else name).labels[:-1]])
 
 
-def _host(name: Labels) -> str:
-    """Return the name as text, with octets that host names do not have escaped (RFC 1035 §5.1)."""
+def _plain_host(name: Labels) -> str | None:
+    """Return the name as text if it has only octets of host names."""
     text = b".".join(name).decode("latin-1")
     # With as many dots as labels, a label itself holds a dot, which must be escaped.
-    if text.count(".") < len(name) and _HOST_NAME.fullmatch(text):
-        return text
-    return dns.name.Name([*name, b""]).to_text(omit_final_dot=True)
+    return text if text.count(".") < len(name) and _HOST_NAME.fullmatch(text) else None
+
+
+def _host(name: Labels) -> str:
+    """Return the name as text, with octets that host names do not have escaped (RFC 1035 §5.1)."""
+    return _plain_host(name) or dns.name.Name([*name, b""]).to_text(omit_final_dot=True)
 
 
 # Record types
@@ -277,25 +377,11 @@ def _kind(text: str) -> int:
     return int(kind)
 
 
-def _text(octets: bytes, record: _Record) -> str:
-    """Return the record data as text, in the form that ``Resolver.query`` describes."""
-    _, kind, _, start, end = record
-    if kind == _A:
-        return inet_ntop(AF_INET, octets[start:end])
-    if kind == _AAAA:
-        return inet_ntop(AF_INET6, octets[start:end])
-    if kind in (_PTR, _CNAME, _NS):
-        return _host(_target(octets, start, end))
-    if kind == _MX:
-        return f"{int.from_bytes(octets[start : start + 2], 'big')} {_host(_target(octets, start + 2, end))}"
-    rdata: Any = dns.rdata.from_wire(dns.rdataclass.IN, RdataType.make(kind), octets, start, end - start)
-    return _printable(b"".join(rdata.strings) if kind == _TXT else rdata.to_text().encode())
-
-
 def _printable(octets: bytes) -> str:
     """Return ``octets`` with everything but printable ASCII escaped as \\DDD (RFC 1035 §5.1).
 
     Unlike ``decisions.printable`` it keeps all octets legible, because plugins read and compare TXT records. The text
     is safe in a log or a reply all the same.
     """
-    return "".join(chr(octet) if 32 <= octet < 127 else f"\\{octet:03d}" for octet in octets)
+    text = octets.decode("latin-1")
+    return text if text.isascii() and text.isprintable() else text.translate(_ESCAPES)

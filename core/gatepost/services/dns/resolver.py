@@ -17,7 +17,7 @@ from gatepost.ip import IPAddress, ip_of, reverse_labels, reverse_pointer
 T = TypeVar("T")
 
 MAX_NAMES = 5
-"""The most names of an address that are verified, because the owner of a reverse zone may list thousands."""
+"""The most names of an address that are read and verified, because the owner of a reverse zone may list thousands."""
 
 
 class Resolver(Protocol):
@@ -29,7 +29,8 @@ class Resolver(Protocol):
         ``kind`` is "A", "AAAA", "PTR", "TXT", "MX", "NS" and so on. ``timeout`` is in seconds and covers all servers
         and retries; None means the timeout in ``[dns]``. Addresses are returned as text, names in lower case without
         the trailing dot, MX as "10 mx.example.org" ("0 ." for a domain that accepts no mail, RFC 7505), TXT with its
-        strings joined and everything but printable ASCII as \\DDD, all others in the form of RFC 1035 §5.1.
+        strings joined and everything but printable ASCII as \\DDD, all others in the form of RFC 1035 §5.1. Of PTR
+        records at most five are returned.
 
         Raises DNSTemporaryError when the records could not be found out (SERVFAIL, REFUSED, no answer in time),
         DNSError when ``name`` or ``kind`` is invalid.

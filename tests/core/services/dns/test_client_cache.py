@@ -91,7 +91,8 @@ async def test_a_failure_is_not_kept(dns: DNS, server: DNSServer) -> None:
 
 
 async def test_the_cache_is_bounded_and_forgets_the_oldest_answer_first(server: DNSServer, clock: VirtualClock) -> None:
-    dns = DNS([server.address], clock=clock, cache_size=3)
+    # Three names of nine octets that do not exist take 279 octets each, and an address 65 to 68 more.
+    dns = DNS([server.address], clock=clock, cache_size=900)
     for name in ("a.example", "b.example", "c.example", "a.example", "d.example", "b.example", "c.example"):
         await dns.query(name, "A")
     assert [name for name, *_ in server.received] == ["a.example", "b.example", "c.example", "d.example"]
@@ -104,4 +105,35 @@ async def test_the_cache_is_bounded_and_forgets_the_oldest_answer_first(server: 
     for name in ("c.example", "d.example", "a.example"):
         await dns.query(name, "A")
     assert len(server.received) == 6
+    await dns.close()
+
+
+async def test_it_is_bounded_in_octets_so_one_long_answer_takes_the_place_of_many(
+    server: DNSServer, clock: VirtualClock
+) -> None:
+    dns = DNS([server.address], clock=clock, cache_size=14_000)
+    for number in range(20):
+        await dns.query(f"{number}.example", "A")
+    assert all(dns.known(f"{number}.example", "A") == () for number in range(20))
+
+    assert len(await dns.query("big.example", "TXT")) == 60  # 12,240 octets of text
+    assert [number for number in range(20) if dns.known(f"{number}.example", "A") is not None] == []
+    assert dns.known("big.example", "TXT") is None, "an answer that is larger than the cache is not kept"
+
+    await dns.query("mx.example", "TXT")
+    assert dns.known("mx.example", "TXT") == ("one two",)
+    await dns.close()
+
+
+async def test_an_answer_that_is_replaced_counts_once(server: DNSServer, clock: VirtualClock) -> None:
+    dns = DNS([server.address], clock=clock, cache_size=900)
+    for _ in range(5):
+        await dns.query("a.example", "A")
+        await dns.query("b.example", "A")
+        await clock.advance(900)
+    await dns.query("c.example", "A")
+    assert len(server.received) == 11
+    await dns.query("b.example", "A")
+    await dns.query("a.example", "A")
+    assert all(dns.known(name, "A") == () for name in ("a.example", "b.example", "c.example"))
     await dns.close()
