@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import smtplib
 from email.message import EmailMessage
 
@@ -14,7 +15,10 @@ from tests.policy import Policy, vouching
 
 
 async def kept(octets: bytes, border: int | None = None) -> bytes:
-    """Send ``octets`` and CRLF.CRLF after 354, in two segments if there is a border, and return what was taken."""
+    """Send ``octets`` and CRLF.CRLF after 354, in two segments if there is a border, and return what was taken.
+
+    It leaves below our Received field.
+    """
     async with live(Policy(vouching(), keeping := Keeping())) as door:
         wire = await door.connect()
         assert (await wire.to_data()).startswith(b"354 ")
@@ -23,7 +27,8 @@ async def kept(octets: bytes, border: int | None = None) -> bytes:
             await door.received(border)
         wire.send(octets[border or 0 :] + b"\r\n.\r\n")
         assert (await wire.reply()).startswith(b"250 ")
-        (content,) = keeping.contents
+        (content,), (sent,) = keeping.contents, keeping.sent
+        assert re.fullmatch(rb"Received: from [^\r]*\r\n(\t[^\r]*\r\n){3}", sent.removesuffix(content))
         return content
 
 
@@ -66,3 +71,31 @@ async def test_lines_that_end_in_cr_cr_lf_stay_fields(border: int | None) -> Non
     assert await kept(sent, border) == (
         b"From: a@example.com\r\nTo: b@example.org\r\nSubject: every line ends in\r\n CR CR LF\r\n\r\nbody\r\n"
     )
+
+
+# Header blocks that do not begin or end as they should.
+
+
+@pytest.mark.parametrize(
+    ("sent", "arrives"),
+    [
+        (
+            b"Paper jam in tray 2.\r\nCall 12:30: ask for Bob.",
+            b"\r\nPaper jam in tray 2.\r\nCall 12:30: ask for Bob.\r\n",
+        ),
+        (
+            b"Subject: no empty line\r\nThis is text already.\r\n..and so is this",
+            b"Subject: no empty line\r\n\r\nThis is text already.\r\n.and so is this\r\n",
+        ),
+        (
+            b"From a@example.com Tue Dec  1 10:00:00 2026\r\nFrom: a@example.com\r\nSubject: x\r\n\r\nbody",
+            b"From: a@example.com\r\nSubject: x\r\n\r\nbody\r\n",
+        ),
+        (b" folded\r\nSubject: x", b"\r\n folded\r\nSubject: x\r\n"),
+        (b"From: a@example.com", b"From: a@example.com\r\n"),
+    ],
+    ids=["text only", "fields and then text", "an mbox line first", "a folded line first", "fields only"],
+)
+@pytest.mark.parametrize("border", [None, 1, 5, 20, 22, 24, 26])
+async def test_text_is_body_and_fields_are_header(sent: bytes, arrives: bytes, border: int | None) -> None:
+    assert await kept(sent, min(border, len(sent)) if border else None) == arrives

@@ -11,6 +11,10 @@ do not, so a line behind one loses a dot only if it begins with two. CRs directl
 software that writes CRLF for each LF makes CR CR LF of CRLF. At most 64 are, so that no more must be kept to wait for
 the LF; those before the last 64 are lone.
 
+The header block ends at the first line that is neither a field nor continues one. If that is no empty line, one is put
+in, or the text would be lost among the fields: next hops end the block there too, and above it stands our Received. A
+first line of an mbox file (``From a@example.com Tue Dec 1 …``) would end it at once, so it is dropped.
+
 It knows no session and no socket. RFC 5321 §2.3.8 (line ends), §4.1.1.4 (end of data), §4.5.2 (transparency),
 §4.5.3.1.6 (text lines), §6.3 (loops).
 """
@@ -39,7 +43,6 @@ if TYPE_CHECKING:
     from gatepost.config import Limits
 
 _END: Final = b"\r\n.\r\n"
-_END_OF_HEADERS: Final = b"\r\n\r\n"
 _DOT_LINE: Final = b"\r\n."
 _RESULTS: Final = b"authentication-results"
 _GOES_ON: Final = (b"\r", b"\n", b".")
@@ -50,7 +53,12 @@ _MORE_CRS: Final = tuple([b"\r" * count + b"\r\n" for count in (32, 16, 8, 4, 2,
 """Line ends with a power of two of CRs too many. Replaced in this order, they take 63 away."""
 _LINE_ENDS: Final = IncrementalNewlineDecoder(None, translate=False)
 """Notes the kinds of line end that it meets, in one pass. Counting CRLF, CR and LF would take three times as long."""
-_RECEIVED: Final = re.compile(rb"^received[ \t]*:", re.MULTILINE | re.IGNORECASE)
+_BLANKS: Final = (b" ", b"\t")
+_FIELDS: Final = re.compile(rb"(?:[ \t].*\n)*(?:[!-9;-~]+[ \t]*:.*\n(?:[ \t].*\n)*)*")
+"""Lines of a header block: the rest of a field, and fields."""
+_MBOX: Final = re.compile(rb"(?:>*From (?![ \t]*:).*\n){1,10}")
+"""Lines that stand before the header of a message in an mbox file. (``From :`` would be a field.)"""
+_MAYBE_MBOX: Final = (b"From ", b">")
 
 
 class DataReader:
@@ -66,6 +74,7 @@ class DataReader:
         "_carry",
         "_content",
         "_discarding",
+        "_held",
         "_limits",
         "_line",
         "_reject",
@@ -84,6 +93,8 @@ class DataReader:
         self._reject = reject
         # The CRLF of the DATA command counts as the start of the first line (RFC 5321 §4.1.1.4).
         self._carry = b"\r\n"
+        self._held = b""
+        """The start of a header line whose rest has not come. Only a whole line tells whether it is a field."""
         self.started = False
         self._line = 0
         self._discarding = False
@@ -108,18 +119,13 @@ class DataReader:
         if dot_line != end:  # a line begins with a dot and is not the final one: undo the dot-stuffing (§4.5.2)
             lines = lines.replace(_DOT_LINE, b"\r\n")
         if lines:
-            self._take(lines)
+            self._take(lines, end >= 0)
         if end < 0:
             self._carry = data[whole:]
             return None
-        if not self.headers_done and self.reply is None:  # a message without an empty line is all header
-            try:
-                self._count_fields()
-            except SpoolError:  # the fields are read back from the spool
-                self.refuse(NO_ROOM)
         return data[end + len(_END) :]
 
-    def _take(self, data: bytes) -> None:
+    def _take(self, data: bytes, is_last: bool) -> None:
         """Make the line ends of ``data`` canonical, check it and keep it.
 
         It has no stuffed dots behind CRLF, and does not end within a line end or before a dot that may be stuffed.
@@ -127,8 +133,6 @@ class DataReader:
         if not self.started:
             self.started = True
             data = data[2:]
-            if data.startswith((b" ", b"\t")):  # or it would continue the field that we put in front of it
-                data = b"\r\n" + data
         # Also for a message that is refused already: a smuggler's must be known as such, to close the connection.
         if data.find(b"\0") >= 0:
             self.refuse(NUL_IN_MESSAGE)
@@ -136,6 +140,8 @@ class DataReader:
         if self._discarding:
             return
         try:
+            if not self.headers_done:
+                data = self._take_headers(data, is_last)
             self._check(data)
             if self.reply is None:
                 self._content.write(data)
@@ -170,8 +176,6 @@ class DataReader:
         limits = self._limits
         if self._content.size + len(data) > limits.max_size:
             self.refuse(TOO_BIG)
-        if not self.headers_done:
-            self._check_headers(data)
         if self._line + len(data) > limits.line_length:
             self._check_lines(data)
         # Octets of the text line that the next block goes on with.
@@ -190,36 +194,50 @@ class DataReader:
                 return
             start = end + 1
 
-    def _check_headers(self, data: bytes) -> None:
-        """Look for the end of the header block, which two blocks may share; count its octets, fields and hops."""
-        before = self._content.size
-        # The last three octets before this block: the end of the headers may have begun there.
-        seen = self._content.read(max(0, before - len(_END_OF_HEADERS) + 1), before) if before else b""
-        end = (seen + data).find(_END_OF_HEADERS)
-        if before == 0 and data.startswith(b"\r\n"):
-            self.header_size, self.headers_done = 0, True
-        else:
-            self.headers_done = end >= 0
-            self.header_size = before - len(seen) + end + 2 if self.headers_done else before + len(data)
+    def _take_headers(self, data: bytes, is_last: bool) -> bytes:
+        """Look for the end of the header block, and return what the spool is to get: whole lines while it goes on."""
+        if self._held:
+            data, self._held = self._held + data, b""
+        whole = data.rfind(b"\n") + 1
+        if not self.header_size and data.startswith(_MAYBE_MBOX):
+            dropped = _mbox_size(data, whole)
+            if dropped == whole > 0 and not is_last:
+                self._held = data
+                return b""
+            if dropped < whole:
+                data = data[dropped:]
+                whole -= dropped
+        end = _fields_size(data, whole, begins=not self.header_size)
+        self.header_size += end
         if self.header_size > self._limits.header_size:
             self.refuse(HEADERS_TOO_BIG)
-        if self.headers_done or self.reply is not None:
+        elif end < whole or is_last:
+            self.headers_done = True
             self._count_fields(data)
+            if end < whole and not data.startswith(b"\r\n", end):
+                data = data[:end] + b"\r\n" + data[end:]
+        elif whole < len(data):
+            self._held, data = data[whole:], data[:whole]
+            if len(self._held) > self._limits.line_length:
+                self.refuse(TEXT_LINE_TOO_LONG)
+        return data
 
-    def _count_fields(self, data: bytes = b"") -> None:
+    def _count_fields(self, data: bytes) -> None:
         """Count the fields and hops of the header block: what the spool has of it, and ``data``, which it gets next."""
         kept = self._content.read(0, self.header_size) if self._content.size else b""
         head = (kept + data)[: self.header_size]
-        self.headers_done = True
         # There are at most as many fields as lines, and as many hops as the word "received": mostly few enough, so that
-        # the slower expressions need not be run.
-        limits = self._limits
-        if head.count(b"\n") >= limits.header_fields and len(FIELD.findall(head)) > limits.header_fields:
+        # nothing else need be counted.
+        limits, lines = self._limits, head.count(b"\n")
+        if lines > limits.header_fields < lines - head.count(b"\n ") - head.count(b"\n\t"):
             self.refuse(HEADERS_TOO_BIG)
+            return
         lower = head.lower()
         self.names_results = lower.find(_RESULTS) >= 0
-        if lower.count(b"received") > limits.received < len(_RECEIVED.findall(head)):
-            self.refuse(MAIL_LOOP)
+        if lower.count(b"received") > limits.received:
+            behind = (b"\n" + lower).split(b"\nreceived")[1:]
+            if len([rest for rest in behind if rest.lstrip(b" \t").startswith(b":")]) > limits.received:
+                self.refuse(MAIL_LOOP)
 
     def refuse(self, reply: Reply) -> None:
         """Refuse the message with ``reply``, spoken at the end of data.
@@ -237,6 +255,27 @@ class DataReader:
         """Release what the spool has kept, and throw the rest away as it comes."""
         self._discarding = True
         self._content.close()
+
+
+def _mbox_size(data: bytes, whole: int) -> int:
+    """Return how many octets of mbox lines ``data`` begins with; 0 if text follows them, since they are text then.
+
+    ``whole`` is where its last whole line ends. When that is returned, the next line will tell.
+    """
+    lines = _MBOX.match(data, 0, whole)
+    if lines is None:
+        return 0
+    end = lines.end()
+    follows = end == whole or data.startswith(b"\r\n", end) or FIELD.match(data, end, whole) is not None
+    return end if follows else 0
+
+
+def _fields_size(data: bytes, whole: int, begins: bool) -> int:
+    """Return how many octets of header lines ``data`` begins with, up to ``whole``. ``begins``: the header too."""
+    if begins and data.startswith(_BLANKS):  # the line would continue the field that we put in front of it
+        return 0
+    lines = _FIELDS.match(data, 0, whole)
+    return lines.end() if lines is not None else 0  # it always matches, if only nothing
 
 
 def _unfinished(data: bytes) -> int:

@@ -139,10 +139,12 @@ def test_any_value_is_read_without_harm(value: str) -> None:
     assert left(f" {value}", " mx.example.org; x") in ([f" {value}"], [])
 
 
-async def test_they_go_also_behind_rubbish_and_in_old_syntax() -> None:
+async def test_they_go_also_in_old_syntax_and_stay_where_they_are_text() -> None:
     keeps = Keeps()
     client = await Policy(keeps).connect()
-    forged = b"rubbish\r\nAuthentication-Results : mx.example.org; spf=pass\r\n" + MESSAGE
-    assert (await client.transaction(content=forged)).code == 250
+    forged = b"Authentication-Results : mx.example.org; spf=pass\r\n"
+    assert (await client.transaction(content=b"X: y\r\n" + forged + MESSAGE)).code == 250
+    assert keeps.content.endswith(b"\r\nX: y\r\n" + MESSAGE)
     assert b"spf=pass" not in keeps.content
-    assert keeps.content.endswith(b"rubbish\r\n" + MESSAGE)
+    assert (await client.transaction(content=b"rubbish\r\n" + forged + MESSAGE)).code == 250
+    assert keeps.content.endswith(b"\r\n\r\nrubbish\r\n" + forged + MESSAGE)

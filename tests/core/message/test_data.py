@@ -103,12 +103,29 @@ def understood(octets: bytes) -> tuple[bytes, bytes, bool]:
             kept, left, canonical = kept + b"\r\n", re.sub(rb"\A\.\.", b".", left[1:]), False
         else:
             kept, left = kept + left[:1], left[1:]
-    content = kept[2:]
-    return b"\r\n" * content.startswith((b" ", b"\t")) + content, behind, canonical
+    return kept[2:], behind, canonical
+
+
+def in_order(content: bytes) -> tuple[bytes, int]:
+    """Read ``content`` line by line: what is kept of it, an empty line behind the header, and the header's size."""
+
+    def is_field(line: bytes) -> bool:
+        return re.match(rb"[^\0- :\x7f-\xff]+[ \t]*:", line) is not None
+
+    lines = re.findall(rb"[^\n]*\n", content)
+    mbox = next((at for at, line in enumerate(lines) if not re.match(rb">*From (?![ \t]*:)", line)), len(lines))
+    if 0 < mbox <= 10 and mbox < len(lines) and (lines[mbox] == b"\r\n" or is_field(lines[mbox])):
+        lines = lines[mbox:]
+    header = b""
+    while lines and (is_field(lines[0]) or (header and lines[0].startswith((b" ", b"\t")))):
+        header += lines.pop(0)
+    if not lines:
+        return header, len(header)
+    return header + (b"" if lines[0] == b"\r\n" else b"\r\n") + b"".join(lines), len(header)
 
 
 @pytest.mark.parametrize("reject", [False, True])
-@given(st.lists(st.one_of(WILD, st.sampled_from([b"\0", b"\t", b"\x0b\x0c\x1c\x85", b"\r\n\r\n"])), max_size=4), CUTS)
+@given(st.lists(st.one_of(WILD, st.sampled_from([b"\0", b"\t", b"\x0b\x0c\x1c\x85", b"\r\n\r\n"])), max_size=6), CUTS)
 def test_each_octet_is_understood_as_if_it_came_alone(reject: bool, pieces: list[bytes], cuts: list[int]) -> None:
     reader, stream = reader_of(reject=reject), b"".join(pieces) + b"\r\n.\r\nQUIT\r\n"
     content, behind, canonical = understood(stream)
@@ -119,10 +136,8 @@ def test_each_octet_is_understood_as_if_it_came_alone(reject: bool, pieces: list
         assert reader.reply in faults
     else:
         assert reader.reply is None
-        assert read(reader.message()) == content
+        assert (read(reader.message()), reader.header_size) == in_order(content)
         assert reader.eight_bit is not content.isascii()
-        header, empty, _ = (b"\r\n" + content).partition(b"\r\n\r\n")
-        assert reader.header_size == (len(header) if empty else len(content))
 
 
 @pytest.mark.parametrize(
@@ -158,7 +173,7 @@ def test_no_block_holds_up_the_loop(tmp_path: Path, piece: bytes, reject: bool) 
 
 @given(WILD)
 def test_what_is_kept_has_canonical_line_ends_and_nothing_is_lost(octets: bytes) -> None:
-    reader, stream = reader_of(), octets + b"\r\n.\r\n"
+    reader, stream = reader_of(), b"\r\n" + octets + b"\r\n.\r\n"
     assert feed(reader, stream) is not None
     content = read(reader.message())
     assert content.count(b"\r\n") == content.count(b"\r") == content.count(b"\n")
@@ -168,7 +183,7 @@ def test_what_is_kept_has_canonical_line_ends_and_nothing_is_lost(octets: bytes)
 
 @given(st.lists(st.sampled_from([b".", b"..", b"line", b"", b". x", b"a: b"]), max_size=12))
 def test_dot_stuffing_is_undone_exactly(lines: list[bytes]) -> None:
-    content = b"".join(line + b"\r\n" for line in lines)
+    content = b"\r\n" + b"".join(line + b"\r\n" for line in lines)
     reader = reader_of()
     assert feed(reader, sent(content)) == b""
     assert read(reader.message()) == content
@@ -315,11 +330,87 @@ def test_the_headers_are_there_before_the_body() -> None:
     assert reader.message().headers.get("subject") == "hello"
 
 
-def test_a_message_without_an_empty_line_is_all_header() -> None:
+IN_ORDER = [
+    HEADER,
+    HEADER + b"\r\n",
+    HEADER + b"\r\nbody\r\n\r\nFrom the body\r\n",
+    b"From : obsolete@example.com\r\n\r\nbody\r\n",
+    b">From : x\r\n\r\nbody\r\n",
+    b"Subject:\r\n\t\r\n folded\r\nX-Empty:\r\n \r\n\r\nbody\r\n",
+    b"a!#$%&'*+-/9^_`{|}~ \t : x\r\nSubject: gr\xc3\xbc\xc3\x9fe\r\n\r\nbody\r\n",
+    b"\r\nSubject: body\r\n",
+    b"",
+]
+
+
+@pytest.mark.parametrize("content", IN_ORDER)
+@pytest.mark.parametrize("cuts", [[], range(200)])
+def test_what_is_in_order_stays_octet_for_octet(content: bytes, cuts: list[int]) -> None:
     reader = reader_of()
-    feed(reader, HEADER + b".\r\n")
+    assert feed(reader, content + b".\r\n", list(cuts)) == b""
     assert reader.headers_done
-    assert reader.header_size == len(HEADER)
+    assert read(reader.message()) == content
+    header, empty, _ = (b"\r\n" + content).partition(b"\r\n\r\n")
+    assert reader.header_size == (len(header) if empty else len(content))
+
+
+FIELDS = b"From: a@example.com\r\nSubject: x\r\n folded\r\n"
+
+
+@pytest.mark.parametrize(
+    ("sent", "header", "body"),
+    [
+        (
+            b"Paper jam in tray 2.\r\nCall 12:30: ask for Bob.\r\n",
+            b"",
+            b"Paper jam in tray 2.\r\nCall 12:30: ask for Bob.\r\n",
+        ),
+        (
+            FIELDS + b"This is text already.\r\n\r\nMore: text\r\n",
+            FIELDS,
+            b"This is text already.\r\n\r\nMore: text\r\n",
+        ),
+        (FIELDS + b"no-colon\r\n", FIELDS, b"no-colon\r\n"),
+        (FIELDS + b": no name\r\nTo: b@example.org\r\n", FIELDS, b": no name\r\nTo: b@example.org\r\n"),
+        (FIELDS + b"\xc3\x9cberschrift: x\r\n", FIELDS, b"\xc3\x9cberschrift: x\r\n"),
+        (b" \tfolded\r\n" + FIELDS, b"", b" \tfolded\r\n" + FIELDS),
+        (b"\tfolded\r\n\r\nbody\r\n", b"", b"\tfolded\r\n\r\nbody\r\n"),
+        # The first lines of mbox files.
+        (b"From a@example.com Tue Dec  1 10:00:00 2026\r\n" + FIELDS + b"\r\nbody\r\n", FIELDS, b"body\r\n"),
+        (b">From a@example.com Tue Dec  1 10:00:00 2026\r\n" + FIELDS + b"\r\nbody\r\n", FIELDS, b"body\r\n"),
+        (b"From a Tue\r\n>From b Tue\r\n" + FIELDS + b"text\r\n", FIELDS, b"text\r\n"),
+        (b"From a Tue Dec  1 10:00:00 2026\r\n\r\nbody\r\n", b"", b"body\r\n"),
+        (FIELDS + b"From here on it is text.\r\nTo: b\r\n", FIELDS, b"From here on it is text.\r\nTo: b\r\n"),
+        (b"From all of us\r\na good year!\r\n", b"", b"From all of us\r\na good year!\r\n"),
+        (b"From all of us\r\n", b"", b"From all of us\r\n"),
+        (b"From a\r\n" * 11 + FIELDS, b"", b"From a\r\n" * 11 + FIELDS),
+    ],
+)
+@pytest.mark.parametrize("cuts", [[], range(300)])
+def test_the_header_block_ends_at_the_first_line_that_is_neither_a_field_nor_a_continuation(
+    sent: bytes, header: bytes, body: bytes, cuts: list[int]
+) -> None:
+    reader = reader_of()
+    assert feed(reader, sent + b".\r\n", list(cuts)) == b""
+    assert reader.header_size == len(header)
+    assert read(reader.message()) == header + b"\r\n" + body
+
+
+def test_limits_of_headers_count_the_block_and_not_the_body() -> None:
+    limits = {"header_size": 100, "header_fields": 3, "received": 2}
+    for body in (b"x" * 200 + b"\r\n", b"a: b\r\n" * 4, b"Received: x\r\n" * 3):
+        reader = reader_of(**limits)
+        assert feed(reader, b"From: a\r\nthis is text\r\n" + body + b".\r\n") == b""
+        assert (reader.reply, reader.header_size) == (None, 9)
+
+
+@pytest.mark.parametrize("step", [1, 1000, 100_000])
+def test_a_header_line_without_end_is_not_kept(step: int) -> None:
+    reader = reader_of(line_length=2000)
+    for _ in range(max(3, 3000 // step)):
+        assert reader.feed(b"x" * step) is None
+    assert reader.reply is TEXT_LINE_TOO_LONG
+    assert reader.feed(b"\r\n.\r\n") == b""
 
 
 @pytest.mark.parametrize("first", [b" \tfolded\r\n", b"\tfolded\r\n"])
