@@ -25,7 +25,12 @@ everything is said once more on a fresh connection.
 
 **On the wire.** Only refusals of the mail itself are passed on as permanent: at MAIL, RCPT and the end of the message.
 If the next hop cannot be reached (451 4.4.1) or refuses gatepost (451 4.4.0), the log has a warning, and the client
-tries again later. 554 5.6.3 and 553 5.6.7 mean that the next hop lacks 8BITMIME or SMTPUTF8.
+tries again later. To refuse gatepost means a refusal of the connection, EHLO or STARTTLS; 500, 502, 503, 521, 530, 535
+and 538 at any time; and 501, 504 and 555 to a MAIL with parameters, which gatepost has chosen. When ten clients in a
+row have heard one and the same permanent refusal for all their recipients, such as `554 5.7.1 … Client host rejected`,
+that is taken to be about gatepost too (`next_hop_refuses_all` in the log), until a recipient is accepted or the words
+change. Refusals with 5.1.x and 5.2.x, which are about one address or mailbox, do not count. 554 5.6.3 and 553 5.6.7
+mean that the next hop lacks 8BITMIME or SMTPUTF8.
 """
 
 from __future__ import annotations
@@ -56,6 +61,11 @@ from gatepost import (
     hookimpl,
 )
 from gatepost_builtin.patterns import Domain
+
+CLIENTS_REFUSED = 10
+"""The number of clients in a row whose recipients are all refused in the same words, after which it is about us."""
+
+_NOT_LET_IN = defer("the mail server behind this one does not let us in", 451, "4.4.0")
 
 
 class ForwardOptions(Options):
@@ -113,6 +123,7 @@ class Forward:
         targets = [Target.parse(text) for text in texts]
         self.options = options
         self.log = log
+        self._refusals = _Refusals()
         self.name = ", ".join(texts)
         self.next_hops = tuple(f"{target.host}:{target.port}" for target in targets if target.host)
         self.takes_everything = not options.domains
@@ -166,7 +177,8 @@ class Forward:
         delivery: Delivery | None = notes.get("delivery")
         try:
             if delivery is not None:
-                return _needs_smtputf8(delivery, recipient) or _refusal(await delivery.rcpt(str(recipient)))
+                needs = _needs_smtputf8(delivery, recipient)
+                return needs or self._refusal(session, await delivery.rcpt(str(recipient)), recipient)
             begun = await self._begin(
                 session, envelope, (recipient,), envelope.size or None, envelope.body == "8BITMIME"
             )
@@ -199,12 +211,10 @@ class Forward:
                     body8bit=body8bit,
                     smtputf8=envelope.smtputf8,
                 )
-                refusal = _refusal(answer)
-                refusals |= {
-                    each: _decision(answer)
-                    for each, answer in zip(said, answers, strict=False)
-                    if not answer.is_positive
-                }
+                refusal = self._refusal(session, answer)
+                for each, heard in zip(said, answers, strict=False):
+                    if (refused := self._refusal(session, heard, each)) is not None:
+                        refusals[each] = refused
         except BaseException:  # also when the client's time is up and this call is cancelled
             delivery.close()
             raise
@@ -234,6 +244,19 @@ class Forward:
         finally:
             await delivery.release()
 
+    def _refusal(self, session: Session, answer: NextHopAnswer, recipient: Address | None = None) -> Decision | None:
+        """Return the refusal that an answer to MAIL or RCPT is, or None."""
+        if answer.is_positive:
+            if recipient is not None:
+                self._refusals.forget()
+            return None
+        if not (answer.is_permanent and self._refusals.note(answer, session.client, recipient)):
+            return _decision(answer)
+        if not self._refusals.is_reported:
+            self._refusals.is_reported = True
+            self.log.warning("next_hop_refuses_all", next_hop=self.name, answer=str(answer))
+        return _NOT_LET_IN
+
     def _take_held(self, envelope: Envelope) -> Delivery | None:
         """Return the delivery on which recipients were verified. The caller has to end it."""
         held: Delivery | None = envelope.notes(self).pop("delivery", None)
@@ -243,8 +266,39 @@ class Forward:
         """Return the decision for a failed next hop. Clients should not see our network, so the log has the details."""
         self.log.warning("next_hop_failed", next_hop=self.name, error=str(error))
         if isinstance(error, NextHopRefusedError):
-            return defer("the mail server behind this one does not let us in", 451, "4.4.0")
+            return _NOT_LET_IN
         return defer("the mail server behind this one cannot be reached", 451, "4.4.1")
+
+
+class _Refusals:
+    """The permanent refusals since a recipient was accepted the last time, as long as all of them say the same."""
+
+    __slots__ = ("_clients", "_text", "is_reported")
+
+    def __init__(self) -> None:
+        self.is_reported = False
+        self._text = ""
+        self._clients: set[str] = set()
+
+    def forget(self) -> None:
+        """Begin anew: the next hop does not refuse all."""
+        self.is_reported = False
+        self._clients.clear()
+
+    def note(self, answer: NextHopAnswer, client: str, recipient: Address | None) -> bool:
+        """Take in a refusal. Return True when enough clients in a row have heard nothing else, so that it is about us.
+
+        5.1.x and 5.2.x are about an address or a mailbox (RFC 3463 §3.2, §3.3). Those who guess addresses hear them all
+        the time, and they show that the next hop does look at recipients.
+        """
+        text = str(answer) if recipient is None else str(answer).replace(str(recipient), "")
+        is_about_address = (answer.status or "").startswith(("5.1.", "5.2."))
+        if text != self._text or is_about_address:
+            self.forget()
+            self._text = text
+        if not is_about_address and len(self._clients) < CLIENTS_REFUSED:
+            self._clients.add(client)
+        return len(self._clients) == CLIENTS_REFUSED
 
 
 def _fits(delivery: Delivery, envelope: Envelope, message: Message, recipients: Sequence[Address]) -> bool:
@@ -270,10 +324,6 @@ def _needs_smtputf8(delivery: Delivery, address: Address) -> Decision | None:
     if str(address).isascii() or "SMTPUTF8" in delivery.extensions:
         return None
     return deny("the mail server behind this one takes no such address", 553, "5.6.7")
-
-
-def _refusal(answer: NextHopAnswer) -> Decision | None:
-    return None if answer.is_positive else _decision(answer)
 
 
 def _decision(answer: NextHopAnswer) -> Decision:

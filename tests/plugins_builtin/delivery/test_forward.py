@@ -8,34 +8,9 @@ from typing import Any
 import pytest
 
 from gatepost import deny, hookimpl
-from gatepost.testing import MESSAGE, Client, Peer, Policy, Reply, instance
+from gatepost.testing import MESSAGE, Peer, Policy, Reply, instance
 from gatepost_builtin.delivery.forward import Forward, ForwardOptions
-
-URL = "smtp://mail.example:25"
-ONE, TWO = "smtp://one.example:25", "smtp://two.example:25"
-
-
-def forward(to: str | tuple[str, ...] = URL, **options: Any) -> Any:
-    """forward with these options."""
-    return instance(Forward, to=to, **options)
-
-
-async def client_of(policy: Policy) -> Client:
-    """A client that has said EHLO."""
-    client = await policy.connect()
-    await client.ehlo()
-    return client
-
-
-def answer(peer: Peer, command: str, text: str, about: str = "", *, times: int | None = None) -> None:
-    """Let the next hop answer with a reply as it stands on the wire."""
-    code, _, rest = text.partition(" ")
-    peer.answer(command, about, int(code), rest, times=times)
-
-
-def said(reply: Reply) -> str:
-    """Code and enhanced status."""
-    return f"{reply.code} {reply.status}"
+from tests.plugins_builtin.delivery.forwarding import ONE, TWO, answer, client_of, forward, said
 
 
 async def test_the_message_goes_on_and_the_queue_id_comes_back() -> None:
@@ -89,49 +64,6 @@ async def test_a_refusal_of_mail_is_spoken_for_each_recipient_and_asked_once() -
     assert said(await client.rcpt("b@example.org")) == "550 5.1.8"
     assert said(await client.rcpt("c@example.org")) == "550 5.1.8"
     assert policy.next_hop.connections[0].verbs.count("MAIL") == 1
-
-
-class TestWhatIsAboutUs:
-    @pytest.mark.parametrize("verify", [True, False])
-    @pytest.mark.parametrize(
-        ("command", "text"),
-        [
-            ("connect", "554 5.7.1 not you"),
-            ("ehlo", "550 5.7.1 not you"),
-            ("mail", "530 5.7.0 log in"),
-            ("rcpt", "535 5.7.8 log in"),
-        ],
-    )
-    async def test_a_refusal_of_us_is_temporary_and_warned_about(self, command: str, text: str, verify: bool) -> None:
-        policy = Policy(forward(verify=verify))
-        answer(policy.next_hop, command, text)
-        reply = await (await client_of(policy)).transaction()
-        assert said(reply) == "451 4.4.0" and "5.7" not in reply.text
-        (warning,) = policy.log
-        assert (warning.name, warning.level) == ("next_hop_failed", "warning")
-        assert str(warning.facts["error"]).startswith(URL)
-
-    @pytest.mark.parametrize("verify", [True, False])
-    async def test_nobody_there_is_temporary(self, verify: bool) -> None:
-        policy = Policy(forward(verify=verify))
-        policy.next_hop.drop("connect")
-        reply = await (await client_of(policy)).transaction()
-        assert said(reply) == "451 4.4.1" and "mail.example" not in reply.text
-
-    async def test_who_could_not_be_reached_is_not_asked_again_for_each_recipient(self) -> None:
-        policy = Policy(forward())
-        policy.next_hop.drop("ehlo")
-        client = await client_of(policy)
-        await client.mail()
-        for number in range(3):
-            assert said(await client.rcpt(f"b{number}@example.org")) == "451 4.4.1"
-        assert len(policy.next_hop.connections) == 1
-
-    async def test_another_target_takes_over(self) -> None:
-        policy = Policy(forward((ONE, TWO)))
-        answer(policy.next_hop.at(ONE), "connect", "421 busy")
-        assert (await (await client_of(policy)).transaction()).code == 250
-        assert [message.target for message in policy.next_hop.messages] == [TWO]
 
 
 class TestOnce:

@@ -5,8 +5,9 @@
 converted or retried here; the plugin decides what an answer means to our client.
 
 An answer about the mail is returned, even a 5xx. Anything about us or the connection is raised: a refusal in greeting,
-EHLO or STARTTLS, 530 and 535 as NextHopRefusedError; a lost connection, a timeout, 421 and nonsense as
-NextHopUnreachableError. ``Delivery.dot_sent`` then tells whether the outcome is unknown (RFC 1047).
+EHLO or STARTTLS and what ``ABOUT_US`` lists as NextHopRefusedError; a lost connection, a timeout, 421 and nonsense,
+such as 354 to MAIL, as NextHopUnreachableError. ``Delivery.dot_sent`` then tells whether the outcome is unknown (RFC
+1047).
 
 **A used connection proves nothing.** The next hop may have closed it, or had enough of it: OpenSMTPD answers 452 to
 everything after 100 mails in a session, Exim leaves all but the first ten of a session in its queue. So a connection
@@ -21,8 +22,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Literal, NamedTuple, TypeAlias
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence, Set
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from gatepost.errors import NextHopError, NextHopRefusedError, NextHopUnreachableError
 from gatepost.services.clock import Clock, Timer
@@ -48,6 +49,13 @@ TOO_MANY_REFUSALS = 5
 After ten errors in a session Postfix delays each answer, after twenty it hangs up. The next client must not pay for the
 guesses of the last one.
 """
+
+ABOUT_US: Final = frozenset({500, 502, 503, 521, 530, 535, 538})
+"""Permanent refusals that speak about us: a command that the next hop does not know or want now, no mail from us at
+all, or not without logging in or TLS (RFC 5321 §4.2.2, RFC 7504, RFC 4954 §6). Another client's mail might be taken."""
+
+ABOUT_OUR_MAIL: Final = ABOUT_US | {501, 504, 555}
+"""The same for a MAIL with parameters: those that we chose. Without any, 501 and the like are about the sender."""
 
 TOGETHER = 65_536
 """Octets of the message that are collected before they are written."""
@@ -401,11 +409,14 @@ class Delivery:
                 if len(said) == len(opening) and not said[-1].is_positive:
                     break
         self._has_answered = True
-        answer = said[len(opening) - 1] if opening else _HEARD
+        answer = _HEARD
+        if opening:
+            has_parameters = not opening[-1].endswith(">")
+            answer = self._judged(said[len(opening) - 1], ABOUT_OUR_MAIL if has_parameters else ABOUT_US)
         if not answer.is_positive:
             return answer, []
         self._in_transaction = True
-        answers = said[len(opening) :]
+        answers = [self._judged(each) for each in said[len(opening) :]]
         self._lost.update(
             (recipient, _for_later(again))
             for recipient, again in zip(self._again, answers[:first], strict=True)
@@ -496,11 +507,14 @@ class Delivery:
         deadline = asyncio.get_running_loop().time() + self._next_hop.data_timeout
         answers: dict[str, Answer] = {}
         if self.target.protocol == "smtp":
-            answers = dict.fromkeys(recipients, await self._final_answer(deadline))
+            answers = dict.fromkeys(recipients, self._judged(await self._final_answer(deadline)))
         else:
             try:
                 for recipient in recipients:
-                    answer = answers[recipient] = await self._final_answer(deadline)
+                    answer = await self._final_answer(deadline)
+                    # Closing now would leave the others without an answer, although they have the message.
+                    answer = _for_later(answer) if answer.code in ABOUT_US else self._judged(answer)
+                    answers[recipient] = answer
                     if on_answer is not None:
                         on_answer(recipient, answer)
             except NextHopError as error:
@@ -513,14 +527,19 @@ class Delivery:
         return answers
 
     async def _final_answer(self, deadline: float) -> Answer:
-        answer = await self._connection.answer(deadline - asyncio.get_running_loop().time())
-        return answer if answer.is_positive else self._refusal(answer)
+        return await self._connection.answer(deadline - asyncio.get_running_loop().time())
 
-    def _refusal(self, answer: Answer) -> Answer:
-        """Return the answer if it refuses. Raise for others, such as 250 to DATA, which must not count as delivery."""
-        if answer.is_temporary or answer.is_permanent:
+    def _judged(self, answer: Answer, about_us: Set[int] = ABOUT_US) -> Answer:
+        """Return an answer about the mail. Raise for one about us, and for one that is none, such as 354."""
+        return answer if answer.is_positive else self._refusal(answer, about_us)
+
+    def _refusal(self, answer: Answer, about_us: Set[int] = ABOUT_US) -> Answer:
+        """Return an answer that refuses the mail. Raise for others, also for 250, which would count as delivery."""
+        if answer.code not in about_us and (answer.is_temporary or answer.is_permanent):
             return answer
         self.close()
+        if answer.code in about_us:
+            raise NextHopRefusedError(f"{self.target}: {answer}")
         raise NextHopUnreachableError(f"{self.target}: its answer made no sense: {answer}")
 
 

@@ -291,7 +291,7 @@ class SmtpConnection:
         self._wire.expected = answers
 
     async def answer(self, seconds: float) -> Answer:
-        """Wait for an answer, at most ``seconds``. 421, 530 and 535 are about us, not the mail, so they are raised."""
+        """Wait for an answer, at most ``seconds``. 421 ends the connection, so it is raised."""
         try:
             answer = await self._wire.reply(seconds)
         except (OSError, ValueError) as error:
@@ -301,7 +301,7 @@ class SmtpConnection:
             raise
         if answer.code >= 400:
             self.refusals += 1
-            if answer.code in (421, 530, 535):
+            if answer.code == 421:
                 self.close()
                 raise _refusal(self.target, answer)
         return answer

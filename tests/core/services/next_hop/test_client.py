@@ -220,7 +220,7 @@ class TestCommands:
             assert server.connections[0].verbs() == ["EHLO", "MAIL"]
             await delivery.release()
 
-    @pytest.mark.parametrize("reply", ["550 5.7.1 no", "450 4.2.0 later", "503 5.5.1 order"])
+    @pytest.mark.parametrize("reply", ["550 5.7.1 no", "450 4.2.0 later", "552 5.2.2 full"])
     async def test_refusals_of_the_mail_are_passed_on(self, open_next_hop: OpenNextHop, reply: str) -> None:
         code, status, text = reply.split(" ")
         answer = Answer(int(code), status, text)

@@ -213,6 +213,14 @@ class TestLmtp:
             await deliver(next_hop)
             assert len(server.connections) == 2
 
+    async def test_what_speaks_about_us_after_the_dot_leaves_the_others_their_answers(
+        self, open_next_hop: OpenNextHop
+    ) -> None:
+        async with MailServer(lmtp=True, answers={". <b@y.example>": "503 5.5.1 what"}) as server:
+            delivery = await addressed(open_next_hop(server.url), "b@y.example", "c@y.example")
+            assert await delivery.data([CONTENT]) == {"b@y.example": Answer(451, "4.5.1", "what"), "c@y.example": FINE}
+            await delivery.release()
+
 
 STAGES = ["MAIL", "RCPT", "DATA", "CONTENT", "."]
 
@@ -273,7 +281,7 @@ class TestLoss:
             assert delivery.dot_sent
             await delivery.release()
 
-    @pytest.mark.parametrize("code", [530, 535])
+    @pytest.mark.parametrize("code", [500, 502, 503, 521, 530, 535, 538])
     @pytest.mark.parametrize("stage", ["MAIL", "RCPT", "DATA", "."])
     async def test_a_demand_for_login_is_about_us(self, open_next_hop: OpenNextHop, stage: str, code: int) -> None:
         async with MailServer(answers={stage: f"{code} 5.7.0 who are you"}) as server:
