@@ -68,8 +68,8 @@ class Delivering:
         """Deliver the message."""
         try:
             return await self._deliver(envelope, message)
-        except NextHopError as error:
-            return defer(str(error), 451, "4.4.1")
+        except NextHopError:
+            return defer("the mail server behind this one cannot be used", 451, "4.4.1")
 
     async def _deliver(self, envelope: Envelope, message: Message) -> Any:
         delivery = await self._next_hop.begin()

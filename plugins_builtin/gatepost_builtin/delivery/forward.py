@@ -24,6 +24,7 @@ everything is said once more on a fresh connection.
 **When not to use it.** With a listener of the next hop that lets gatepost relay. Use one with empty mynetworks.
 
 **On the wire.** Only refusals of the mail itself are passed on as permanent: at MAIL, RCPT and the end of the message.
+Their words are kept, except that private addresses, paths of files and the next hop's own name become `(hidden)`.
 If the next hop cannot be reached (451 4.4.1) or refuses gatepost (451 4.4.0), the log has a warning, and the client
 tries again later. To refuse gatepost means a refusal of the connection, EHLO or STARTTLS; 500, 502, 503, 521, 530, 535
 and 538 at any time; and 501, 504 and 555 to a MAIL with parameters, which gatepost has chosen. When ten clients in a
@@ -35,7 +36,9 @@ mean that the next hop lacks 8BITMIME or SMTPUTF8.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
+import re
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from ipaddress import ip_address
 from typing import Literal
 
 from pydantic import Field, field_validator
@@ -64,6 +67,15 @@ from gatepost_builtin.patterns import Domain
 
 CLIENTS_REFUSED = 10
 """The number of clients in a row whose recipients are all refused in the same words, after which it is about us."""
+
+HIDDEN = "(hidden)"
+"""What stands in a reply in place of a part of our network."""
+
+_OCTETS = r"(?:\d{1,3}\.){3}\d{1,3}"
+_ADDRESS = re.compile(
+    rf"(?:\[(?:IPv6:)?|(?<![\w.:]))({_OCTETS}|[0-9a-fA-F]*:[0-9a-fA-F:.]*:[0-9a-fA-F.]*)(?![\w.])\]?(?::\d+)?"
+)
+_PATH = re.compile(r"(?<![\w/:.@])/(?:[\w.+~-]+/)+[\w.+~-]*")
 
 _NOT_LET_IN = defer("the mail server behind this one does not let us in", 451, "4.4.0")
 
@@ -125,6 +137,9 @@ class Forward:
         self.log = log
         self._refusals = _Refusals()
         self.name = ", ".join(texts)
+        self._places = re.compile(
+            "|".join(rf"(?<![\w.@-]){re.escape(place)}(?![\w-])(?::\d+)?" for place in _places(targets))
+        )
         self.next_hops = tuple(f"{target.host}:{target.port}" for target in targets if target.host)
         self.takes_everything = not options.domains
         self.next_hop = next_hop.open(
@@ -230,7 +245,7 @@ class Forward:
         if held is not None:
             try:
                 if _fits(held, envelope, message, recipients):
-                    return await _send(held, message, recipients)
+                    return await self._send(held, message, recipients)
             finally:
                 await held.release()
         eight_bit = message.eight_bit or envelope.body == "8BITMIME"
@@ -240,7 +255,7 @@ class Forward:
         delivery, refusals = begun
         try:
             rest = [recipient for recipient in recipients if recipient not in refusals]
-            return refusals | await _send(delivery, message, rest) if rest else refusals
+            return refusals | await self._send(delivery, message, rest) if rest else refusals
         finally:
             await delivery.release()
 
@@ -251,11 +266,33 @@ class Forward:
                 self._refusals.forget()
             return None
         if not (answer.is_permanent and self._refusals.note(answer, session.client, recipient)):
-            return _decision(answer)
+            return self._decision(answer)
         if not self._refusals.is_reported:
             self._refusals.is_reported = True
             self.log.warning("next_hop_refuses_all", next_hop=self.name, answer=str(answer))
         return _NOT_LET_IN
+
+    async def _send(
+        self, delivery: Delivery, message: Message, recipients: Sequence[Address]
+    ) -> dict[Address, Decision]:
+        """Send the message to accepted recipients. RFC 6152 §3 forbids 8-bit content without 8BITMIME."""
+        if message.eight_bit and "8BITMIME" not in delivery.extensions:
+            lacking = deny("the mail server behind this one takes no 8-bit message", 554, "5.6.3")
+            return dict.fromkeys(recipients, lacking)
+        answers = await delivery.data(message.blocks)
+        return {recipient: self._decision(answers[str(recipient)]) for recipient in recipients}
+
+    def _decision(self, answer: NextHopAnswer) -> Decision:
+        """Return the answer of the next hop as a decision. Without an enhanced status code it gets the neutral X.0.0.
+
+        Its words are kept, but for what they tell about the network behind us.
+        """
+        text = without_inner(answer.text, self._places)
+        if answer.is_positive:
+            return accept(text)
+        if answer.is_permanent:
+            return deny(text, answer.code, answer.status or "5.0.0")
+        return defer(text, answer.code, answer.status or "4.0.0")
 
     def _take_held(self, envelope: Envelope) -> Delivery | None:
         """Return the delivery on which recipients were verified. The caller has to end it."""
@@ -310,15 +347,6 @@ def _fits(delivery: Delivery, envelope: Envelope, message: Message, recipients: 
     return declared and set(delivery.accepted) == {str(recipient) for recipient in recipients}
 
 
-async def _send(delivery: Delivery, message: Message, recipients: Sequence[Address]) -> dict[Address, Decision]:
-    """Send the message to accepted recipients. RFC 6152 §3 forbids 8-bit content without 8BITMIME."""
-    if message.eight_bit and "8BITMIME" not in delivery.extensions:
-        lacking = deny("the mail server behind this one takes no 8-bit message", 554, "5.6.3")
-        return dict.fromkeys(recipients, lacking)
-    answers = await delivery.data(message.blocks)
-    return {recipient: _decision(answers[str(recipient)]) for recipient in recipients}
-
-
 def _needs_smtputf8(delivery: Delivery, address: Address) -> Decision | None:
     """Return a refusal if the next hop lacks SMTPUTF8 for this address (RFC 6531 §3.5)."""
     if str(address).isascii() or "SMTPUTF8" in delivery.extensions:
@@ -326,13 +354,21 @@ def _needs_smtputf8(delivery: Delivery, address: Address) -> Decision | None:
     return deny("the mail server behind this one takes no such address", 553, "5.6.7")
 
 
-def _decision(answer: NextHopAnswer) -> Decision:
-    """Return the answer of the next hop as a decision. Without an enhanced status code it gets the neutral X.0.0."""
-    if answer.is_positive:
-        return accept(answer.text)
-    if answer.is_permanent:
-        return deny(answer.text, answer.code, answer.status or "5.0.0")
-    return defer(answer.text, answer.code, answer.status or "4.0.0")
+def _places(targets: Iterable[Target]) -> list[str]:
+    """Return what the targets are called in words: their names and paths, the longest first."""
+    return sorted({place for target in targets for place in (str(target), target.host or target.path)}, key=len)[::-1]
+
+
+def without_inner(text: str, places: re.Pattern[str]) -> str:
+    """Return the text without the next hop's name and path, private addresses with their ports, and paths of files."""
+    return _ADDRESS.sub(_hidden, _PATH.sub(HIDDEN, places.sub(HIDDEN, text)))
+
+
+def _hidden(found: re.Match[str]) -> str:
+    try:
+        return found[0] if ip_address(found[1]).is_global else HIDDEN
+    except ValueError:  # a time of day, for instance
+        return found[0]
 
 
 def _about(session: Session, envelope: Envelope) -> dict[str, str]:

@@ -139,3 +139,72 @@ class TestRefusesAll:
         answer(policy.next_hop, "rcpt", text)
         assert await self.heard(policy, 12) == [f"550 {text.split()[1]}"] * 12
         assert not policy.log.events
+
+
+class TestNothingInnerLeaks:
+    """No next hop, path, port or library text reaches a client, in replies of any kind."""
+
+    @pytest.mark.parametrize(
+        ("text", "heard"),
+        [
+            ("250 2.0.0 from MTA(smtp:[127.0.0.1]:10025): 250 2.0.0 Ok: queued as 4F", "from MTA(smtp:(hidden)): 250"),
+            ("451 4.3.0 lmtp:///run/inner/lmtp: connection refused", "(hidden): connection refused"),
+            ("452 4.2.2 cannot write /var/mail/bob: disk full", "cannot write (hidden): disk full"),
+            ("554 5.7.1 <gate[10.0.0.7]>: Client host rejected", "<gate(hidden)>: Client host rejected"),
+            ("554 5.7.1 relay 192.168.1.2:10025 says no", "relay (hidden) says no"),
+            ("554 5.7.1 relay [IPv6:fd00::12]:25 says no", "relay (hidden) says no"),
+            ("550 5.7.1 inner.example:10025 says no", "(hidden) says no"),
+            (
+                "550 5.7.1 8.8.8.8 is listed, see https://www.example/a/b",
+                "8.8.8.8 is listed, see https://www.example/a/b",
+            ),
+            ("550 5.2.1 <b@inner.example> is closed since 12:30:45", "<b@inner.example> is closed since 12:30:45"),
+        ],
+    )
+    @pytest.mark.parametrize("command", ["rcpt", "."])
+    async def test_in_the_words_of_the_next_hop(self, command: str, text: str, heard: str) -> None:
+        if command == "rcpt" and text.startswith("250"):
+            command = "."  # our own 250 answers RCPT
+        policy = Policy(forward(("smtp://inner.example:10025", "lmtp:///run/inner/lmtp")))
+        answer(policy.next_hop, command, text)
+        assert heard in (await (await client_of(policy)).transaction()).text
+
+    async def test_when_an_lmtp_next_hop_breaks_off_between_two_answers(self) -> None:
+        policy = Policy(forward("lmtp://127.0.0.1:22113"))
+        policy.next_hop.drop(".", "c@example.org")
+        client = await client_of(policy)
+        await client.mail()
+        await client.rcpt("b@example.org")
+        await client.rcpt("c@example.org")
+        reply = await client.data()
+        assert said(reply) == "451 4.3.0"
+        assert "the mail server behind this one broke off" in reply.text
+        assert "127.0.0.1" not in reply.text and "22113" not in reply.text and "lmtp" not in reply.text
+
+    @pytest.mark.parametrize("end", ["drop", "hang", "421 4.3.2 host-7.inner.example going down", "999 nonsense"])
+    @pytest.mark.parametrize("command", ["connect", "ehlo", "mail", "rcpt", "data", "."])
+    async def test_when_the_next_hop_fails(self, command: str, end: str) -> None:
+        policy = Policy(forward("smtp://127.0.0.1:22113"))
+        match end:
+            case "drop":
+                policy.next_hop.drop(command)
+            case "hang":
+                policy.next_hop.hang(command)
+            case _:
+                answer(policy.next_hop, command, end)
+        reply = await (await client_of(policy)).transaction()
+        # At RCPT, forward's time limit of 30 s is over before that of the command.
+        assert reply.text in (
+            "the mail server behind this one does not let us in",
+            "the mail server behind this one cannot be reached",
+            "local error, try again later",
+        )
+        assert reply.code == 451
+        assert "22113" not in reply.text and "inner" not in reply.text and "no answer" not in reply.text
+
+
+async def test_the_stand_in_of_the_test_kit_tells_nothing_either() -> None:
+    policy = Policy()
+    policy.next_hop.drop("connect")
+    reply = await (await client_of(policy)).transaction()
+    assert said(reply) == "451 4.4.1" and "next-hop.example" not in reply.text

@@ -517,12 +517,12 @@ class Delivery:
                     answers[recipient] = answer
                     if on_answer is not None:
                         on_answer(recipient, answer)
-            except NextHopError as error:
+            except NextHopError:
                 if not answers:
                     raise
                 # Those recipients that were answered for have the message, so this must not look like a failure of all.
                 self._next_hop.note_failure(self.target)
-                answers = dict.fromkeys(recipients, Answer.of(451, [f"4.4.2 {error}"])) | answers
+                answers = dict.fromkeys(recipients, _BROKEN_OFF) | answers
         self._in_transaction = False
         return answers
 
@@ -543,6 +543,8 @@ class Delivery:
         raise NextHopUnreachableError(f"{self.target}: its answer made no sense: {answer}")
 
 
+_BROKEN_OFF = Answer(451, "4.4.2", "the mail server behind this one broke off")
+"""The answer for a recipient that an LMTP next hop has not answered for. It is for our client, so it names nothing."""
 _HEARD = Answer(250, None, "")
 """What stands for the answer to MAIL when that was said before."""
 
