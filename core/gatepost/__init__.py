@@ -41,12 +41,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gatepost.address import Address
+    from gatepost.config import parse_toml
     from gatepost.decisions import Action, Decision, accept, defer, deny, points
     from gatepost.errors import (
         AddressError,
         DNSError,
         DNSTemporaryError,
         GatepostError,
+        ListFileError,
         NextHopError,
         NextHopRefusedError,
         NextHopUnreachableError,
@@ -82,6 +84,7 @@ __all__ = [
     "GatepostError",
     "Headers",
     "Later",
+    "ListFileError",
     "Log",
     "Message",
     "Network",
@@ -111,12 +114,14 @@ __all__ = [
     "defer",
     "deny",
     "hookimpl",
+    "parse_toml",
     "points",
     "reversed_address",
 ]
 
 _HOMES = {
     "Address": "address",
+    "parse_toml": "config",
     "Action": "decisions",
     "Decision": "decisions",
     "accept": "decisions",
@@ -127,6 +132,7 @@ _HOMES = {
     "DNSError": "errors",
     "DNSTemporaryError": "errors",
     "GatepostError": "errors",
+    "ListFileError": "errors",
     "NextHopError": "errors",
     "NextHopRefusedError": "errors",
     "NextHopUnreachableError": "errors",

@@ -2,6 +2,7 @@
 
     GatepostError
     ├── AddressError            a path in MAIL or RCPT violates RFC 5321
+    ├── ListFileError           a list file has mistakes; also a ValueError, as pydantic wants it
     ├── ConfigError             the configuration is invalid; carries all mistakes
     ├── PluginError             a plugin broke its contract (wrong return value, accept without the grant …)
     ├── DNSError                a query that is invalid and can never be answered
@@ -17,8 +18,11 @@ This module does not know SMTP: ``replies`` and ``conversation`` decide what a c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+_MOST_LINES = 20
 
 
 class GatepostError(Exception):
@@ -52,6 +56,27 @@ class ConfigError(GatepostError):
     def __init__(self, mistakes: Sequence[Mistake]) -> None:
         self.mistakes = tuple(mistakes)
         super().__init__("\n".join(str(mistake) for mistake in self.mistakes))
+
+
+class ListFileError(GatepostError, ValueError):
+    """A list file has mistakes: ``lines`` has a line number (0 if unknown) and a sentence for each.
+
+    Raise it in the function that you pass to ``WatchedFile.parsed``, with all mistakes of the text. ``gatepost check``
+    shows each with file and line. Only the first 20 are kept, and a sentence says how many follow.
+    """
+
+    def __init__(self, lines: Iterable[tuple[int, str]], path: Path | None = None) -> None:
+        found = tuple(lines)
+        if len(found) > _MOST_LINES + 1:  # a file of another kind has a mistake in each line
+            found = (*found[:_MOST_LINES], (0, f"there are {len(found) - _MOST_LINES} more mistakes in this file"))
+        self.lines: tuple[tuple[int, str], ...] = found
+        self.path = path
+        super().__init__("; ".join(f"line {line}: {message}" if line else message for line, message in found))
+
+    @classmethod
+    def of(cls, path: Path, error: ValueError) -> ListFileError:
+        """Return the mistakes in the file at ``path``, from whatever its parser raised."""
+        return cls(error.lines if isinstance(error, ListFileError) else ((0, str(error)),), path)
 
 
 class PluginError(GatepostError):

@@ -201,6 +201,12 @@ FILE_UNUSABLE: Final = Event(
     "A list file can no longer be read or parsed; its last valid content stays in use.",
     ("path", "error"),
 )
+NAME_SERVER_SKIPPED: Final = Event(
+    "name_server_skipped",
+    "warning",
+    "The system's list of name servers has a line that gatepost cannot read, and the line is skipped.",
+    ("path", "error"),
+)
 
 # The store, the journal and libraries.
 

@@ -9,17 +9,17 @@ from collections.abc import Callable
 
 from pydantic import AfterValidator
 
-from gatepost import WatchedFile
+from gatepost import ListFileError, WatchedFile
 
 
 def must_parse(parse: Callable[[str], object]) -> AfterValidator:
-    """Return a validator that refuses a file for which ``parse`` raises ``ValueError``."""
+    """Return a validator that refuses a file for which ``parse`` raises ``ValueError`` or ``ListFileError``."""
 
     def check(file: WatchedFile) -> WatchedFile:
         try:
             file.parsed(parse)
         except ValueError as error:
-            raise ValueError(f"{file}: {error}") from None
+            raise ListFileError.of(file.path, error) from None
         return file
 
     return AfterValidator(check)

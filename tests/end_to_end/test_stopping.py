@@ -131,9 +131,17 @@ async def test_a_dialogue_that_does_not_finish_is_ended_after_the_grace(start_ga
         await asyncio.to_thread(gate.wait)
 
 
+TAKES_MAIL = """
+[plugins]
+order = ["{first}", "recipients", "discard"]
+[plugins.recipients]
+domains = ["example.org"]
+"""
+
+
 async def test_signals_during_the_start_are_obeyed(tmp_path: Path) -> None:
     (tmp_path / "slow.py").write_text(SLOW_START)
-    policy = '[plugins]\norder = ["slow"]\n[plugins.slow]\nuse = "slow.py"'
+    policy = TAKES_MAIL.format(first="slow") + '[plugins.slow]\nuse = "slow.py"\n'
     gate = Gate(tmp_path, configuration(tmp_path, policy))
     starting = asyncio.create_task(asyncio.to_thread(gate.start))
     await until(lambda: (tmp_path / "log").exists() and gate.lines("waiting"))
@@ -185,7 +193,7 @@ async def test_a_plugin_that_ignores_cancellation_does_not_keep_the_process_aliv
     start_gate: StartGate, tmp_path: Path
 ) -> None:
     (tmp_path / "ignores.py").write_text(IGNORES)
-    policy = 'grace = "0s"\n[plugins]\norder = ["ignores"]\n[plugins.ignores]\nuse = "ignores.py"\n'
+    policy = 'grace = "0s"\n' + TAKES_MAIL.format(first="ignores") + '[plugins.ignores]\nuse = "ignores.py"\n'
     gate = start_gate(policy)
     async with connected(gate.port) as client:
         await client.greet()

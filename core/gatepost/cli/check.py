@@ -31,7 +31,7 @@ def command(ctx: click.Context, path: Path | None, as_json: bool) -> None:
     The exit status is 78 if there are errors, and 0 if there are none or only warnings.
     """
     found = find_config(path)
-    report = asyncio.run(_examine(found))
+    report = asyncio.run(examine(found))
     if as_json:
         print_json(report.facts())
     else:
@@ -60,36 +60,30 @@ class Report:
         }
 
 
-async def _examine(path: Path | None) -> Report:
-    """Load the plugins even if the configuration has mistakes, so that all mistakes are found at once.
+async def examine(path: Path | None) -> Report:
+    """Return everything that can be known about a configuration.
 
-    Only a policy without mistakes is examined as a whole.
+    The plugins are loaded even if the configuration has mistakes, and the policy of those that could be loaded is
+    examined, so that nobody mends one mistake only to be told the next.
     """
     from gatepost.config import survey_config
-    from gatepost.errors import ConfigError
     from gatepost.events import NULL_RECORDER
-    from gatepost.plugins import load_policy
-    from gatepost.rehearsal import findings, granted, offline_services
+    from gatepost.plugins import survey_policy
+    from gatepost.rehearsal import findings, granted, offline_services, unusable_for_user
 
     config, errors = survey_config(path, os.environ)
     report = Report(str(path or "the embedded default"), errors)
     if config is None:
         return report
-    is_whole = not errors  # without its wrong keys a configuration may lack a listener, which is no mistake then
-    report.order = config.order
-    try:
-        policy = load_policy(config, offline_services(config), NULL_RECORDER)
-    except ConfigError as error:
-        report.errors += error.mistakes
-    if report.errors:
-        # Those of the configuration and those of plugins, in the order of the files.
-        report.errors.sort(key=lambda mistake: (mistake.where != str(path), mistake.where, mistake.line))
-        report.warnings += config.warnings if is_whole else ()
-        return report
-    report.grants = granted(policy)
+    policy, wrong = survey_policy(config, offline_services(config), NULL_RECORDER)
+    report.errors += wrong
+    report.order, report.grants = config.order, granted(policy)
     report.warnings += policy.deprecations
-    for finding in await findings(policy, config):
+    for finding in await findings(policy, config, tuple(report.errors)):
         (report.errors if finding.is_error else report.warnings).append(finding.mistake)
+    report.warnings += unusable_for_user(config, path, os.environ, report.errors)
+    # Those of the configuration, of plugins and of the policy, in the order of the files.
+    report.errors.sort(key=lambda mistake: (mistake.where != str(path), mistake.where, mistake.line))
     return report
 
 

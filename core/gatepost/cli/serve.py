@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from gatepost.cli.check import examine
 from gatepost.cli.printing import config_option, find_config
 
 if TYPE_CHECKING:
@@ -19,11 +22,17 @@ if TYPE_CHECKING:
 def command(path: Path | None) -> None:
     """Run the gate in the foreground until SIGTERM or SIGINT.
 
-    SIGHUP makes it read the configuration again, for new sessions. If there are mistakes, no socket is bound.
+    SIGHUP makes it read the configuration again, for new sessions. If there are mistakes, also such as only gatepost
+    check finds, no socket is bound.
     """
+    from gatepost.errors import ConfigError
     from gatepost.server import run
 
     found = find_config(path)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the configuration is about to be read; the server handles it later
+    # An open relay, or a policy that takes no mail, is no less wrong when nobody has run gatepost check.
+    if errors := asyncio.run(examine(found)).errors:
+        raise ConfigError(errors)
     run(found, os.environ, _announce_default if found is None else None)
 
 

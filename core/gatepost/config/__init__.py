@@ -1,5 +1,6 @@
 """The configuration: ``gatepost.toml`` and the layers over it as one frozen ``Config``, and every mistake in them."""
 
+from gatepost.config.list_file import parse_toml
 from gatepost.config.load import (
     default_text,
     find_config_file,
@@ -55,6 +56,7 @@ __all__ = [
     "find_config_file",
     "load_config",
     "parse_config",
+    "parse_toml",
     "survey_config",
     "validate_options",
 ]

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import os
-import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +19,7 @@ from pydantic import ValidationError
 
 from gatepost.config.model import Config, PluginTable
 from gatepost.config.source import Layers, Source
-from gatepost.config.toml_lines import error_line, key_lines
+from gatepost.config.toml_lines import KeyPath, key_lines, read_toml
 from gatepost.config.values import own_host_name
 from gatepost.config.wording import Complaint, complaints
 from gatepost.errors import ConfigError, Mistake
@@ -79,7 +78,8 @@ def load_config(path: Path | None, environ: Mapping[str, str]) -> Config:
 def survey_config(path: Path | None, environ: Mapping[str, str]) -> tuple[Config | None, list[Mistake]]:
     """Return the configuration without its wrong keys, and every mistake, so that plugins' tables can be checked too.
 
-    The configuration is None if a file cannot be read, or if what remains without the wrong keys is not valid either.
+    A line that is not TOML is left out with what belongs to it, and the rest is read. The configuration is None if
+    nothing can be read, or if what remains without the wrong keys is not valid either.
     """
     layers, mistakes = Layers(), list[Mistake]()
     if path is None:
@@ -89,20 +89,27 @@ def survey_config(path: Path | None, environ: Mapping[str, str]) -> tuple[Config
         name, folder = str(path), path.absolute().parent
         mistakes = _add_files(layers, path)
     is_complete = not mistakes
+    is_anything = is_complete or bool(layers.merged)
     mistakes += _add_environment(layers, environ)
-    source = Source(folder, environ, name, layers.places, layers.merged)
-    config, wrong = _validated(layers.merged, source)
-    if not is_complete:  # a file that cannot be read may have the missing keys
-        wrong = [complaint for complaint in wrong if not complaint.is_missing]
-    mistakes += _mistakes(wrong, source)
-    tables = layers.merged
-    while config is None and is_complete:
+    source = Source(folder, environ, name, layers.places, layers.merged, layers.replaced, is_complete)
+    tables, known = layers.merged, list[Complaint]()
+    config, wrong = _validated(tables, source)
+    while True:
+        # A missing key may stand in the part that cannot be read; later on it may be missing because it was wrong.
+        found = [each for each in wrong if not (each.is_missing and (known or not is_complete))]
+        known += [each for each in found if not any(_comes_of(each.path, other.path) for other in known)]
         # Leaving out a wrong key may make another one wrong, such as a table that lacks it, so try until all is well.
-        if (smaller := _without(tables, wrong)) == tables:
+        if config is not None or (smaller := _without(tables, wrong)) == tables:
             break
         tables = smaller
         config, wrong = _validated(tables, source)
-    return (config if is_complete else None), _in_order(mistakes, source)
+    mistakes += _mistakes(known, source)
+    return (config if is_anything else None), _in_order(mistakes, source)
+
+
+def _comes_of(path: KeyPath, known: KeyPath) -> bool:
+    """Return True for a known mistake, one inside it, and one about the list that it was left out of: too short now."""
+    return path[: len(known)] == known or (path == known[:-1] and isinstance(known[-1], int))
 
 
 def parse_config(text: str, folder: Path, name: str) -> Config:
@@ -111,7 +118,8 @@ def parse_config(text: str, folder: Path, name: str) -> Config:
     ``name`` is the text's name in messages. Raises ``ConfigError`` with every mistake.
     """
     layers = Layers()
-    _add_text(layers, text, name)
+    if mistakes := _add_text(layers, text, name):
+        raise ConfigError(mistakes)
     source = Source(folder, {}, name, layers.places, layers.merged)
     config, wrong = _validated(layers.merged, source)
     if config is None:
@@ -157,10 +165,16 @@ def validate_options(
     except ValidationError as error:
         # A misspelt core key ends up among the plugin's own options, so core keys are suggested here too.
         core = set(CORE_KEYS).difference(RESERVED_KEYS)
-        mistakes = [
-            config.mistake(("plugins", table.name, *complaint.path), complaint.message)
-            for complaint in complaints(error, model, table.options, also_known=core)
-        ]
+        mistakes = []
+        for complaint in complaints(error, model, table.options, also_known=core):
+            # What is missing, and what a model says about the whole table, may come of a part that cannot be read.
+            if config.source.is_complete or not (complaint.is_missing or not complaint.path):
+                path = ("plugins", table.name, *complaint.path)
+                mistakes += [
+                    Mistake(file, line, dotted_key(path), message) for file, line, message in complaint.in_file
+                ]
+                if not complaint.in_file:
+                    mistakes.append(config.mistake(path, complaint.message))
         raise ConfigError(_in_order(mistakes, config.source)) from None
 
 
@@ -205,25 +219,21 @@ def _add_files(layers: Layers, path: Path) -> list[Mistake]:
         mistakes.append(Mistake(str(folder), 0, "", f"cannot read the folder: {error.strerror}"))
     for file in (path, *(folder / name for name in names)):
         try:
-            _add_text(layers, file.read_text(encoding="utf-8"), str(file))
+            # An editor on another system may have put a byte order mark at the start.
+            mistakes += _add_text(layers, file.read_text(encoding="utf-8-sig"), str(file))
         except OSError as error:
             mistakes.append(Mistake(str(file), 0, "", f"cannot read the file: {error.strerror}"))
         except UnicodeDecodeError as error:
             line = error.object[: error.start].count(b"\n") + 1
             mistakes.append(Mistake(str(file), line, "", "this is not UTF-8 text"))
-        except ConfigError as error:
-            mistakes += error.mistakes
     return mistakes
 
 
-def _add_text(layers: Layers, text: str, where: str) -> None:
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        message = re.sub(r"\s*\(at [^()]*\)$", "", str(error))
-        message = message.replace(r"Illegal character '\n'", "a string ends with its line, without a quotation mark")
-        raise ConfigError([Mistake(where, error_line(error, text), "", f"this is not TOML: {message}")]) from None
-    layers.add(table, where, key_lines(text))
+def _add_text(layers: Layers, text: str, where: str) -> list[Mistake]:
+    """Add what can be read of a text. Return a mistake for each part that is not TOML."""
+    table, rest, wrong = read_toml(text)
+    layers.add(table, where, key_lines(rest))
+    return [Mistake(where, line, "", f"this is not TOML: {message}") for line, message in wrong]
 
 
 def _add_environment(layers: Layers, environ: Mapping[str, str]) -> list[Mistake]:

@@ -211,6 +211,12 @@ def _separated(name: str, table: object) -> object:
     return {"name": name, "use": name} | core | {"options": options}
 
 
+def _overridden(winner: Place, order: Sequence[str]) -> str:
+    """Return the sentence about an order that is overridden: an edit of it would have no effect, and nobody says so."""
+    where = f"{winner.where}:{winner.line}" if winner.line else winner.where
+    return f"it does nothing: {where} comes later and wins, with {', '.join(order) or 'no plugin'}; keep one of the two"
+
+
 class Config(Table):
     """Everything in ``gatepost.toml``. Immutable: a reload reads a new one."""
 
@@ -325,13 +331,26 @@ class Config(Table):
 
     @property
     def warnings(self) -> tuple[Mistake, ...]:
-        """Valid settings that are probably not intended: a plugin's table that no order names, and no listener."""
+        """Valid settings that are probably not intended.
+
+        A plugin's table that no order names, an order that a later layer replaces or that no listener uses, and no
+        listener.
+        """
         named = self._named()
         unused = [name for name in self.plugins.__pydantic_extra__ or {} if name not in named]
         found = [
             self.mistake(("plugins", name), f"no order names it, so it does nothing{did_you_mean(name, named)}")
             for name in unused
         ]
+        for path, names_there in self._orders():
+            winner = self._source.locate(path)
+            found += [
+                Mistake(*place, dotted_key(path), _overridden(winner, names_there))
+                for place in self._source.replaced.get(path, ())
+            ]
+        if self.order and self.listeners and all(each.plugins is not None for each in self.listeners.values()):
+            message = "it does nothing, because every listener has an order of its own (plugins)"
+            found.append(self.mistake(("plugins", "order"), message))
         if not self.listeners:
             found.append(self.mistake(("listen",), NO_LISTENER))
         return tuple(found)

@@ -7,7 +7,7 @@ was written. This module does not know the keys.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,6 +32,10 @@ class Source:
     places: Mapping[KeyPath, Place] = field(default_factory=dict, repr=False)
     tables: Mapping[str, Any] = field(default_factory=dict, repr=False)
     """All layers, merged."""
+    replaced: Mapping[KeyPath, Sequence[Place]] = field(default_factory=dict, repr=False)
+    """The places of values that a later layer replaces with another one, so that they have no effect."""
+    is_complete: bool = True
+    """False if a part could not be read, so that a key that is missing may stand there."""
 
     def locate(self, path: KeyPath) -> Place:
         """Return the place of a key, or of the nearest table around it that was written."""
@@ -51,6 +55,7 @@ class Layers:
     def __init__(self) -> None:
         self.merged: dict[str, Any] = {}
         self.places: dict[KeyPath, Place] = {}
+        self.replaced: dict[KeyPath, list[Place]] = {}
 
     def add(self, table: Mapping[str, Any], where: str, lines: Mapping[KeyPath, int]) -> None:
         """Add a layer over the others. ``lines`` has the line of each key; it is empty for a source without lines."""
@@ -68,6 +73,8 @@ class Layers:
             here = (*path, key)
             if not (isinstance(value, dict) and isinstance(below.get(key), dict)):
                 if key in below:  # replaced, so the places inside it are gone too
+                    if below[key] != value:
+                        self.replaced.setdefault(here, []).append(self.places[here])
                     for place in [place for place in self.places if place[: len(here)] == here]:
                         del self.places[place]
                 self.places[here] = Place(where, lines.get(here, 0))

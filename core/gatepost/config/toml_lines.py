@@ -1,4 +1,4 @@
-"""The line of each key in a TOML text, which tomllib does not report.
+"""TOML with the line of each key, which tomllib does not report, and with every mistake instead of the first.
 
 ``key_lines`` follows the grammar of TOML 1.0 just far enough to find the beginnings of keys and values: strings (so
 that a header inside a multi-line string is not taken for one), brackets and braces. Its input is text that tomllib has
@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator
+from typing import Any
 
 KeyPath = tuple[str | int, ...]
 """The path to a value: keys of tables and indexes of lists."""
@@ -32,6 +33,52 @@ _TOKEN = re.compile(
 def key_lines(text: str) -> dict[KeyPath, int]:
     """Return the line (from 1) of every table, key and list element of a valid TOML text."""
     return _Reader(text.replace("\r\n", "\n")).read()
+
+
+MOST_ATTEMPTS = 50
+"""The most parts of a text that are left out to read the rest."""
+
+
+def read_toml(text: str) -> tuple[dict[str, Any], str, list[tuple[int, str]]]:
+    """Return the tables in a TOML text, the part of the text that could be read, and line and message of each mistake.
+
+    A line that is not TOML is left out, a header with the whole table under it, since its keys would count for the
+    table above. A mistake that comes of such a gap, as in a list whose first line is left out, is not reported. The
+    tables are empty if there is no end to the mistakes, as with a string that is never closed.
+    """
+    lines, left_out, wrong = text.replace("\r\n", "\n").split("\n"), set[int](), list[tuple[int, str]]()
+    for _ in range(MOST_ATTEMPTS):
+        rest = "\n".join(lines)
+        try:
+            table = tomllib.loads(rest)
+        except tomllib.TOMLDecodeError as error:
+            line = error_line(error, rest)
+            if not lines[line - 1].strip() or line < max(left_out, default=0):  # it comes of what was left out
+                break
+            if not _follows(line, lines, left_out):
+                wrong.append((line, _sentence(error)))
+            end = line
+            if lines[line - 1].lstrip().startswith("["):
+                while end < len(lines) and not lines[end].lstrip().startswith("["):
+                    end += 1
+            left_out.update(range(line, end + 1))
+            lines[line - 1 : end] = [""] * (end - line + 1)
+        else:
+            return table, rest, wrong
+    return {}, "", wrong
+
+
+def _follows(line: int, lines: list[str], left_out: set[int]) -> bool:
+    """Return True when nothing stands between a line and a part that was left out, so that one explains the other."""
+    above = line - 1
+    while above > 0 and above not in left_out and not lines[above - 1].partition("#")[0].strip():
+        above -= 1
+    return above in left_out
+
+
+def _sentence(error: tomllib.TOMLDecodeError) -> str:
+    message = re.sub(r"\s*\(at [^()]*\)$", "", str(error))
+    return message.replace(r"Illegal character '\n'", "a string ends with its line, without a quotation mark")
 
 
 def error_line(error: tomllib.TOMLDecodeError, text: str) -> int:

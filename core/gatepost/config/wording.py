@@ -17,6 +17,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from gatepost.config.toml_lines import KeyPath
+from gatepost.errors import ListFileError
 from gatepost.options import as_toml, shown
 
 
@@ -27,6 +28,8 @@ class Complaint:
     path: KeyPath
     message: str
     is_missing: bool = False
+    in_file: tuple[tuple[str, int, str], ...] = ()
+    """File, line and sentence of each mistake, if it is about a file that the key names."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -48,7 +51,12 @@ def complaints(
         finding = _finding(detail, model, also_known)
         by_path.setdefault(_written_path(detail["loc"], detail["type"], given), []).append(finding)
     return [
-        Complaint(path, _joined(findings), any(finding.is_missing for finding in findings))
+        Complaint(
+            path,
+            _joined(findings),
+            any(finding.is_missing for finding in findings),
+            tuple(place for finding in findings for place in finding.in_file),
+        )
         for path, findings in by_path.items()
         if not _is_inside(path, by_path)
     ]
@@ -80,6 +88,7 @@ class _Finding:
     sentence: str
     found: str
     is_missing: bool = False
+    in_file: tuple[tuple[str, int, str], ...] = ()
 
 
 # pydantic names an error after the expected type and the fault: "int_parsing", "int_type", "model_type". The part
@@ -125,7 +134,7 @@ def _finding(detail: Any, model: type[BaseModel], also_known: Collection[str]) -
     if kind == "expected":
         return _Finding(context["what"], "", context["found"])
     if kind == "value_error":
-        return _Finding("", str(context["error"]), "")
+        return _Finding("", str(context["error"]), "", in_file=_in_file(context["error"]))
     if kind in ("literal_error", "enum"):
         return _Finding(*_choice(context["expected"], given), found)
     if kind in _BOUNDS:
@@ -137,6 +146,12 @@ def _finding(detail: Any, model: type[BaseModel], also_known: Collection[str]) -
         hint = _misspelt(detail["loc"], model) if family == "model" else ""
         return _Finding(_WANTED[family], hint, found)
     return _Finding("", detail["msg"][:1].lower() + detail["msg"][1:], "")
+
+
+def _in_file(error: Exception) -> tuple[tuple[str, int, str], ...]:
+    if not isinstance(error, ListFileError) or error.path is None:
+        return ()
+    return tuple((str(error.path), line, message) for line, message in error.lines)
 
 
 def _choice(allowed: str, given: object) -> tuple[str, str]:

@@ -238,7 +238,7 @@ def _secret(value: object, info: ValidationInfo) -> Secret:
 
 def _secret_file(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8").removesuffix("\n").removesuffix("\r")
+        return path.read_text(encoding="utf-8-sig").removesuffix("\n").removesuffix("\r")
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError:

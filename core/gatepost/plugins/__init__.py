@@ -20,6 +20,7 @@ from gatepost.plugins.load import (
     make_instance,
     register,
     survey_plugins,
+    survey_policy,
 )
 from gatepost.plugins.services import Services
 from gatepost.plugins.template import Question, bake, default_of, objections, questions
@@ -54,4 +55,5 @@ __all__ = [
     "register",
     "start_plugins",
     "survey_plugins",
+    "survey_policy",
 ]

@@ -47,13 +47,20 @@ class Policy:
 
 def load_policy(config: Config, services: Services, recorder: Recorder) -> Policy:
     """Load the policy. Raises ``ConfigError`` with every mistake in it."""
-    instances, mistakes = survey_plugins(config, services, recorder)
+    policy, mistakes = survey_policy(config, services, recorder)
     if mistakes:
         raise ConfigError(mistakes)
+    return policy
+
+
+def survey_policy(config: Config, services: Services, recorder: Recorder) -> tuple[Policy, list[Mistake]]:
+    """Return the policy of those plugins that can be loaded, and every mistake in the others."""
+    instances, mistakes = survey_plugins(config, services, recorder)
     score = Score(config.score.defer_at, config.score.deny_at)
 
     def gate(own: Sequence[str] | None) -> Gate:
-        return make_gate([instances[name] for name in _order(config, own)], services.clock, recorder, score)
+        loaded = [instances[name] for name in _order(config, own) if name in instances]
+        return make_gate(loaded, services.clock, recorder, score)
 
     deprecations = []
     for instance, sentence in deprecated(tuple(instances.values())):
@@ -66,13 +73,14 @@ def load_policy(config: Config, services: Services, recorder: Recorder) -> Polic
         )
         message = f"{instance.package} {instance.version}".strip() + f": {sentence}"
         deprecations.append(config.mistake(("plugins", instance.name), message))
-    return Policy(
+    policy = Policy(
         instances=instances,
         gates={name: gate(listener.plugins) for name, listener in config.listeners.items()},
         manager=register(tuple(instances.values())),
         default=gate(None),
         deprecations=tuple(deprecations),
     )
+    return policy, mistakes
 
 
 def survey_plugins(config: Config, services: Services, recorder: Recorder) -> tuple[dict[str, Instance], list[Mistake]]:
@@ -85,11 +93,12 @@ def survey_plugins(config: Config, services: Services, recorder: Recorder) -> tu
         except ConfigError as error:
             mistakes += error.mistakes
     seen: dict[int, str] = {}
-    for name, instance in instances.items():
+    for name, instance in tuple(instances.items()):
         first = seen.setdefault(id(instance.plugin), name)
         if first != name:  # a class makes an object for each table; of a module there is only one
             message = f"it is the same module as {first}; a module can be used once only"
             mistakes.append(config.mistake(("plugins", name, "use"), message))
+            del instances[name]
     return instances, sorted(mistakes, key=lambda mistake: (mistake.where, mistake.line))
 
 
@@ -105,21 +114,25 @@ def _load_plugin(
     """Find, check and make the plugin ``name``. Raises ``ConfigError`` with every mistake."""
     found, table = find_plugin(config, name, offers), config.plugin(name)
     path, options, mistakes = ("plugins", name), None, list[Mistake]()
+    mistakes += [config.mistake(path, f"{found.origin}: {problem}") for problem in problems_of(found.plugin)]
+    can_be_made = not mistakes
     if model := options_of(found.plugin):
         try:
             options = validate_options(model, table, config, recorder)
         except ConfigError as error:
             mistakes += error.mistakes
+            can_be_made = False
     else:
         mistakes += [config.mistake((*path, key), f"{found.origin} takes no options") for key in table.options]
-    mistakes += [config.mistake(path, f"{found.origin}: {problem}") for problem in problems_of(found.plugin)]
     mistakes += [config.mistake((*path, key), message) for key, message in conflicts(found.plugin, table)]
-    if mistakes:
+    if can_be_made:  # also if the table has mistakes, since the constructor may have more to say
+        try:
+            instance = make_instance(found, table, options, services)
+        except PluginError as error:
+            mistakes.append(config.mistake(path, f"{found.origin}: {error}"))
+    if mistakes or not can_be_made:
         raise ConfigError(mistakes)
-    try:
-        return make_instance(found, table, options, services)
-    except PluginError as error:
-        raise ConfigError([config.mistake(path, f"{found.origin}: {error}")]) from error
+    return instance
 
 
 def conflicts(plugin: Any, table: PluginTable) -> Iterator[tuple[str, str]]:

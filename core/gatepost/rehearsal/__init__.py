@@ -1,5 +1,6 @@
 """Rehearsals: policies driven without sockets, for ``gatepost try``, ``check`` and the test kit."""
 
+from gatepost.rehearsal.as_user import unusable_for_user
 from gatepost.rehearsal.check import findings, granted
 from gatepost.rehearsal.offline import offline_services
 from gatepost.rehearsal.rehearsal import Rehearsal
@@ -14,4 +15,5 @@ __all__ = [
     "granted",
     "offline_services",
     "play",
+    "unusable_for_user",
 ]

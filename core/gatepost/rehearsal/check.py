@@ -10,7 +10,7 @@ appendix F.2 (source routes), RFC 1123 §5.2.16 (what ``%`` in a local part may 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 
@@ -21,12 +21,13 @@ from gatepost.events import NULL_RECORDER
 from gatepost.gate import GRANTS, Gate, Instance
 from gatepost.hookspecs import ALL_RUN
 from gatepost.message import Spool
-from gatepost.options import format_duration
+from gatepost.options import dotted_key, format_duration
 from gatepost.plugins import Policy, make_gate
 from gatepost.rehearsal.offline import NoDNS
 from gatepost.rehearsal.rehearsal import Rehearsal
 from gatepost.runtime import Runtime
 from gatepost.server import account_of, is_loopback
+from gatepost.services.dns import skipped_servers
 from gatepost.services.store import MemoryBackend
 from gatepost.services.virtual_clock import HastyClock
 
@@ -48,14 +49,31 @@ class Finding:
     is_error: bool = True
 
 
-async def findings(policy: Policy, config: Config) -> list[Finding]:
-    """Return the findings about a policy that could be loaded, errors first."""
-    # A server without a listener does not start. A table that no order names is harmless.
-    found = [Finding(warning, is_error=warning.key == "listen") for warning in config.warnings]
-    found += _accounts(config)
+async def findings(policy: Policy, config: Config, mistakes: Sequence[Mistake] = ()) -> list[Finding]:
+    """Return the findings about a policy, errors first.
+
+    With ``mistakes`` configuration and policy are those that remain without the wrong keys and plugins. What is found
+    then holds whatever stands there instead: it is not said that something is missing where it may be what is wrong.
+    """
+
+    def is_whole(path: KeyPath) -> bool:
+        """Return True when no mistake is about this key, one around it or one inside it, or about a file as a whole."""
+        key = dotted_key(path)
+        return config.source.is_complete and not any(_is_within(each.key, key) for each in mistakes)
+
+    found = list[Finding]()
+    for warning in config.warnings:
+        # A server without a listener does not start. A table that no order names is harmless.
+        if is_whole(("listen",)) and (is_whole(("plugins", "order")) or warning.key in ("listen", "plugins.order")):
+            found.append(Finding(warning, is_error=warning.key == "listen"))
+    if is_whole(("user",)):
+        found += _accounts(config)
+    if not config.dns.servers:
+        found += [Finding(line, is_error=False) for line in skipped_servers()]
     for name, gate in (policy.gates or {"": policy.default}).items():
         check = _ListenerCheck(config, name, gate)
-        found += check.grants()
+        if is_whole(check.order) and check.is_loaded():
+            found += check.grants()
         found += check.never_reached()
         found += check.next_hops()
         found += check.observed_waits()
@@ -64,6 +82,11 @@ async def findings(policy: Policy, config: Config) -> list[Finding]:
         found += await check.open_relay()
     # Two listeners with the same order have the same findings.
     return sorted(dict.fromkeys(found), key=lambda finding: not finding.is_error)
+
+
+def _is_within(key: str, other: str) -> bool:
+    """Return True when one of two dotted keys is the other or is inside it."""
+    return key == other or key.startswith((f"{other}.", f"{other}[")) or other.startswith((f"{key}.", f"{key}["))
 
 
 def _accounts(config: Config) -> Iterator[Finding]:
@@ -98,11 +121,18 @@ class _ListenerCheck:
         return Finding(self.config.mistake(path, message), is_error)
 
     @property
-    def _order(self) -> KeyPath:
+    def order(self) -> KeyPath:
         """The key of this listener's order."""
         listener = self.config.listeners.get(self.listener)
         own = listener is not None and listener.plugins is not None
         return ("listen", self.listener, "plugins") if own else ("plugins", "order")
+
+    def is_loaded(self) -> bool:
+        """Return False when a plugin of the order could not be loaded, so that its grants are not known."""
+        listener = self.config.listeners.get(self.listener)
+        names = self.config.order if listener is None or listener.plugins is None else listener.plugins
+        loaded = {instance.name for instance in self.gate.instances}
+        return all(name in loaded or self.config.plugin(name).mode == "off" for name in names)
 
     def grants(self) -> Iterator[Finding]:
         """Find that no plugin vouches, or that none delivers."""
@@ -112,7 +142,7 @@ class _ListenerCheck:
         }
         for grant, message in wanted.items():
             if not any(hook.instance.may_grant(GRANTS[grant]) for hook in self.gate.chains[GRANTS[grant]]):
-                yield self._finding(self._order, message)
+                yield self._finding(self.order, message)
 
     def never_reached(self) -> Iterator[Finding]:
         """Find plugins without a phase, and those whose turn to deliver comes after one that takes everything."""
@@ -170,11 +200,11 @@ class _ListenerCheck:
             if instance.declaration.skip_trusted and trusting and place < trusting[-1]:
                 later = instances[trusting[-1]].name
                 message = f"it skips trusted clients, but {later}, which decides who is trusted, comes after it"
-                yield self._finding(self._order, f"{instance.name}: {message}", is_error=False)
+                yield self._finding(self.order, f"{instance.name}: {message}", is_error=False)
             if instance.declaration.wants_vouched and vouching and place < vouching[0]:
                 later = instances[vouching[0]].name
                 message = f"it stores mailboxes that do not exist, because {later} comes after it"
-                yield self._finding(self._order, f"{instance.name}: {message}", is_error=False)
+                yield self._finding(self.order, f"{instance.name}: {message}", is_error=False)
 
     def late_points(self) -> Iterator[Finding]:
         """Find plugins whose points at rcpt come too late: a plugin before them has deferred by then."""
@@ -187,10 +217,10 @@ class _ListenerCheck:
                 continue
             if deferring and "negative" in declared.gives_points:
                 message = f"{deferring}, which defers, comes before it, so a client that it would speak for is refused"
-                yield self._finding(self._order, f"{hook.name}: {message} by the points so far", is_error=False)
+                yield self._finding(self.order, f"{hook.name}: {message} by the points so far", is_error=False)
             elif deferring and declared.gives_points:
                 message = f"{deferring}, which defers, comes before it, so its points refuse nobody at the first try"
-                yield self._finding(self._order, f"{hook.name}: {message}", is_error=False)
+                yield self._finding(self.order, f"{hook.name}: {message}", is_error=False)
             if declared.defers_strangers:
                 deferring = deferring or hook.name
 
@@ -201,7 +231,7 @@ class _ListenerCheck:
             relayed = await asyncio.wait_for(_relayed(vouching, self.config, self.listener), PATIENCE)
         except TimeoutError:
             message = "could not find out whether anyone may relay: the plugins that vouch did not answer"
-            return [self._finding(self._order, message, is_error=False)]
+            return [self._finding(self.order, message, is_error=False)]
         return [
             self._finding(("plugins", name), f"anyone may relay: it vouches for <{recipient}> from an unknown client")
             for name, recipient in relayed.items()

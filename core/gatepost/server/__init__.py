@@ -1,7 +1,7 @@
 """The server: from a configuration to listening sockets, and an orderly stop."""
 
 from gatepost.server.server import Server, run
-from gatepost.server.system import account_of, is_loopback, listen
+from gatepost.server.system import account_of, is_loopback, listen, temporarily
 
 __all__ = [
     "Server",
@@ -9,4 +9,5 @@ __all__ = [
     "is_loopback",
     "listen",
     "run",
+    "temporarily",
 ]

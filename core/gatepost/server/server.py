@@ -41,7 +41,7 @@ from gatepost.server.system import (
     raise_descriptor_limit,
 )
 from gatepost.services.clock import SystemClock
-from gatepost.services.dns import DNS
+from gatepost.services.dns import DNS, skipped_servers
 from gatepost.services.next_hop import NextHops
 from gatepost.services.store import open_store
 
@@ -61,6 +61,8 @@ class Server:
         self._environ = environ
         self._store = open_store(config.store.url, self.clock, self.recorder)
         servers = [str(server) for server in config.dns.servers]
+        for line in () if servers else skipped_servers():
+            self.recorder.event(events.NAME_SERVER_SKIPPED, path=line.where, error=str(line))
         self._resolver = DNS(servers, timeout=config.dns.timeout, clock=self.clock)
         self._next_hops = NextHops(self.clock, config.hostname)
         self._services = Services(

@@ -10,6 +10,8 @@ import os
 import pwd
 import resource
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from gatepost.config import SocketAddress
 from gatepost.errors import GatepostError
@@ -90,6 +92,25 @@ def drop_privileges(user: str) -> None:
     os.setresgid(account.pw_gid, account.pw_gid, account.pw_gid)
     os.setresuid(account.pw_uid, account.pw_uid, account.pw_uid)
     os.environ.update(HOME=account.pw_dir, USER=user, LOGNAME=user)
+
+
+@contextmanager
+def temporarily(user: str) -> Iterator[None]:
+    """Open files as ``user`` would, then be root again. Only for root, and only while nothing else runs.
+
+    The kernel judges by the effective ids, and leaves the way back to the real one. Raises ``GatepostError`` if there
+    is no such account.
+    """
+    account, groups = account_of(user), os.getgroups()
+    try:
+        os.setgroups(os.getgrouplist(user, account.pw_gid))
+        os.setegid(account.pw_gid)
+        os.seteuid(account.pw_uid)
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups(groups)
 
 
 def make_folder(folder: os.PathLike[str], user: str | None) -> None:

@@ -50,13 +50,12 @@ client is asked to try again later (421 or 451, 4.3.0): to pass would let in cli
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Awaitable, Sequence
 from datetime import UTC, date, datetime
 from itertools import chain
 from typing import Annotated, TypeAlias
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from gatepost import (
     Address,
@@ -71,6 +70,7 @@ from gatepost import (
     WatchedFile,
     deny,
     hookimpl,
+    parse_toml,
 )
 from gatepost_builtin.list_files import must_parse
 from gatepost_builtin.patterns import DomainPattern, MailboxPattern, matches_address, matches_domain
@@ -162,12 +162,8 @@ def _entries(places: Sequence[ByPhase], phase: str) -> list[tuple[str, Entry]]:
 
 
 def _read(text: str) -> ByPhase:
-    """Return the entries of a file. Raises ``ValueError`` with a sentence."""
-    try:
-        return _by_phase(Lists.model_validate(tomllib.loads(text)))
-    except ValidationError as error:
-        found = (f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}" for detail in error.errors())
-        raise ValueError("; ".join(found)) from None
+    """Return the entries of a file. Raises ``ListFileError`` with every mistake."""
+    return _by_phase(parse_toml(text, Lists))
 
 
 class AccessOptions(Lists):

@@ -48,7 +48,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, model_validator
 
-from gatepost import Address, Decision, Options, Session, WatchedFile, accept, deny, hookimpl
+from gatepost import Address, Decision, ListFileError, Options, Session, WatchedFile, accept, deny, hookimpl
 from gatepost_builtin.list_files import must_parse
 from gatepost_builtin.patterns import Domain, Mailbox, parse_domain, parse_mailbox
 
@@ -82,11 +82,11 @@ class Directory:
 
 
 def read_directory(text: str) -> Directory:
-    """Parse a file. Raises `ValueError` for the first line that is invalid, and for a file without entries.
+    """Parse a file. Raises `ListFileError` with every invalid line, and `ValueError` for a file without entries.
 
     A file is empty for a moment while it is being written, and to accept that would refuse all mail.
     """
-    domains, mailboxes = set(), set()
+    domains, mailboxes, bad = set(), set(), []
     for number, line in enumerate(text.splitlines(), 1):
         entry = _COMMENT.sub("", line).strip()
         try:
@@ -95,7 +95,9 @@ def read_directory(text: str) -> Directory:
             elif entry:
                 domains.add(parse_domain(entry.removeprefix("@")))
         except ValueError as error:
-            raise ValueError(f"line {number}: {error}") from None
+            bad.append((number, str(error)))
+    if bad:
+        raise ListFileError(bad)
     if not domains and not mailboxes:
         raise ValueError("it contains no mailbox and no domain")
     return Directory.of(domains, mailboxes)

@@ -12,7 +12,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from tests.core.cli.running import SOUND, Folder, run
+from tests.core.rehearsal.policies import granting
+from tests.patience import PATIENCE
 
 GATEPOST = (sys.executable, "-c", "from gatepost.cli import main; main()")
 
@@ -62,11 +66,30 @@ def test_lines_are_json_when_nobody_looks(folder: Folder) -> None:
     assert "swaks" not in said
 
 
-def test_nothing_is_bound_when_there_is_a_mistake(folder: Folder) -> None:
-    path = folder.write(SOUND.replace('"discard"', '"discrad"'))
+WRONG = {
+    "a plugin that is not installed": (('"discard"]', '"discrad"]'), "6: plugins.discrad: no installed package offers"),
+    "no listener": (('[listen.smtp]\nbind = ["127.0.0.1:2525"]\n', ""), "listen: there is no listener"),
+    "no such account": (("hostname", 'user = "nobody-of-that-name"\nhostname'), "1: user: there is no account"),
+    "nobody vouches": (('"recipients", ', ""), "6: plugins.order: no plugin vouches for recipients"),
+    "nobody delivers": ((', "discard"', ""), "6: plugins.order: no plugin delivers"),
+    "an open relay": (('"recipients", ', '"yes", '), "7: plugins.yes: anyone may relay"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_serve_exits_78_wherever_check_does_and_says_the_same(folder: Folder, kind: str) -> None:
+    (old, new), words = WRONG[kind]
+    text = SOUND.replace(old, new)
+    if kind == "an open relay":
+        text = text.replace("[plugins.recipients]\ndomains", '[plugins.yes]\nuse = "yes.py"\n#')
+    path = folder.write(text, yes=granting("recipients", "rcpt"))
+    checked = run("check", "--config", path)
     done = subprocess.run(
-        [*GATEPOST, "serve", "--config", path], capture_output=True, text=True, timeout=60, check=False
+        [*GATEPOST, "serve", "--config", path], capture_output=True, text=True, timeout=PATIENCE, check=False
     )
-    assert done.returncode == 78
-    assert f"{path}:6: plugins.discrad: no installed package offers" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert (checked.exit_code, done.returncode) == (78, 78)
+    assert words in done.stderr
+    assert done.stderr.splitlines() == [
+        line.removeprefix("error: ") for line in checked.stdout.splitlines() if line.startswith("error: ")
+    ]
+    assert not (folder.path / "state").exists()

@@ -7,7 +7,7 @@ import tomli_w
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatepost.config.toml_lines import error_line, key_lines
+from gatepost.config.toml_lines import error_line, key_lines, read_toml
 
 DIFFICULT = '''\
 title = "top"                       # 1
@@ -148,3 +148,27 @@ def test_a_syntax_error_has_the_line_that_tomllib_names(text: str, line: int) ->
     with pytest.raises(tomllib.TOMLDecodeError) as caught:
         tomllib.loads(text)
     assert error_line(caught.value, text) == line
+
+
+@pytest.mark.parametrize(
+    ("text", "rest", "wrong"),
+    [
+        ("a = 1\nb 2\nc = 3\n", {"a": 1, "c": 3}, [2]),
+        ("a = 1\n[t\nb = 2\n[u]\nc = 3\nd = \n", {"a": 1, "u": {"c": 3}}, [2, 6]),
+        ("a = 1\na = 2\n", {"a": 1}, [2]),
+        ('a = [\n"x"\n"y"\n]\nb = 1\n', {"a": ["x"], "b": 1}, [3]),
+        ('a = """x\nb = 1\n', {}, [2]),
+        ('a = ["x",\n[t]\nb = 1\n', {}, [2]),
+    ],
+)
+def test_what_is_no_toml_is_left_out_and_the_rest_is_read(text: str, rest: object, wrong: list[int]) -> None:
+    table, _, mistakes = read_toml(text)
+    assert table == rest
+    assert [line for line, _ in mistakes] == wrong
+
+
+@given(st.lists(st.sampled_from([*DIFFICULT.splitlines(), "x =", "[y", '"', "]", "z = 1"]), max_size=30))
+def test_every_text_has_an_end_to_its_mistakes_and_a_line_for_each(lines: list[str]) -> None:
+    table, rest, wrong = read_toml("\n".join(lines))
+    assert tomllib.loads(rest) == table
+    assert all(1 <= line <= max(len(lines), 1) for line, _ in wrong)

@@ -447,8 +447,8 @@ def mistakes(toml: str, folder: Path) -> list[str]:
         ('delimiter = "+%"', "delimiter: expected punctuation"),
         ('delimiter = "@"', "delimiter: expected punctuation"),
         ('files = ["nowhere"]', "files[0]: cannot read"),
-        ('files = ["bad"]', "bad: line 2: expected a mailbox"),
-        ('files = ["empty"]', "empty: it contains no mailbox and no domain"),
+        ('files = ["bad"]', "files[0]: expected a mailbox"),
+        ('files = ["empty"]', "files[0]: it contains no mailbox and no domain"),
         ('domain = ["example.org"]', 'domain: unknown key; did you mean "domains"?'),
     ],
 )

@@ -97,7 +97,7 @@ def _config_of(given: str, name: str, config: Config) -> Config:
     try:
         if (file := Path(given)).is_file():
             where, folder = given, file.absolute().parent
-            given = file.read_text(encoding="utf-8")
+            given = file.read_text(encoding="utf-8-sig")
         table = tomllib.loads(given)
     except (OSError, ValueError) as error:
         raise ConfigError([Mistake(where, 0, "", f"this is neither a file nor TOML: {error}")]) from None

@@ -41,7 +41,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from gatepost.errors import DNSError, DNSTemporaryError
+from gatepost.errors import DNSError, DNSTemporaryError, Mistake
 from gatepost.ip import SocketAddress, ip_of
 from gatepost.services.clock import Clock, Timer
 from gatepost.services.dns.message import Answer, Question, is_truncated, read_answer
@@ -405,11 +405,29 @@ def server_address(text: str) -> SocketAddress:
 
 
 def system_servers() -> tuple[SocketAddress, ...]:
-    """Return the servers of /etc/resolv.conf, or 127.0.0.1 if it names none (resolv.conf(5))."""
+    """Return the servers of /etc/resolv.conf, or 127.0.0.1 if it names none that can be read (resolv.conf(5))."""
+    return _resolv_conf()[0] or (SocketAddress("127.0.0.1", PORT),)
+
+
+def skipped_servers() -> list[Mistake]:
+    """Return the lines of /etc/resolv.conf that name a server in a way that we cannot read, and so do not ask."""
+    return _resolv_conf()[1]
+
+
+def _resolv_conf() -> tuple[tuple[SocketAddress, ...], list[Mistake]]:
+    servers, skipped = list[SocketAddress](), list[Mistake]()
     try:
-        lines = [line.split() for line in RESOLV_CONF.read_text("utf-8", "replace").splitlines()]
-    except OSError:
-        lines = []
-    return tuple(server_address(line[1]) for line in lines if len(line) > 1 and line[0] == "nameserver") or (
-        SocketAddress("127.0.0.1", PORT),
-    )
+        text = RESOLV_CONF.read_text("utf-8-sig", "replace")
+    except FileNotFoundError:
+        return (), []
+    except OSError as error:
+        return (), [Mistake(str(RESOLV_CONF), 0, "", f"cannot read the file: {error.strerror}")]
+    for number, line in enumerate(text.splitlines(), 1):
+        words = line.split()
+        if words[:1] != ["nameserver"]:
+            continue
+        try:
+            servers.append(server_address(words[1] if len(words) > 1 else ""))
+        except DNSError as error:
+            skipped.append(Mistake(str(RESOLV_CONF), number, "", f"the line is skipped: {error}"))
+    return tuple(servers), skipped

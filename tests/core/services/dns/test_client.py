@@ -14,7 +14,7 @@ from gatepost.errors import DNSError, DNSTemporaryError
 from gatepost.ip import SocketAddress
 from gatepost.services.clock import SystemClock
 from gatepost.services.dns import client as module
-from gatepost.services.dns.client import DNS, server_address, system_servers
+from gatepost.services.dns.client import DNS, server_address, skipped_servers, system_servers
 from gatepost.services.virtual_clock import VirtualClock
 from tests.core.services.dns.zones import RECORDS
 from tests.peers.dns_server import DNSServer, Fault
@@ -226,6 +226,8 @@ def test_what_is_no_server_is_refused_at_once(text: str) -> None:
             ("192.0.2.1:53", "[2001:db8::1]:53"),
         ),
         ("options ndots:2\n", ("127.0.0.1:53",)),
+        ("\ufeffnameserver 192.0.2.1\nnameserver 192.0.2.300\nnameserver\nnameserver ns.example\n", ("192.0.2.1:53",)),
+        ("nameserver 192.0.2.300\n", ("127.0.0.1:53",)),
         (None, ("127.0.0.1:53",)),
     ],
 )
@@ -237,3 +239,16 @@ def test_without_servers_those_of_the_system_are_asked(
         (tmp_path / "resolv.conf").write_text(text)
 
     assert tuple(map(str, system_servers())) == servers
+
+
+@pytest.mark.patches
+def test_lines_of_resolv_conf_that_cannot_be_read_are_named_with_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "resolv.conf"
+    monkeypatch.setattr(module, "RESOLV_CONF", path)
+    assert skipped_servers() == []
+    path.write_text("search example\nnameserver 192.0.2.1\nnameserver 192.0.2.300\nnameserver\n")
+    third, fourth = map(str, skipped_servers())
+    assert third.startswith(f"{path}:3: the line is skipped: '192.0.2.300' is not the address of a DNS server")
+    assert fourth.startswith(f"{path}:4: the line is skipped: '' is not the address of a DNS server")
