@@ -56,7 +56,7 @@ def _print(facts: dict[str, Any]) -> None:
         "client": f"{facts['client']}, HELO {facts['helo'] or 'not given'}",
         "trusted": facts["trusted"],
         "sender": "" if sender is None else f"<{sender}>",
-        "recipients": ", ".join(f"<{recipient}>" for recipient in facts["recipients"]),
+        "recipients": _recipients(facts),
         "size": f"{facts['size']} octets" if facts["size"] else "",
         "session": facts["session"],
     }
@@ -66,6 +66,12 @@ def _print(facts: dict[str, Any]) -> None:
     say("")
     rows = (row for ruling in facts["rulings"] for row in _rows(ruling))
     print_table(("phase", "plugin", "said", "took", "note"), rows)
+
+
+def _recipients(facts: dict[str, Any]) -> str:
+    named = facts["recipients"]
+    others = facts.get("recipient_count", 0) - len(named)  # journals of an earlier version have no count
+    return ", ".join(f"<{recipient}>" for recipient in named) + (f" and {others} others" if others > 0 else "")
 
 
 def _rows(ruling: dict[str, Any]) -> list[tuple[str, str, str, str, str]]:

@@ -18,7 +18,7 @@ from gatepost.replies import Reply
 from gatepost.rulings import Ruling
 from gatepost.runtime import Runtime
 from gatepost.session import Session
-from gatepost.telemetry import Record, reply_text
+from gatepost.telemetry import RECIPIENTS_KEPT, Record, reply_text
 
 
 class Records:
@@ -98,11 +98,12 @@ class Records:
             client=session.client,
             helo=session.helo,
             sender=str(envelope.sender) if envelope else None,
-            recipients=tuple([str(recipient) for recipient in recipients]),
+            recipients=tuple([str(recipient) for recipient in recipients[:RECIPIENTS_KEPT]]),
             phase=phase,
             plugin=plugin,
             reply=reply_text(reply) if reply else "",
             rulings=rulings,
             seconds=self._runtime.clock.monotonic() - session.started,
             trusted=session.trusted or (envelope.trusted if envelope else ""),
+            recipient_count=len(recipients),
         )

@@ -2,10 +2,11 @@
 
 from gatepost.telemetry.journal import KEPT, Journal, find_records
 from gatepost.telemetry.log import EventLog, escaped, json_line, open_log
-from gatepost.telemetry.record import Record, reply_text
+from gatepost.telemetry.record import RECIPIENTS_KEPT, Record, reply_text
 
 __all__ = [
     "KEPT",
+    "RECIPIENTS_KEPT",
     "EventLog",
     "Journal",
     "Record",

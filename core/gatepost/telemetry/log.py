@@ -35,8 +35,6 @@ BOUND = 20_000
 """Lines that may wait to be written."""
 PAUSE = 0.01
 """Seconds for which a batch of lines grows, so that the thread does not wake up for each."""
-RECIPIENTS_SHOWN = 10
-"""Recipients that a line names; ``recipient_count`` says how many there are."""
 LONGEST_TEXT = 2000
 """Characters of one fact."""
 
@@ -168,8 +166,8 @@ def line_of(record: Record) -> dict[str, Any]:
         "client": record.client,
         "helo": record.helo or None,
         "sender": record.sender,
-        "recipients": list(record.recipients[:RECIPIENTS_SHOWN]) or None,
-        "recipient_count": len(record.recipients) or None,
+        "recipients": list(record.recipients) or None,
+        "recipient_count": record.recipient_count or None,
         "phase": record.phase,
         "outcome": record.reply or None,
         "plugin": record.plugin or None,

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from gatepost.replies import Reply
 from gatepost.rulings import Ruling
 
+RECIPIENTS_KEPT = 10
+"""Recipients that a record names; it counts the others. A client may name a thousand in each of a thousand commands."""
+
 
 @dataclass(slots=True)
 class Record:
@@ -25,6 +28,7 @@ class Record:
     helo: str
     sender: str | None
     recipients: tuple[str, ...]
+    """The first ten."""
     phase: str
     plugin: str
     reply: str
@@ -35,6 +39,8 @@ class Record:
     seconds: float = 0.0
     """Duration of the phase, or of the session at its end."""
     trusted: str = ""
+    recipient_count: int = 0
+    """The number of all recipients."""
 
     def facts(self) -> dict[str, object]:
         """Return the record as plain values, for JSON. Text of the client is unescaped: escape it before printing."""
@@ -47,6 +53,7 @@ class Record:
             "helo": self.helo,
             "sender": self.sender,
             "recipients": list(self.recipients),
+            "recipient_count": self.recipient_count,
             "phase": self.phase,
             "plugin": self.plugin,
             "reply": self.reply,

@@ -53,6 +53,12 @@ def test_it_says_who_was_asked_what_each_said_how_long_and_what_would_have_been(
     assert facts("explain", record.id, "--config", config)["rulings"][1]["plugin"] == "dnsbl"
 
 
+def test_the_recipients_that_a_record_only_counts_are_counted(folder: Folder, config: str) -> None:
+    keep(folder, refusal(id="3k9q0zf7ab", recipients=("b@example.org", "c@example.org"), recipient_count=1000))
+    shown = run("explain", "3k9q0zf7ab", "--config", config)
+    assert "<b@example.org>, <c@example.org> and 998 others\n" in shown.stdout
+
+
 def test_an_id_may_be_given_as_the_refusal_has_it(folder: Folder, config: str) -> None:
     keep(folder, refusal(id="3k9q0zf7ab"))
     for given in ("[3k9q0zf7ab]", "3K9Q0ZF7AB", "3k9q"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gatepost import Address, Decision, defer, deny, hookimpl, points
+from gatepost import Address, Decision, accept, defer, deny, hookimpl, points
 from gatepost.replies import IDLE
 from tests.core.conversation.clients import connected, dialogue
 from tests.policy import MESSAGE, Policy, delivering, instance, saying, vouching
@@ -30,6 +30,20 @@ async def test_the_record_of_a_message_names_it_all() -> None:
     assert f"queued as {record.id}: taken" in reply.lines()[0]
     assert record.reply == f"250 2.0.0 queued as {record.id}: taken"
     assert [ruling.phase for ruling in record.rulings] == ["connect", "mail", "rcpt", "queue"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "content", "code"),
+    [(accept("taken"), MESSAGE, 250), (defer("later"), MESSAGE, 451), (accept("taken"), MESSAGE + b"x" * 5000, 552)],
+    ids=["accepted", "refused", "refused_data"],
+)
+async def test_a_record_holds_at_most_ten_recipients_and_a_count(answer: Decision, content: bytes, code: int) -> None:
+    client = await connected(saying("queue", answer, grants="delivery"), limits={"max_size": 5000})
+    await dialogue(client, "EHLO x", "MAIL FROM:<>", *[f"RCPT TO:<b{number}@example.org>" for number in range(1000)])
+    assert (await client.data(content)).code == code
+    (record,) = client.policy.events.records
+    assert record.recipients == tuple(f"b{number}@example.org" for number in range(10))
+    assert record.facts()["recipient_count"] == record.recipient_count == 1000
 
 
 async def test_without_anybody_who_keeps_records_the_same_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

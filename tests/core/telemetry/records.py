@@ -30,4 +30,6 @@ def refusal(**changed: Any) -> Record:
         "rulings": (ruling,),
         "seconds": 0.25,
     }
-    return Record(**(facts | changed))
+    facts |= changed
+    facts.setdefault("recipient_count", len(facts["recipients"]))
+    return Record(**facts)
