@@ -120,6 +120,16 @@ class TestSizes:
             assert (await wire.message()).startswith(b"250 ")
             assert takers == [1000]
 
+    async def test_the_1021st_recipient_over_the_limit(self) -> None:
+        async with live(Policy(vouching(), Keeping())) as door:
+            wire = await door.hello()
+            await wire.say(b"MAIL FROM:<a@example.com>")
+            wire.send(b"".join(b"RCPT TO:<b%d@example.org>\r\n" % number for number in range(2023)))
+            replies = await wire.replies(2022)
+            assert set(replies[1000:2021]) == {b"452 4.5.3 too many recipients\r\n"}
+            assert replies[2021] == b"421 4.7.0 too many refused commands\r\n"
+            assert await wire.rest() == b""
+
     @pytest.mark.parametrize(
         ("field", "most"), [(b"X-Big: " + b"x" * 1991 + b"\r\n", 524), (b"X: y\r\n", 1000)], ids=["octets", "fields"]
     )

@@ -95,7 +95,8 @@ class Limits(Table):
     max_size: PositiveSize = 50 * MIB
     """The largest message; over it 552 5.3.4 (RFC 1870)."""
     recipients: Count = 1000
-    """Recipients of one message; each further one gets 452 4.5.3 (RFC 5321 §4.5.3.1.10)."""
+    """Recipients of one message; each further one gets 452 4.5.3 (RFC 5321 §4.5.3.1.10). After as many of those since
+    the last accepted message, each counts as one of the `refusals`."""
     header_size: PositiveSize = MIB
     """The largest header block; over it 552 5.3.4 at the end of data."""
     header_fields: Count = 1000

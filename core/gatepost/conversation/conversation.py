@@ -39,7 +39,9 @@ class Conversation:
     """
 
     __slots__ = (
+        "_followers",
         "_helo_done",
+        "_leader",
         "_noise",
         "_phases",
         "_refusals",
@@ -60,7 +62,9 @@ class Conversation:
         self._helo_done = False
         self._waits: str | None = None
         """The phase of the command that is being answered, if its client must wait for the reply."""
-        self._noise = self._refusals = self._unknown_in_row = 0
+        self._noise = self._refusals = self._followers = self._unknown_in_row = 0
+        self._leader = b""
+        """The command that was refused last, on which other refusals may follow: see ``_follows``."""
 
     # The start and the end of a session.
 
@@ -121,11 +125,16 @@ class Conversation:
         waited, self._waits = self._waits, None  # octets that come from here on are not early
         if reply.code < 400:
             return reply
+        follows = self._follows(reply, line)
         if waited == "data" and "data" in self.session.early_talk and not reply.close:
             # The body of the refused message is already on its way. Close, or its lines would run as commands.
             reply = Reply(reply.code, reply.text, reply.status, True, reply.id)
+        if follows:
+            self._followers += 1
+            if self._followers <= self.runtime.limits.recipients:
+                return reply
         has_record = bool(reply.id)  # asked before the count, which may replace the reply
-        reply = self._count(reply)
+        reply = self._count(reply, follows)
         if not has_record:
             self._phases.records.add_refused_command(reply, line)
         return reply
@@ -169,12 +178,26 @@ class Conversation:
         if self._waits is not None:
             self.session._early_talk |= {self._waits}
 
-    def _count(self, reply: Reply) -> Reply:
-        """Count permanent refusals; over the limit return the reply that ends the session.
+    def _follows(self, reply: Reply, line: bytes) -> bool:
+        """Return True when a refusal says nothing new to a client that sent ``line`` without waiting.
+
+        That is 503 to RCPT and DATA behind a refused MAIL and to DATA behind refused recipients, and 452 to a recipient
+        over the limit after the first. RFC 2920 lets clients send so. Such a refusal is not recorded, nor does it count
+        towards a harvest of addresses, up to as many as a message may have recipients. (Postfix does the same with
+        smtpd_recipient_overshoot_limit.)
+        """
+        verb = line[:4].upper()
+        follows = self._leader == _LEADERS.get(reply)
+        if not follows or verb == b"DATA":  # DATA is the last of what may be sent at once
+            self._leader = _OVER if reply is replies.TOO_MANY_RECIPIENTS else verb
+        return follows
+
+    def _count(self, reply: Reply, temporary: bool = False) -> Reply:
+        """Count permanent refusals, and with ``temporary`` any; over the limit return what ends the session.
 
         A client that collects refusals and never sends mail is harvesting addresses.
         """
-        if reply.code >= 500:
+        if reply.code >= 500 or temporary:
             self._refusals += 1
             if self._refusals > self.runtime.limits.refusals and not reply.close:
                 return replies.TOO_MANY_REFUSALS
@@ -222,6 +245,7 @@ class Conversation:
         if not hostname:
             return replies.NEEDS_HOSTNAME
         session, phases = self.session, self._phases
+        self._leader = b""
         # A new HELO ends the transaction (RFC 5321 §4.1.4), and what was held against the old name goes with it.
         await self.transaction.reset()
         session._helo, session._esmtp = hostname.split()[0], esmtp
@@ -249,6 +273,7 @@ class Conversation:
             return replies.NEED_HELO
         if self.session._envelope is not None:
             return replies.NESTED_MAIL
+        self._leader = b""
         if argument[:5].upper() != "FROM:":
             return replies.syntax_error("expected MAIL FROM:<address>")
         try:
@@ -278,6 +303,7 @@ class Conversation:
     async def _rset(self, argument: str) -> Reply:
         if argument:
             return replies.NO_ARGUMENT
+        self._leader = b""
         await self.transaction.reset()
         return replies.OK
 
@@ -314,9 +340,14 @@ class Conversation:
         """
         reply = await self.transaction.end_of_data()
         if reply.code < 400:  # a client that brings mail is neither idling nor harvesting addresses
-            self._noise = self._refusals = 0
+            self._noise = self._refusals = self._followers = 0
         return self._count(reply)
 
+
+_OVER: Final = b"OVER"
+"""Stands for a recipient over the limit, as a leader of those that follow it."""
+_LEADERS: Final = {replies.NEED_MAIL: b"MAIL", replies.NEED_RCPT: b"RCPT", replies.TOO_MANY_RECIPIENTS: _OVER}
+"""The refusals that may follow on another, and the command whose refusal that is."""
 
 _HANDLERS: Final[dict[bytes, Handler]] = {
     b"HELO": Conversation._helo,
