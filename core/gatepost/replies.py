@@ -130,6 +130,7 @@ TOO_MUCH_NOISE: Final = Reply(421, "too many commands without mail", "4.7.0", cl
 TOO_MANY_REFUSALS: Final = Reply(421, "too many refused commands", "4.7.0", close=True)
 TOO_MANY_CONNECTIONS: Final = Reply(421, "too many connections", "4.7.0", close=True)
 BAD_OCTETS: Final = Reply(501, "control characters in command", "5.5.2")
+NOT_UTF8: Final = Reply(501, "octets in command are neither ASCII nor UTF-8", "5.5.2")
 NEED_HELO: Final = Reply(503, "send HELO or EHLO first", "5.5.1")
 NEED_MAIL: Final = Reply(503, "send MAIL first", "5.5.1")
 NEED_RCPT: Final = Reply(503, "send RCPT first", "5.5.1")

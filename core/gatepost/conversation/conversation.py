@@ -169,7 +169,7 @@ class Conversation:
             elif phase in early:  # this time the client has waited
                 self.session._early_talk = early - {phase}
         if argument is None:
-            return replies.NEEDS_SMTPUTF8 if verb in {b"MAIL", b"RCPT"} else replies.BAD_OCTETS
+            return replies.NEEDS_SMTPUTF8 if verb in {b"MAIL", b"RCPT"} else replies.NOT_UTF8
         self._waits = phase
         return handler(self, argument.strip())
 
