@@ -134,5 +134,7 @@ def points(number: float, reason: str) -> Decision:
 
 NOT_VOUCHED = defer("nobody here answers for this recipient")
 """No plugin vouched for a recipient. Refused, never an open relay; temporarily, as our configuration is at fault."""
+CLIENT_LEFT = defer("the client left before the message was handed over", 451, "4.4.2")
+"""The client was lost before the point of no return of the handover. Nobody hears it; the record has it."""
 NOBODY_TOOK_IT = defer("nobody took the message, try again later")
 """No plugin took responsibility for a recipient of the message."""

@@ -8,6 +8,7 @@
     ├── DNSError                a query that is invalid and can never be answered
     │   └── DNSTemporaryError   SERVFAIL, REFUSED, timeout: no answer this time
     ├── StoreError              the store cannot be read or written
+    ├── HandoverEndedError      the message may not be taken any more
     ├── SpoolError              a message cannot be stored: disk full, I/O error, memory budget used up
     └── NextHopError            the next hop cannot be used; a temporary error for the client
         ├── NextHopUnreachableError   it does not answer
@@ -93,6 +94,10 @@ class DNSTemporaryError(DNSError):
 
 class StoreError(GatepostError):
     """The store cannot be read or written, or cannot hold a value."""
+
+
+class HandoverEndedError(GatepostError):
+    """The handover was ended before its point of no return: the message must not be taken. See ``Envelope.commit``."""
 
 
 class SpoolError(GatepostError):

@@ -191,7 +191,9 @@ class Hookspecs:
         responsibility" for all of ``envelope.pending``. A mapping answers for each recipient that it names.
 
         deny: 554 5.7.1, defer: 451 4.3.0.
-        Nobody decides: 451 4.3.0; nothing is lost. This phase has no time limit of the gate's.
+        Nobody decides: 451 4.3.0; nothing is lost. ``time_limit`` does not apply. Until a plugin has passed its point
+        of no return (``envelope.commit``), the loss of the client, or 300 s since its final dot, end the phase with
+        nothing taken. From then on a plugin has 900 s.
         """
 
     @_hookspec

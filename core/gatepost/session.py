@@ -21,7 +21,7 @@ from gatepost.rulings import Ruling
 from gatepost.write_guard import may_write
 
 if TYPE_CHECKING:
-    from gatepost.concurrency import Watch
+    from gatepost.concurrency import Commitment, Watch
     from gatepost.message import Message
     from gatepost.runtime import Runtime
 
@@ -338,6 +338,7 @@ class Envelope:
     __slots__ = (
         "_answers",
         "_body",
+        "_commitment",
         "_did",
         "_id",
         "_message",
@@ -372,6 +373,8 @@ class Envelope:
         self._points: Ledger | None = None
         self._recipient_points: dict[Address, Ledger] | None = None
         self._answers: dict[Address, Any] = {}
+        self._commitment: Commitment | None = None
+        """The point of no return of its message, from the final dot on."""
         self._rulings: tuple[Ruling, ...] = ()
         self._notes: dict[int, dict[str, Any]] | None = None
 
@@ -433,6 +436,17 @@ class Envelope:
         if len(self._answers) == len(self._recipients):  # only recipients are answered for
             return ()
         return tuple([recipient for recipient in self._recipients if recipient not in self._answers])
+
+    def commit(self) -> None:
+        """In the queue phase: say that from now on the message may be taken, and nothing may cancel that.
+
+        A delivery plugin that declares ``commits = True`` calls it just before it makes a message visible to somebody
+        else, in whatever thread it runs. Until then it may be cancelled, because the client was lost or has waited for
+        300 s. Raises ``HandoverEndedError`` when that has happened: the plugin must then discard what it has, and let
+        the error propagate.
+        """
+        if self._commitment is not None and may_write("envelope.commit()"):
+            self._commitment.commit()
 
     def notes(self, plugin: object) -> dict[str, Any]:
         """Return the dict of ``plugin`` in this transaction, for values of its own: ``envelope.notes(self)``."""

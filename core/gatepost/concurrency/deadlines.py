@@ -13,6 +13,7 @@ from math import inf
 from typing import Any, Final
 from weakref import WeakSet
 
+from gatepost.concurrency.commitment import Commitment
 from gatepost.services.clock import Clock, Timer
 
 SWEEP: Final = 1.0
@@ -38,12 +39,15 @@ class Watch:
 
     ``deadline`` is that of the running call, ``budget`` that of the phase as a whole. The task's own count of
     cancellations tells those of the sweep from those of others; the sweep's share is taken back when a wait ends.
+
+    In a handover its ``commitment`` has the deadline, which moves while the plugin is awaited.
     """
 
-    __slots__ = ("_budget_left", "_count", "_sweeps", "_task", "budget", "deadline")
+    __slots__ = ("_budget_left", "_commitment", "_count", "_sweeps", "_task", "budget", "deadline")
 
-    def __init__(self, task: asyncio.Task[Any], budget: float) -> None:
+    def __init__(self, task: asyncio.Task[Any], budget: float, commitment: Commitment | None = None) -> None:
         self._task = task
+        self._commitment = commitment
         self._count = task.cancelling()  # those before this watch are of no concern to it
         self._sweeps = 0
         self._budget_left: float | None = None
@@ -63,6 +67,8 @@ class Watch:
 
     def end_wait(self, now: float) -> bool:
         """Take back the sweep's cancellations and return True when the wait ended too late."""
+        if self._commitment is not None:
+            self.deadline = self._commitment.deadline
         # A wait may also end between its limit and the sweep, which looks only once a second: that is late too.
         late = self._sweeps > 0 or self.over(now)
         for _ in range(self._sweeps):
@@ -76,6 +82,9 @@ class Watch:
 
     def cancel(self) -> None:
         """End what the task waits for. Called by the sweep, again and again while the task goes on waiting."""
+        if self._commitment is not None and not self._commitment.expire():
+            self.deadline = self._commitment.deadline  # it has passed its point of no return since
+            return
         self._sweeps += 1
         self._task.cancel()
 
@@ -109,12 +118,12 @@ class Deadlines:
         """Return the seconds of the clock that the deadlines are on."""
         return self._clock.monotonic()
 
-    def watch(self, seconds: float) -> Watch:
-        """Guard the current task: the phase must be over within ``seconds``."""
+    def watch(self, seconds: float, commitment: Commitment | None = None) -> Watch:
+        """Guard the current task: the phase must be over within ``seconds``. ``commitment`` is that of a handover."""
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("a gate must be asked from a task")
-        watch = Watch(task, self._clock.monotonic() + seconds)
+        watch = Watch(task, self._clock.monotonic() + seconds, commitment)
         self._watches[watch] = None
         if self._timer is None:
             self._timer = self._clock.call_later(SWEEP, self._sweep)

@@ -329,14 +329,18 @@ class Conversation:
 
     @property
     def delivering(self) -> bool:
-        """True from the final dot until the message is finished with: that is never broken off."""
+        """True from the final dot until the message is finished with. Only ``lose_client`` may end it before."""
         return self.transaction in self.runtime.delivering
+
+    def lose_client(self) -> bool:
+        """Return True when what runs for a client that is gone may be cancelled: see ``Transaction.lose_client``."""
+        return self.transaction.lose_client()
 
     async def end_of_data(self) -> Reply:
         """Answer the final dot: judge the message and hand it over.
 
-        From here until ``transaction.finish_message`` has run, the driver does not break it off, whether the client
-        stays or not, and stopping waits for it.
+        From here until ``transaction.finish_message`` has run, stopping waits for it, and the driver breaks it off only
+        when the client is lost and ``lose_client`` allows it.
         """
         reply = await self.transaction.end_of_data()
         if reply.code < 400:  # a client that brings mail is neither idling nor harvesting addresses

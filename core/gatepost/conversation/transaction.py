@@ -13,6 +13,7 @@ The calls, in their order:
     end_of_data     judges the message when ``reader.feed`` has met its end, and hands it over
     finish_message  tells ``queued`` and ends the transaction: call it after the reply to the message is written.
                     ``end_of_data`` has called it already if ``queued`` has nothing to be told
+    lose_client     says whether what runs for a client that is gone may be cancelled
     reset           ends a transaction at any time before ``end_of_data``, also while its message is received
 
 RFC 5321 §3.3 (transactions), §4.1.1.2-4 (MAIL, RCPT, DATA), §4.5.1 (postmaster); RFC 1870 (SIZE), RFC 6152 (8BITMIME),
@@ -27,6 +28,7 @@ from typing import Final
 
 from gatepost import decisions, events, replies
 from gatepost.address import Address
+from gatepost.concurrency import Commitment
 from gatepost.conversation.handover import hand_over
 from gatepost.conversation.phases import Phases
 from gatepost.conversation.records import Records
@@ -75,7 +77,7 @@ class Transaction:
     no transaction         –                   –              –         –               no
     MAIL was accepted      set                 –              –         –               no
     354 was given          set                 set            set       –               no
-    judged, handed over    set                 set            –         –               yes
+    judged, handed over    set                 set            –         –               yes, unless its client is lost
     reply to be written    set                 –              –         set             yes
     =====================  ==================  =============  ========  ==============  ========================
 
@@ -208,10 +210,12 @@ class Transaction:
         """Judge the message that has been received, and hand it over.
 
         From here until ``finish_message`` has run, the transaction is in ``runtime.delivering``: stopping waits for it,
-        and the caller does not break it off, whether the client stays or not.
+        and the caller breaks it off only if the client is lost and ``lose_client`` says that it may. Then this raises
+        ``CancelledError``, and ``finish_message`` is still to be called.
         """
         incoming = self._incoming
         assert incoming is not None, "end_of_data follows a 354 to data"
+        commitment = incoming.envelope._commitment = Commitment(self._runtime.clock)
         self._runtime.delivering.add(self)
         try:
             if self._gate.chains["headers"]:  # the block may have come together with the final dot
@@ -219,7 +223,11 @@ class Transaction:
             self.reader = None  # the octets that follow are commands again
             reply = await self._judge(incoming)
         except BaseException as error:  # whatever a plugin has done to this task: the client gets its answer
+            if commitment.lost and isinstance(error, asyncio.CancelledError):
+                self._record_loss(incoming)
+                raise
             reply = self.internal_error(error)
+        commitment.settle()
         self.reader = self._incoming = None
         self.unfinished = incoming
         if incoming.receipt is None:  # nothing has to wait for the reply to be written
@@ -230,6 +238,28 @@ class Transaction:
                 # released the message all the same, and the client gets its answer.
                 pass
         return reply
+
+    def lose_client(self) -> bool:
+        """Return True when what runs for a client that is gone may be cancelled.
+
+        That is not so from the point of no return on: half done, nobody would know who has the message.
+        """
+        if self not in self._runtime.delivering:
+            return True
+        incoming = self._incoming
+        commitment = incoming.envelope._commitment if incoming is not None else None
+        if commitment is None or not commitment.lose_client():
+            return False
+        self._runtime.delivering.discard(self)
+        return True
+
+    def _record_loss(self, incoming: Incoming) -> None:
+        """Record that the client left before the message was taken, and leave the rest to ``finish_message``."""
+        self.reader = self._incoming = None
+        self.unfinished = incoming
+        ruling = Ruling("queue")
+        ruling.decide(decisions.CLIENT_LEFT, "gatepost")
+        self.phases.refuse(ruling, replies.refusal("queue", ruling.refusal, ruling.identify()))
 
     async def _judge(self, incoming: Incoming) -> Reply:
         """Refuse the message, or hand it over."""

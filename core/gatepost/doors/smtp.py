@@ -90,8 +90,9 @@ class SMTP(asyncio.Protocol):
     idle limit      421 at once                  421 at once                  –                    –
     slow DATA       –                            421 at once                  –                    –
     connection lost → GONE; a plugin that is     likewise                     → GONE               –
-                    asked is cancelled, a
-                    handover is not
+                    asked is cancelled, but not
+                    a handover behind its point
+                    of no return
     =============== ============================ ============================ ==================== =====
 
     Every 421 leads to CLOSING. There the transport belongs to a ``Closing``, which calls back once the connection is
@@ -191,10 +192,9 @@ class SMTP(asyncio.Protocol):
         self._task.go_on()
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Cancel what plugins do for the client, unless it is a handover."""
+        """Cancel what plugins do for the client, unless it is a handover that has passed its point of no return."""
         self._state = _GONE
-        # A handover goes on: half done, nobody would know whether the next hop has taken the message.
-        if not self.conversation.delivering:
+        if self.conversation.lose_client():
             self._task.abandon()
         self._task.go_on()  # the session may be waiting for the client, which does nothing more
         self._finish()
@@ -307,6 +307,9 @@ class SMTP(asyncio.Protocol):
                     reader.refuse(fault)
         self._state = _COMMAND
         self._input = behind_dot
+        if self._reading_paused and len(behind_dot) <= LINE_BUFFER:
+            # While reading is paused, a client that is lost is not noticed, and its handover would go on.
+            self.listener.loop.call_soon(self._read_on)
         return await self._guard(self.conversation.end_of_data())
 
     async def _guard(self, work: Awaitable[R]) -> R | Reply:
@@ -459,8 +462,10 @@ class SMTP(asyncio.Protocol):
 
     async def _finish_after(self, task: asyncio.Task[None]) -> None:
         """End the session once its task, and a handover it may have begun, are over."""
-        grace = None if self.conversation.delivering else PLUGIN_GRACE
-        if not (await asyncio.wait((task,), timeout=grace))[0]:
+        # A handover has limits of its own. One that ignores them is given up by a server that stops.
+        while self.conversation.delivering and not task.done():
+            await asyncio.wait((task,), timeout=PLUGIN_GRACE)
+        if not (await asyncio.wait((task,), timeout=PLUGIN_GRACE))[0]:
             session = self.conversation.session
             self.listener.runtime.recorder.event(events.IGNORES_CANCELLATION, session=session.id, client=session.client)
         await self.conversation.close(self._last_words)

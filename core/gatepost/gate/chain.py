@@ -17,7 +17,7 @@ from gatepost.gate.instance import Instance
 from gatepost.hookspecs import Hookspecs
 
 BUDGETS: Final = {"message": 120.0, "queue": float("inf")}
-"""Seconds that these phases may take as a whole. The handover at queue ends on the next hop's own timeouts."""
+"""Seconds that these phases may take as a whole. Each plugin at queue has the limits of its commitment."""
 BUDGET: Final = 60.0
 """Seconds that any other phase may take. Over it the client gets 451."""
 CONNECT_SLACK: Final = 30.0
@@ -80,12 +80,13 @@ def compile_hook(
     """Make a hook of ``phase`` from a function that pluggy holds, with its ``opts``."""
     kind = kind_of(function, opts)
     on_loop = kind in {Kind.PLAIN, Kind.ASYNC}
+    pick = _picker(wanted, arguments_of(phase))
     return Hook(
         instance.name,
         instance,
         function,
         kind,
-        _picker(wanted, arguments_of(phase)),
+        _entering(instance, pick) if phase == "queue" else pick,
         observed=instance.observed,
         skips_trusted=instance.declaration.skip_trusted,
         on_loop=on_loop,
@@ -108,6 +109,22 @@ def kind_of(function: Callable[..., Any], marks: Mapping[str, Any]) -> Kind:
     if marks.get("blocking"):
         return Kind.BLOCKING
     return Kind.ASYNC if inspect.iscoroutinefunction(function) else Kind.PLAIN
+
+
+def _entering(instance: Instance, pick: Callable[[tuple[Any, ...]], tuple[Any, ...]]) -> Callable[..., tuple[Any, ...]]:
+    """Return ``pick`` for a hook of queue: it also says that the plugin begins with the handover.
+
+    A plugin without the grant can take nothing, so its call is no point of no return.
+    """
+    commits_itself = instance.declaration.commits or not instance.may_grant("queue")
+
+    def enter_and_pick(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+        commitment = arguments[1]._commitment
+        if commitment is not None:
+            commitment.enter(instance.name, commits_itself=commits_itself)
+        return pick(arguments)
+
+    return enter_and_pick
 
 
 def _picker(wanted: tuple[str, ...], given: tuple[str, ...]) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:

@@ -99,6 +99,9 @@ class Declaration:
     takes_everything: bool = False
     """`True` if its `queue` accepts every recipient: `gatepost check` then reports a delivery plugin after it, which
     is never reached."""
+    commits: bool = False
+    """`True` if its `queue` calls `envelope.commit()` just before it takes a message: until then gatepost may cancel
+    it. By default the call of `queue` itself counts as the point of no return."""
     next_hops: tuple[str, ...] = ()
     """The servers to which it delivers, as `"host:port"`: `gatepost check` reports a next hop that is gatepost
     itself."""

@@ -17,7 +17,8 @@ adds what it waits on purpose, and the budget of the phase, which no number of s
 ``Watch`` holds both; its sweep cancels the task. Three waits differ:
 
 * A look-up that runs ahead has had its own limit since the phase began (``lookahead``), so only the budget counts here.
-* The handover at queue ends on the next hop's timeouts. To cut it off earlier would deliver messages twice.
+* The handover at queue has its own limits, which depend on whether it has passed its point of no return
+  (``concurrency.commitment``): to cut it off behind that point might deliver the message twice.
 * The budget stands still while an observed plugin is awaited, so that observing cannot cost a client its ruling.
 
 **A wait is late** when a limit had passed by the time it ended, whatever it ended with. A plugin may swallow its
@@ -52,9 +53,9 @@ from types import CoroutineType
 from typing import Any, Final, NamedTuple
 
 from gatepost import events
-from gatepost.concurrency import Deadlines, Watch, start_eagerly
+from gatepost.concurrency import Commitment, Deadlines, Watch, start_eagerly
 from gatepost.decisions import defer
-from gatepost.errors import DNSTemporaryError, PluginError
+from gatepost.errors import DNSTemporaryError, HandoverEndedError, PluginError
 from gatepost.events import Event, Recorder
 from gatepost.gate import lookahead
 from gatepost.gate.chain import Chain, Hook, Kind
@@ -101,6 +102,8 @@ def failure_of(error: BaseException) -> Failure:
     """Return the failure that a plugin's exception counts as."""
     if isinstance(error, PluginError):
         return Failure(str(error))
+    if isinstance(error, HandoverEndedError):  # the client has left, or something else took long
+        return Failure(str(error), blameless=True)
     if isinstance(error, asyncio.CancelledError):
         return Failure("CancelledError: raised by the plugin")
     return Failure(f"{type(error).__name__}: {error}", isinstance(error, DNSTemporaryError))
@@ -226,11 +229,19 @@ class SlowPath:
 
     # Waiting: see the module's docstring.
 
+    @property
+    def _commitment(self) -> Commitment | None:
+        """The point of no return of the handover, when this is the phase that hands over."""
+        return self._envelope._commitment if self._chain.phase == "queue" and self._envelope is not None else None
+
     def _begin_wait(self, hook: Hook) -> Watch:
         """Limit the wait that begins now."""
-        session, now = self._session, self._deadlines.now()
-        watch = session._watch = self._watch = self._watch or self._deadlines.watch(self._chain.budget)
-        if hook.kind is Kind.AHEAD or self._chain.phase == "queue":
+        session, now, commitment = self._session, self._deadlines.now(), self._commitment
+        watch = self._watch or self._deadlines.watch(self._chain.budget, commitment)
+        session._watch = self._watch = watch
+        if commitment is not None:
+            seconds = commitment.deadline - now
+        elif hook.kind is Kind.AHEAD or self._chain.phase == "queue":
             seconds = inf
         else:
             seconds = hook.instance.time_limit + session._allowance
@@ -251,7 +262,7 @@ class SlowPath:
         watch.forgive()
         # Whatever it ended with, even with an answer: that came too late.
         if late:
-            return failure_of(lookahead.late(hook))
+            return failure_of(lookahead.late(hook) if self._commitment is None else self._commitment.late())
         return None if error is None else failure_of(error)
 
     # Taking outcomes into the ruling.

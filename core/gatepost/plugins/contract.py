@@ -242,6 +242,7 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "hooks_version": _whole_number,
     "longest_wait": _seconds,
     "takes_everything": _flag,
+    "commits": _flag,
     "next_hops": _texts,
     "trusts": _flag,
     "wants_vouched": _flag,

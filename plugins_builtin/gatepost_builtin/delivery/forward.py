@@ -21,6 +21,10 @@ closed after 10 messages, 5 minutes or 5 refusals, because mail servers are stri
 connection fails before the end of the message, or has a temporary refusal for the sender or the first recipient,
 everything is said once more on a fresh connection.
 
+Until the final dot is sent to the next hop, nothing is delivered. So if the client is lost before that, or 300 seconds
+after its own final dot, the delivery is ended and nobody gets the message. From then on it is completed, whether the
+client stays or not.
+
 **When not to use it.** With a listener of the next hop that lets gatepost relay. Use one with empty mynetworks.
 
 **On the wire.** Only refusals of the mail itself are passed on as permanent: at MAIL, RCPT and the end of the message.
@@ -39,7 +43,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from ipaddress import ip_address
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
@@ -107,11 +111,12 @@ class ForwardOptions(Options):
     connect_timeout: Duration = 10.0
     """How long to wait for a connection and its greeting."""
 
-    command_timeout: Duration = 60.0
-    """How long to wait for the answer to a command, and for the transmission of each block of the message."""
+    command_timeout: Annotated[Duration, Field(le=300)] = 60.0
+    """How long to wait for the answer to a command, and for the transmission of each block of the message. At most 5
+    minutes."""
 
-    data_timeout: Duration = 600.0
-    """How long to wait for the answer to the final dot."""
+    data_timeout: Annotated[Duration, Field(le=600)] = 600.0
+    """How long to wait for the answer to the final dot. At most 10 minutes, as long as clients wait for ours."""
 
     @field_validator("to")
     @classmethod
@@ -129,6 +134,7 @@ class Forward:
 
     Options = ForwardOptions
     grants = "delivery"
+    commits = True
 
     def __init__(self, options: ForwardOptions, next_hop: NextHops, log: Log) -> None:
         texts = (options.to,) if isinstance(options.to, str) else options.to
@@ -245,7 +251,7 @@ class Forward:
         if held is not None:
             try:
                 if _fits(held, envelope, message, recipients):
-                    return await self._send(held, message, recipients)
+                    return await self._send(held, envelope, message, recipients)
             finally:
                 await held.release()
         eight_bit = message.eight_bit or envelope.body == "8BITMIME"
@@ -255,7 +261,7 @@ class Forward:
         delivery, refusals = begun
         try:
             rest = [recipient for recipient in recipients if recipient not in refusals]
-            return refusals | await self._send(delivery, message, rest) if rest else refusals
+            return refusals | await self._send(delivery, envelope, message, rest) if rest else refusals
         finally:
             await delivery.release()
 
@@ -273,13 +279,13 @@ class Forward:
         return _NOT_LET_IN
 
     async def _send(
-        self, delivery: Delivery, message: Message, recipients: Sequence[Address]
+        self, delivery: Delivery, envelope: Envelope, message: Message, recipients: Sequence[Address]
     ) -> dict[Address, Decision]:
         """Send the message to accepted recipients. RFC 6152 §3 forbids 8-bit content without 8BITMIME."""
         if message.eight_bit and "8BITMIME" not in delivery.extensions:
             lacking = deny("the mail server behind this one takes no 8-bit message", 554, "5.6.3")
             return dict.fromkeys(recipients, lacking)
-        answers = await delivery.data(message.blocks)
+        answers = await delivery.data(message.blocks, before_dot=envelope.commit)
         return {recipient: self._decision(answers[str(recipient)]) for recipient in recipients}
 
     def _decision(self, answer: NextHopAnswer) -> Decision:

@@ -12,7 +12,8 @@ path = "/var/mail/{domain}/{local}"
 **Why it works.** A file appears in `new` by a rename when it is complete and safe on disk. So no reader sees half a
 message, and 250 is only sent after that. With several recipients all files are written first; if one of them cannot be
 written, none appears. If a rename fails all the same, the client is asked to repeat the message for those recipients
-only.
+only. If the client is lost while the files are being written, or after 300 seconds on a disk that hangs, none appears
+either.
 
 **Hostile local parts.** `{local}` and `{domain}` cannot change the path: all characters but ASCII letters, digits and
 `+ - . = _` are written as %XX, and so is a leading dot; a name that is too long ends with a digest. Different
@@ -91,6 +92,7 @@ class Maildir:
     Options = MaildirOptions
     grants = "delivery"
     takes_everything = True
+    commits = True
 
     def __init__(self, options: MaildirOptions, clock: Clock, log: Log) -> None:
         self.options = options
@@ -110,6 +112,7 @@ class Maildir:
         try:
             for copy in copies:
                 copy.write(envelope.sender, message)
+            envelope.commit()  # from here on readers may see it
             return self._hand_in(copies)
         except OSError as error:
             return self._refusal(error)

@@ -162,7 +162,7 @@ def test_a_class_an_object_and_a_module_declare_alike() -> None:
         Options = Options
         grants = ("delivery", "recipients")
         on_error = "pass"
-        skip_trusted = takes_everything = trusts = wants_vouched = defers_strangers = True
+        skip_trusted = takes_everything = commits = trusts = wants_vouched = defers_strangers = True
         gives_points = "negative"
         phases = ("queue",)
         hooks_version = 1
@@ -180,6 +180,7 @@ def test_a_class_an_object_and_a_module_declare_alike() -> None:
         hooks_version=1,
         longest_wait=5.0,
         takes_everything=True,
+        commits=True,
         next_hops=("192.0.2.1:25",),
         trusts=True,
         wants_vouched=True,

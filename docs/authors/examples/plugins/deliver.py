@@ -15,6 +15,7 @@ class Folder:
     Options = FolderOptions
     grants = "delivery"
     takes_everything = True
+    commits = True
 
     def __init__(self, options: FolderOptions) -> None:
         self.options = options
@@ -29,11 +30,11 @@ class Folder:
                 file.writelines(message.blocks())
                 file.flush()
                 os.fsync(file.fileno())
+            envelope.commit()
             unfinished.rename(self.options.path / f"{envelope.id}.eml")
             self._keep_names()
-        except OSError:
+        finally:
             unfinished.unlink(missing_ok=True)
-            raise
         return accept(envelope.id)
 
     def _keep_names(self) -> None:
