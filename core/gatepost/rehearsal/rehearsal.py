@@ -11,6 +11,7 @@ import re
 from typing import Final
 
 from gatepost.conversation import Conversation
+from gatepost.errors import PluginError
 from gatepost.gate import Gate
 from gatepost.message import BLOCK
 from gatepost.replies import Reply
@@ -32,9 +33,15 @@ class Rehearsal:
         self.session = Session(client, runtime=runtime, door=self, listener=listener)
         self.conversation = Conversation(gate, runtime, self.session)
         self.closed = False
+        self._is_connecting = False
 
     def silence(self, seconds: float) -> asyncio.Future[bool]:
-        """Return a future that is True after ``seconds`` of silence, and False at once if the client talks early."""
+        """Return a future that is True after ``seconds`` of silence, and False at once if the client talks early.
+
+        Raises ``PluginError`` after the connect phase, as a door does.
+        """
+        if not self._is_connecting:
+            raise PluginError("session.silence() is for the connect phase, which is over")
         return asyncio.get_running_loop().create_task(self._is_silent(seconds))
 
     async def _is_silent(self, seconds: float) -> bool:
@@ -49,7 +56,11 @@ class Rehearsal:
         gate = self.conversation.gate
         ruling = Ruling("connect")
         if gate.chains["connect"]:
-            ruling = await gate.ask("connect", (self.session,), self.session)
+            self._is_connecting = True
+            try:
+                ruling = await gate.ask("connect", (self.session,), self.session)
+            finally:
+                self._is_connecting = False
         return self._replied(self.conversation.take_connect_ruling(ruling) or await self.conversation.greet())
 
     async def say(self, line: str | bytes, *, behind: bool = False) -> Reply:

@@ -249,6 +249,14 @@ class TakingWithoutNextHop:
         return accept()
 
 
+class SilenceTooLate:
+    """Waits for silence when the greeting has long been sent."""
+
+    @hookimpl
+    async def helo(self, session: Session) -> None:
+        await session.silence(6)
+
+
 class UndocumentedOptions(Options):
     known: int = 1
     """A documented option."""

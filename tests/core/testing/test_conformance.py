@@ -10,6 +10,8 @@ import pytest
 from gatepost.plugins.discovery import installed
 from gatepost.testing import conformance
 from gatepost.testing.conformance import CHECKS, Outcome, assert_conforms, check
+from tests.core.testing import bad_delivery as delivery
+from tests.core.testing import bad_memory as memory
 from tests.core.testing import bad_plugins as bad
 
 FOUND = [
@@ -22,12 +24,36 @@ FOUND = [
     (bad.LeavingATaskWhenCancelled, "cancellation", "its mail leaves a task when it is cancelled: "),
     (bad.KeepingASession, "keeps", "self.last holds the Session"),
     (bad.KeepingAnEnvelopeInItsClass, "keeps", "KeepingAnEnvelopeInItsClass.seen holds the Envelope"),
-    (bad.MixingUpClients, "apart", "at RCPT TO:<y@example.org> a client gets 550 5.7.1 if another one is connected"),
+    (bad.MixingUpClients, "apart", "self.sender holds what one client has said when another one is served"),
+    (
+        memory.MixingUpQuestions,
+        "apart",
+        "at RCPT TO:<b@example.org> a client gets 250 2.1.5 if another one is",
+    ),
+    (memory.MixingUpWhileWaiting, "apart", "if another one is connected, otherwise "),
+    (memory.LeavingItsSender, "apart", "self.sender holds what one client has said when another one is served"),
     (bad.RefusingAtServfail, "dns", "it refuses permanently (mail, at MAIL FROM:<a@example.com>)"),
     (bad.RefusingAtServfailOfAList, "dns", "it refuses permanently (rcpt, at RCPT TO:<b@example.org>)"),
     (bad.AcceptingAtDNSErrors, "dns", "it accepts (connect, at a connection from 192.0.2.1) in a world in which"),
     (bad.RefusingWithoutStore, "store", "in a world in which the store fails"),
     (bad.TakingWithoutNextHop, "next-hop", "(queue, at DATA) in a world in which the next hop is unreachable"),
+    (
+        delivery.DeafToAll,
+        "next-hop",
+        "accepts (queue, at DATA) for b@example.org in a world in which the next hop refuses all",
+    ),
+    (delivery.DeafToOneOfTwo, "next-hop", "the next hop refuses c@example.org permanently at RCPT"),
+    (
+        delivery.DeafToTheDot,
+        "next-hop",
+        "for b@example.org in a world in which the next hop refuses all temporarily",
+    ),
+    (delivery.DeafToTheDotOverLmtp, "next-hop", "the next hop refuses c@example.org permanently at the final dot"),
+    (
+        delivery.DeafToTemporarily,
+        "next-hop",
+        "it refuses permanently (queue, at DATA) for b@example.org in a world in which",
+    ),
     (bad.Undocumented, "options", "the option unknown has no documentation"),
     (bad.ShowingASecret, "secrets", "a secret is shown in the repr of the plugin"),
     (bad.PlainPassword, "secrets", "the option password is plain text"),
@@ -41,6 +67,11 @@ FOUND = [
     (bad.DyingAtEightBit, "hostile", "it raises UnicodeDecodeError: "),
     (bad.Exiting, "ordinary", "it raises SystemExit: enough (rcpt, at RCPT TO:<b@example.org>)"),
     (bad.WritingAhead, "ahead", "its helo must not write to the session: session.trust("),
+    (
+        bad.SilenceTooLate,
+        "ordinary",
+        "it raises PluginError: session.silence() is for the connect phase, which is over",
+    ),
     (bad.Assigning, "ordinary", "'recipients' of 'Envelope' object"),
     (bad.ReachingIntoTheCore, "ordinary", "its rcpt changes envelope._recipients, which is the core's"),
     (bad.ReachingIntoTheCoreAfterAWait, "ordinary", "its helo changes session._may_relay, which is the core's"),
@@ -75,6 +106,21 @@ async def test_it_finds(plugin: type, name: str, finding: str) -> None:
 
 
 test_a_plugin_that_is_right_passes_each_check = conformance.suite(bad.Good)
+
+
+@pytest.mark.parametrize("plugin", [delivery.Listening, delivery.ListeningOverLmtp])
+async def test_a_delivery_plugin_that_hears_each_refusal_of_the_next_hop_passes(plugin: type) -> None:
+    (result,) = (await check(plugin, only=("next-hop",))).results
+    assert (result.outcome, result.findings) == (Outcome.PASSED, ())
+
+
+@pytest.mark.parametrize("at", ["MAIL", "RCPT", "DATA", "the final dot"])
+@pytest.mark.parametrize("how", ["temporarily", "permanently"])
+async def test_an_accept_is_wrong_when_the_next_hop_refuses_the_message(at: str, how: str) -> None:
+    (result,) = (await check(delivery.DeafToAll, only=("next-hop",))).failures
+    for recipient in ("b@example.org", "c@example.org"):
+        world = f"a world in which the next hop refuses all {how} at {at}"
+        assert f"it accepts (queue, at DATA) for {recipient} in {world}" in result.findings
 
 
 async def test_every_check_has_something_to_look_at() -> None:

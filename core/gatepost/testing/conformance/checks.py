@@ -1,6 +1,6 @@
 """The list of checks, and three ways to run them: as a report, as an assertion, and as a test for each.
 
-The checks are in ``declared``, ``asked``, ``lasting`` and ``failing``.
+The checks are in ``declared``, ``asked``, ``lasting``, ``interleaving`` and ``failing``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from gatepost.options import Options
-from gatepost.testing.conformance import asked, declared, failing, lasting
+from gatepost.testing.conformance import asked, declared, failing, interleaving, lasting
 from gatepost.testing.conformance.report import Check, Outcome, Report, Result
 from gatepost.testing.conformance.subject import NotApplicableError, Subject
 
@@ -40,7 +40,7 @@ CHECKS: tuple[Check, ...] = tuple(
             lasting.cancellation,
             lasting.tasks,
             lasting.keeps,
-            lasting.apart,
+            interleaving.apart,
             failing.dns,
             failing.store,
             failing.next_hop,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from gatepost.decisions import Action
 from gatepost.testing.conformance.probe import Probe
@@ -53,7 +53,7 @@ def _break_store(policy: Policy) -> None:
 
 
 async def next_hop(subject: Subject) -> list[str]:
-    """A failure of the next hop never leads to an accept or a permanent refusal."""
+    """A failure of the next hop never leads to an accept or a permanent refusal, and no refusal of it to an accept."""
     subject.fresh()
     sound = await witness(subject)
     if not sound.policy.next_hop.connections or not _wants(subject, "next_hop"):
@@ -62,6 +62,10 @@ async def next_hop(subject: Subject) -> list[str]:
     for what, begin in _FAULTS.items():
         world = replace(ANSWERING, name=f"a world in which the next hop {what}", begin=begin)
         found += await _compared(subject, world, [sound], may_accept=False)
+    speaks_lmtp = any(each.target.startswith("lmtp") for each in sound.policy.next_hop.connections)
+    for refusal in _REFUSALS:
+        if speaks_lmtp or not refusal.only_lmtp:
+            found += await _refused(subject, refusal, sound)
     return found
 
 
@@ -72,6 +76,64 @@ _FAULTS: dict[str, Callable[[Policy], None]] = {
     "disconnects at MAIL": lambda policy: policy.next_hop.drop("mail"),
     "disconnects after the final dot": lambda policy: policy.next_hop.drop("."),
 }
+"""Next hops that say nothing about the message: neither an accept nor a permanent refusal may follow."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """A next hop that refuses the message: for a recipient that it did not take, an accept loses mail."""
+
+    command: str
+    code: int
+    at: str
+    recipient: str = ""
+    """The recipient that it refuses; "" for all."""
+    only_lmtp: bool = False
+
+    @property
+    def is_permanent(self) -> bool:
+        """True when a permanent refusal may follow."""
+        return self.code >= 500
+
+    def begin(self, policy: Policy) -> None:
+        """Make the next hop refuse."""
+        policy.next_hop.answer(self.command, self.recipient, self.code, f"{self.code // 100}.3.0 not this one")
+
+    @property
+    def world(self) -> World:
+        """The world in which it does."""
+        whom = f"refuses {self.recipient or 'all'} {'permanently' if self.is_permanent else 'temporarily'} at {self.at}"
+        return replace(ANSWERING, name=f"a world in which the next hop {whom}", begin=self.begin)
+
+
+_ONE_OF_TWO = "c@example.org"
+_REFUSALS = (
+    *(_Refusal("mail", code, "MAIL") for code in (451, 550)),
+    *(_Refusal("rcpt", code, "RCPT") for code in (450, 550)),
+    *(_Refusal("rcpt", code, "RCPT", _ONE_OF_TWO) for code in (450, 550)),
+    *(_Refusal("data", code, "DATA") for code in (451, 554)),
+    *(_Refusal(".", code, "the final dot") for code in (451, 554)),
+    *(_Refusal(".", code, "the final dot", _ONE_OF_TWO, only_lmtp=True) for code in (451, 554)),
+)
+
+
+async def _refused(subject: Subject, refusal: _Refusal, sound: Probe) -> list[str]:
+    """Return the accepts of what the next hop has refused, and permanent refusals of what may be tried again."""
+    probe = await witness(subject, world=refusal.world)
+    wrong = {Action.ACCEPT} if refusal.is_permanent else set(FINAL)
+    found = [
+        f"it {FINAL[action]} ({call.where}) for {recipient} in {refusal.world.name}"
+        for call in probe.calls
+        for recipient, action in call.answered.items()
+        if action in wrong and recipient == (refusal.recipient or recipient)
+    ]
+    if not refusal.is_permanent:
+        found += [
+            f"it {FINAL[Action.DENY]} ({key[1]}, at {key[2]}) in {refusal.world.name}"
+            for key, actions in _decided(probe)
+            if key[1] != "queue" and Action.DENY in actions and Action.DENY not in dict(_decided(sound)).get(key, ())
+        ]
+    return list(dict.fromkeys(found))
 
 
 def _wants(subject: Subject, service: str) -> bool:

@@ -1,4 +1,4 @@
-"""Checks of the lasting effects of a plugin: tasks, references to sessions, and effects of one client on another."""
+"""Checks of the lasting effects of a plugin: tasks, and references to sessions."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from gatepost.conversation import Conversation
 from gatepost.message import Message
 from gatepost.plugins import hooks_of
 from gatepost.session import Envelope, Session
-from gatepost.testing.conformance.probe import Probe
-from gatepost.testing.conformance.sessions import ANOTHER, ORDINARY, Visit, say, start_policy, witness
+from gatepost.testing.conformance.sessions import witness
 from gatepost.testing.conformance.subject import NotApplicableError, Subject
 from gatepost.testing.policy import Policy
 
@@ -110,39 +109,3 @@ def _held(root: Any, services: frozenset[int]) -> str | None:
         elif not isinstance(each, _NOT_ENTERED):
             waiting.extend(part for part in gc.get_referents(each) if gc.is_tracked(part))
     return None
-
-
-async def apart(subject: Subject) -> list[str]:
-    """A client does not change the replies to another one that is connected at the same time."""
-    subject.fresh()
-    alone = await _beside(subject, None)
-    if alone != await _beside(subject, None):
-        raise NotApplicableError("its answers differ from run to run")
-    together = await _beside(subject, ORDINARY[0])
-    return [
-        f"at {line} a client gets {_reply(got)} if another one is connected, otherwise {_reply(expected)}"
-        for line, expected, got in zip(("its connection", *ANOTHER.lines), alone, together, strict=False)
-        if got != expected
-    ][:1]
-
-
-def _reply(reply: tuple[int, str | None]) -> str:
-    return f"{reply[0]} {reply[1] or ''}".strip()
-
-
-async def _beside(subject: Subject, other: Visit | None) -> list[tuple[int, str | None]]:
-    """Return the replies to ``ANOTHER`` when ``other`` sends a command before each of its commands."""
-    policy = await start_policy(subject)
-    probe = Probe(policy, subject.name)
-    first = await policy.connect(other.client) if other else None
-    client = await policy.connect(ANOTHER.client)
-    replies = [(client.banner.code, client.banner.status)]
-    for line, said in zip(ANOTHER.lines, ORDINARY[1].lines, strict=False):
-        if first is not None and not first.closed:
-            await say(probe, first, said)
-        if not client.closed:
-            replies.append(await say(probe, client, line))
-    for each in filter(None, (first, client)):
-        await each.close()
-    await policy.close()
-    return replies

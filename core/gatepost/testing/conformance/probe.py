@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Generator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from functools import partial
 from time import perf_counter
@@ -30,6 +31,8 @@ class Call:
     phase: str
     step: str
     """The action of the client."""
+    pending: tuple[str, ...] = ()
+    """At queue, the recipients that it was asked about."""
     answer: Any = None
     error: BaseException | None = None
     fault: str | None = None
@@ -52,6 +55,14 @@ class Call:
         return frozenset(each.action for each in said if isinstance(each, Decision))
 
     @property
+    def answered(self) -> dict[str, Action]:
+        """At queue, the action for each recipient that it was asked about and has answered for."""
+        if isinstance(self.answer, Decision):
+            return dict.fromkeys(self.pending, self.answer.action)
+        said = {str(each): answer for each, answer in self.answer.items()} if isinstance(self.answer, Mapping) else {}
+        return {each: said[each].action for each in self.pending if isinstance(said.get(each), Decision)}
+
+    @property
     def where(self) -> str:
         """The phase and the step, for findings."""
         return f"{self.phase}, at {self.step}"
@@ -71,9 +82,16 @@ class Probe:
     """The calls of the plugin ``name`` while visits are played.
 
     ``cancel`` is a phase and the number of an await in it, from 0, at which to cancel the call, like a time limit.
+    ``serving`` is set to the arguments of the call that runs.
     """
 
-    def __init__(self, policy: Policy, name: str, cancel: tuple[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        name: str,
+        cancel: tuple[str, int] | None = None,
+        serving: ContextVar[tuple[Any, ...]] | None = None,
+    ) -> None:
         self.policy = policy
         self.calls: list[Call] = []
         self.step = ""
@@ -82,6 +100,7 @@ class Probe:
         self.trouble: list[str] = []
         """The reasons why a visit could not be played to its end."""
         self._cancel = cancel
+        self.serving = serving or ContextVar("serving", default=())
         self._awaits: dict[str, int] = {}
         for gate in (policy.gate, *policy.loaded.gates.values()):
             self._attach(gate, name)
@@ -111,15 +130,19 @@ class Probe:
         return replace(hook, function=function, pick=lambda arguments: (arguments, hook.pick(arguments)))
 
     def _call(self, phase: str, hook: Hook, arguments: tuple[Any, ...], picked: tuple[Any, ...]) -> Any:
-        call = Call(phase, self.step)
+        envelope = next((each for each in arguments if isinstance(each, Envelope)), None)
+        asked_about = envelope.pending if envelope is not None and phase == "queue" else ()
+        call = Call(phase, self.step, tuple(map(str, asked_about)))
         self.calls.append(call)
         before, began = _state_of(arguments), perf_counter()
+        serving = self.serving.set(arguments)
         try:
             answer = hook.function(*picked)
         except BaseException as error:
             call.error = error
             raise
         finally:
+            self.serving.reset(serving)
             if hook.kind is not Kind.BLOCKING:
                 call.longest = perf_counter() - began
             call.changed = _changes(before, arguments)
@@ -195,9 +218,11 @@ class _Steps:
     def _step(self, resume: Callable[[], Any]) -> Any:
         """Run one step, measure it, and note what it changed."""
         before, began = _state_of(self._arguments), perf_counter()
+        serving = self._probe.serving.set(self._arguments)
         try:
             return resume()
         finally:
+            self._probe.serving.reset(serving)
             self._call.longest = max(self._call.longest, perf_counter() - began)
             self._call.changed += _changes(before, self._arguments)
 

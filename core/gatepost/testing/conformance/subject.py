@@ -40,32 +40,40 @@ def _nothing(policy: Policy) -> None:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """The surroundings of a plugin. ``records`` by kind, ``otherwise`` for all other kinds, ``delay`` in seconds."""
+    """The surroundings of a plugin. ``records`` by kind, ``otherwise`` for all other kinds, ``delay`` in seconds.
+
+    ``of_names`` are the records of names that contain a text, by that text.
+    """
 
     name: str
     records: Mapping[str, Answers]
     otherwise: Answers = ()
     delay: float = 1.0
+    of_names: tuple[tuple[str, Mapping[str, Answers]], ...] = ()
     begin: Callable[[Policy], None] = _nothing
     """Called once the plugins have started."""
 
     def prepare(self, policy: Policy) -> None:
         """Set up DNS as it is in this world."""
-        policy.dns.answers = _Everywhere(self.records, self.otherwise)
-        policy.dns.delays = _Everywhere({}, self.delay)
+        policy.dns.answers = _Everywhere(self.records, self.otherwise, self.of_names)
+        policy.dns.delays = _Everywhere({}, self.delay, ())
 
 
 class _Everywhere(dict[tuple[str, str], Any]):
-    """A script of DNS in which every name has the same records."""
+    """A script of DNS in which every name has the same records, except for those that contain a certain text."""
 
-    def __init__(self, by_kind: Mapping[str, Any], otherwise: Any) -> None:
+    def __init__(
+        self, by_kind: Mapping[str, Any], otherwise: Any, of_names: tuple[tuple[str, Mapping[str, Any]], ...]
+    ) -> None:
         super().__init__()
         self._by_kind = by_kind
         self._otherwise = otherwise
+        self._of_names = of_names
 
     def get(self, key: tuple[str, str], default: Any = None) -> Any:
         """Return the records of the kind in ``key``."""
-        found = self._by_kind.get(key[1], self._otherwise)
+        by_kind = next((records for part, records in self._of_names if part in key[0]), self._by_kind)
+        found = by_kind.get(key[1], self._otherwise)
         return () if isinstance(found, tuple) and key[0].startswith(NEVER_LISTED) else found
 
 
