@@ -11,7 +11,7 @@ from gatepost.plugins.contract import (
 )
 from gatepost.plugins.discovery import Found, Installed, find_plugins, installed
 from gatepost.plugins.distributions import imprint, pins
-from gatepost.plugins.lifecycle import Jobs, end_plugins, start_plugins
+from gatepost.plugins.lifecycle import JOB, Jobs, end_plugins, start_plugins
 from gatepost.plugins.load import (
     Policy,
     conflicts,
@@ -26,6 +26,7 @@ from gatepost.plugins.services import Services
 from gatepost.plugins.template import Question, bake, default_of, objections, questions
 
 __all__ = [
+    "JOB",
     "Found",
     "Installed",
     "Jobs",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Final
 
 from gatepost import events
 from gatepost.errors import GatepostError, PluginError
@@ -18,6 +18,9 @@ from gatepost.events import Recorder
 from gatepost.plugins.load import Policy
 from gatepost.runtime import Runtime
 from gatepost.services.host import Server
+
+JOB: Final = "gatepost-job"
+"""The name of the tasks of repeated jobs. A clock for tests does not move on because such a task sleeps."""
 
 
 async def start_plugins(policy: Policy, server: Server) -> None:
@@ -63,7 +66,7 @@ class Jobs:
 
     def every(self, seconds: float, job: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run ``job()`` every ``seconds`` until the server stops. An error is logged and does not end the series."""
-        task = asyncio.get_running_loop().create_task(self._repeat(seconds, job))
+        task = asyncio.get_running_loop().create_task(self._repeat(seconds, job), name=JOB)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

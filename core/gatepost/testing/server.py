@@ -19,6 +19,7 @@ from gatepost.doors import Connections, Listener, Pregreet
 from gatepost.server import listen
 from gatepost.testing.client import MESSAGE
 from gatepost.testing.clock import wait_for
+from gatepost.testing.outside import outside
 from gatepost.testing.policy import Policy
 from gatepost.testing.reply import Reply
 
@@ -125,6 +126,7 @@ class Server:
         loop.set_exception_handler(lambda loop, context: self._failures.append(context))
         opened = listen(SocketAddress(HOST, 0))
         self.port = opened.getsockname()[1]
+        outside().own_ports.add(self.port)
         self._server = await loop.create_server(lambda: Pregreet(self._listener), sock=opened)
         return self
 
