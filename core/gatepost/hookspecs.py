@@ -173,6 +173,8 @@ class Hookspecs:
     def headers(self, session: Session, envelope: Envelope, message: Message) -> Answer:
         """Fires when the header block has arrived. ``message.headers`` is there, the body is not.
 
+        The message leaves with our Received field, and without forged results of authentication, from now on.
+
         deny: 550 5.7.1, defer: 451 4.7.1; kept, the rest is read and thrown away, and spoken after the final dot.
         Nobody decides: the body is received.
         """

@@ -167,9 +167,9 @@ async def test_queue_takes_mail_to_traps(example: Example) -> None:
 async def test_queued_logs_sizes(example: Example) -> None:
     gate = example("queued")
     client = await greeted(gate)
-    await client.transaction(content=b"x" * 10 + b"\r\n")
+    await client.transaction(content=b"\r\n" + b"x" * 10 + b"\r\n")
     (facts,) = gate.log.named("taken")
-    assert facts["octets"] == 12
+    assert facts["octets"] == 14
 
 
 async def test_vrfy_tells_nothing(example: Example) -> None:

@@ -9,6 +9,7 @@ from email.message import EmailMessage
 
 import pytest
 
+from gatepost import Message, hookimpl
 from tests.door import Keeping, live
 from tests.patience import PATIENCE
 from tests.policy import Policy, vouching
@@ -99,3 +100,43 @@ async def test_lines_that_end_in_cr_cr_lf_stay_fields(border: int | None) -> Non
 @pytest.mark.parametrize("border", [None, 1, 5, 20, 22, 24, 26])
 async def test_text_is_body_and_fields_are_header(sent: bytes, arrives: bytes, border: int | None) -> None:
     assert await kept(sent, min(border, len(sent)) if border else None) == arrives
+
+
+# Our trace fields.
+
+
+class Looking:
+    """Notes how a message would leave when ``headers`` and ``message`` are asked, and adds a field in each."""
+
+    def __init__(self) -> None:
+        self.seen: list[bytes] = []
+
+    @hookimpl
+    def headers(self, message: Message) -> None:
+        self.seen.append(b"".join(message.blocks()))
+        message.prepend("X-Headers", "1")
+
+    @hookimpl
+    def message(self, message: Message) -> None:
+        self.seen.append(b"".join(message.blocks()))
+        message.prepend("X-Message", "2")
+
+
+@pytest.mark.parametrize("border", [None, 75, 90])
+async def test_a_message_is_asked_about_when_our_received_stands_above_a_forged_one(border: int | None) -> None:
+    forged = b"Received: from localhost ([127.0.0.1]) by mx.example.org; Tue, 1 Dec 2026 10:00:00 +0000\r\n"
+    sent = b"Authentication-Results: mx.example.org; spf=pass\r\nSubject: x\r\n\r\nbody\r\n"
+    async with live(Policy(vouching(), looking := Looking(), keeping := Keeping())) as door:
+        wire = await door.connect()
+        await wire.to_data()
+        wire.send(forged + sent[:border])
+        await door.received(len(forged) + len(sent[:border]) if border else 0)
+        wire.send(sent[border or len(sent) :] + b".\r\n")
+        assert (await wire.reply()).startswith(b"250 ")
+    at_message = looking.seen[1]
+    ours, _, rest = at_message.partition(b"\r\n" + forged)
+    assert ours.startswith(b"X-Headers: 1\r\nReceived: from client.example.com (unknown [127.0.0.1])\r\n")
+    assert ours.count(b"Received:") == 1
+    assert rest == b"Subject: x\r\n\r\nbody\r\n"
+    assert at_message.startswith(b"X-Headers: 1\r\n" + looking.seen[0])
+    assert keeping.sent == [b"X-Message: 2\r\n" + at_message]

@@ -61,12 +61,6 @@ class Incoming:
         self.receipt: Receipt | None = None
         """The argument of ``queued``, which is told once the reply is written."""
 
-    def publish_message(self) -> Message:
-        """Put the message, whose header block has come, into the envelope for plugins to see, and return it."""
-        if self.message is None:
-            self.message = self.envelope._message = self.reader.message()
-        return self.message
-
 
 class Transaction:
     """The transactions of one session.
@@ -199,12 +193,26 @@ class Transaction:
         incoming = self._incoming
         if incoming is None or incoming.message is not None or incoming.reader.reply is not None:
             return
-        message, envelope = incoming.publish_message(), incoming.envelope
+        message, envelope = self._publish_message(incoming), incoming.envelope
         if self._gate.chains["headers"]:
             ruling = await self.phases.ask("headers", (self._session, envelope, message), envelope)
             if ruling.refuses:
                 incoming.headers_ruling = ruling
                 incoming.reader.discard()
+
+    def _publish_message(self, incoming: Incoming) -> Message:
+        """Put the message, whose header block has come, into the envelope for plugins to see, and return it.
+
+        It has our trace fields: a scanner that found the client's forged Received on top would believe it.
+        """
+        message = incoming.message
+        if message is None:
+            message, envelope = incoming.reader.message(), incoming.envelope
+            if incoming.reader.names_results:
+                forget_forged_results(message, self._runtime.hostname)
+            add_received(message, self._session, envelope, self._runtime)
+            incoming.message = envelope._message = message
+        return message
 
     async def end_of_data(self) -> Reply:
         """Judge the message that has been received, and hand it over.
@@ -274,18 +282,14 @@ class Transaction:
             reply = identified(reader.reply, envelope.id)
             phases.records.add_refused_message(reply, reader.size)
             return reply
-        message = incoming.publish_message()
+        message = self._publish_message(incoming)
         # The message may have been published at ``headers``, before the octets of its body had come.
         message.eight_bit = reader.eight_bit
-        if reader.names_results:
-            forget_forged_results(message, runtime.hostname)
         if self._gate.score is not None or self._gate.chains["message"]:
             ruling = await phases.ask("message", (session, envelope, message), envelope)
             self._rule_score(ruling, envelope)
             if ruling.refuses:
                 return phases.speak(ruling)
-        # After ``message``, so that our Received stands above the fields that plugins have prepended.
-        add_received(message, session, envelope, runtime)
         ruling, reply = await hand_over(self._gate, runtime, session, envelope, message)
         phases.keep(ruling, envelope)
         if reply.code >= 400:
