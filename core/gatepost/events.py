@@ -81,6 +81,8 @@ FACTS: Final[Mapping[str, str]] = {
     "size": "the size of the message in octets",
     "seconds": "the time that the decision took; in `disconnected`, the time that the session has lasted",
     "trusted": "the reason why the client was trusted",
+    "next_hop": "the next hop, as `forward` names it: the one that took the message, failed or is back",
+    "failed_next_hops": "the next hops that were tried and did not take the message, each with its failure",
     "error": "the details of a failure",
     "listen": "the addresses that gatepost listens on",
     "clients": "the number of clients that gatepost holds at most",
@@ -105,7 +107,7 @@ FACTS: Final[Mapping[str, str]] = {
 
 _OF_RECORDS: Final = (
     *("client", "helo", "sender", "recipients", "recipient_count", "phase", "outcome"),
-    *("plugin", "id", "session", "size", "seconds", "trusted"),
+    *("plugin", "id", "session", "size", "seconds", "trusted", "next_hop", "failed_next_hops"),
 )
 REFUSED: Final = Event("refused", "info", "A client, a recipient or a message was refused.", _OF_RECORDS)
 ACCEPTED: Final = Event("accepted", "info", "A message was accepted and handed over.", _OF_RECORDS)
@@ -207,6 +209,16 @@ NAME_SERVER_SKIPPED: Final = Event(
     "The system's list of name servers has a line that gatepost cannot read, and the line is skipped.",
     ("path", "error"),
 )
+
+# Next hops.
+
+NEXT_HOP_FAILED: Final = Event(
+    "next_hop_failed",
+    "warning",
+    "A next hop cannot be reached or refuses gatepost; for 30 seconds it is tried after the others.",
+    ("next_hop", "error"),
+)
+NEXT_HOP_BACK: Final = Event("next_hop_back", "info", "A next hop that had failed works again.", ("next_hop",))
 
 # The store, the journal and libraries.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-from collections.abc import Coroutine, Generator, Mapping
+from collections.abc import Coroutine, Generator, Iterable, Mapping
 from types import EllipsisType, MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
@@ -340,6 +340,7 @@ class Envelope:
         "_body",
         "_commitment",
         "_did",
+        "_failed_hops",
         "_id",
         "_message",
         "_next_hop",
@@ -352,6 +353,7 @@ class Envelope:
         "_sender",
         "_size",
         "_smtputf8",
+        "_taken_by",
         "_trusted",
         "_trusted_recipients",
     )
@@ -363,6 +365,10 @@ class Envelope:
         self._recipients: tuple[Address, ...] = ()
         self._message: Message | None = None
         self._next_hop = ""
+        self._taken_by = ""
+        """The next hop that took the message, for its record."""
+        self._failed_hops: tuple[str, ...] = ()
+        """Those that were tried and did not, each with its failure."""
         self._smtputf8 = "SMTPUTF8" in parameters
         self._body = parameters.get("BODY") or "7BIT"
         self._size = 0
@@ -473,6 +479,16 @@ class Envelope:
         if may_write(f"envelope.claim({next_hop!r})"):
             self._next_hop = self._next_hop or next_hop
         return self._next_hop == next_hop
+
+    def note_next_hop(self, taken_by: str = "", failed: Iterable[str] = ()) -> None:
+        """Name the next hop that took the message, and those that ``failed`` before, for the log and the record.
+
+        A delivery plugin calls it in its ``queue``, also several times. Clients are told nothing of it.
+        """
+        if may_write(f"envelope.note_next_hop({taken_by!r})"):
+            if taken_by and taken_by != self._taken_by:
+                self._taken_by = f"{self._taken_by}, {taken_by}" if self._taken_by else taken_by
+            self._failed_hops += tuple([each for each in failed if each not in self._failed_hops])
 
     def trusted_for(self, recipient: Address | None) -> bool:
         """Return True when plugins skip this transaction for ``recipient``; None means for all its recipients."""

@@ -95,6 +95,29 @@ async def test_without_verification_the_answers_come_after_the_dot(start_gate: S
         await asyncio.to_thread(gate.stop)
 
 
+async def test_the_log_and_explain_name_the_next_hop_that_took_it_and_the_one_that_failed(
+    start_gate: StartGate,
+) -> None:
+    async with MailServer() as first, MailServer() as second:
+        gate = start_gate(
+            POLICY.format(url=f'{first.url}", "{second.url}', verify="true")
+            .replace('to = "', 'to = ["')
+            .replace(f'{second.url}"', f'{second.url}"]')
+        )
+        await first.stop()
+        async with connected(gate.port) as client:
+            await client.greet()
+            refused, last = await send(client, EVERYBODY[:1])
+        assert refused == {} and last.startswith(b"250")
+        await asyncio.to_thread(gate.stop)
+        (failed,) = gate.lines("next_hop_failed")
+        assert (failed["level"], failed["next_hop"]) == ("warning", first.url)
+        (line,) = gate.lines("accepted")
+        assert line["next_hop"] == second.url
+        assert [text.partition(": ")[0] for text in line["failed_next_hops"]] == [first.url]
+        assert b"127.0.0.1" not in last
+
+
 async def test_an_answer_that_all_recipients_share_is_passed_on_unchanged(start_gate: StartGate) -> None:
     async with MailServer(lmtp=True, answers={".": "552 5.2.3 too long for us"}) as server:
         gate = start_gate(POLICY.format(url=server.url, verify="true"))

@@ -58,6 +58,8 @@ def _print(facts: dict[str, Any]) -> None:
         "sender": "" if sender is None else f"<{sender}>",
         "recipients": _recipients(facts),
         "size": f"{facts['size']} octets" if facts["size"] else "",
+        "next hop": facts.get("next_hop", ""),  # a record of an earlier version has none
+        "not taken": "; ".join(facts.get("failed_next_hops", ())),
         "session": facts["session"],
     }
     for name, value in lines.items():

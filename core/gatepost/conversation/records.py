@@ -106,4 +106,6 @@ class Records:
             seconds=self._runtime.clock.monotonic() - session.started,
             trusted=session.trusted or (envelope.trusted if envelope else ""),
             recipient_count=len(recipients),
+            next_hop=envelope._taken_by if envelope else "",
+            failed_next_hops=envelope._failed_hops if envelope else (),
         )

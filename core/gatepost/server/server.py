@@ -64,7 +64,7 @@ class Server:
         for line in () if servers else skipped_servers():
             self.recorder.event(events.NAME_SERVER_SKIPPED, path=line.where, error=str(line))
         self._resolver = DNS(servers, timeout=config.dns.timeout, clock=self.clock)
-        self._next_hops = NextHops(self.clock, config.hostname)
+        self._next_hops = NextHops(self.clock, config.hostname, self.recorder)
         self._services = Services(
             dns=self._resolver,
             store=self._store,

@@ -177,6 +177,8 @@ def line_of(record: Record) -> dict[str, Any]:
         "size": record.size or None,
         "seconds": round(record.seconds, 3),
         "trusted": record.trusted or None,
+        "next_hop": record.next_hop or None,
+        "failed_next_hops": list(record.failed_next_hops) or None,
     }
     return {name: value for name, value in facts.items() if value is not None}
 

@@ -41,6 +41,10 @@ class Record:
     trusted: str = ""
     recipient_count: int = 0
     """The number of all recipients."""
+    next_hop: str = ""
+    """The next hop that took the message."""
+    failed_next_hops: tuple[str, ...] = ()
+    """Those that were tried and did not take it, each with its failure."""
 
     def facts(self) -> dict[str, object]:
         """Return the record as plain values, for JSON. Text of the client is unescaped: escape it before printing."""
@@ -60,6 +64,8 @@ class Record:
             "size": self.size,
             "seconds": round(self.seconds, 6),
             "trusted": self.trusted,
+            "next_hop": self.next_hop,
+            "failed_next_hops": list(self.failed_next_hops),
             "rulings": [ruling.facts() for ruling in self.rulings],
         }
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from gatepost.errors import NextHopRefusedError, NextHopUnreachableError
+from gatepost.events import NULL_RECORDER, Recorder
 from gatepost.services.clock import Clock
 from gatepost.services.next_hop import Answer, NextHop, NextHops, SmtpConnection, Target
 
@@ -128,8 +129,8 @@ class ScriptedNextHops(NextHops, Peer):
     If a test needs several different ones, ``at("smtp://two.example:25")`` is the mail server at that target only.
     """
 
-    def __init__(self, clock: Clock, local_hostname: str) -> None:
-        NextHops.__init__(self, clock, local_hostname)
+    def __init__(self, clock: Clock, local_hostname: str, recorder: Recorder = NULL_RECORDER) -> None:
+        NextHops.__init__(self, clock, local_hostname, recorder)
         Peer.__init__(self)
         self._peers: dict[str, Peer] = {}
 
@@ -139,7 +140,9 @@ class ScriptedNextHops(NextHops, Peer):
 
     def open(self, targets: Sequence[Target], **settings: Any) -> NextHop:
         """Return a client of ``targets`` with the settings of ``NextHops.open``."""
-        opened = _ScriptedNextHop(targets, clock=self._clock, local_hostname=self._local_hostname, **settings)
+        opened = _ScriptedNextHop(
+            targets, clock=self._clock, local_hostname=self._local_hostname, recorder=self._recorder, **settings
+        )
         opened.service = self
         self._opened.append(opened)
         return opened

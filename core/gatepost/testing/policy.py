@@ -66,10 +66,10 @@ class Policy:
         """Scripted DNS; see ``ScriptedDNS``."""
         self.store = MemoryStore(self.clock)
         """The store of plugins; see ``MemoryStore``."""
-        self.next_hop = ScriptedNextHops(self.clock, HOSTNAME)
-        """The mail server behind this one; see ``Peer``."""
         self.events = GateEvents()
         """The events of the core, such as ``plugin_failed``; see ``Events``."""
+        self.next_hop = ScriptedNextHops(self.clock, HOSTNAME, self.events)
+        """The mail server behind this one; see ``Peer``."""
         self.log = Events()
         """The log of plugins; see ``Events``."""
         self.services = Services(

@@ -178,7 +178,7 @@ class Forward:
         try:
             return await self._hand_over(session, envelope, message, recipients)
         except NextHopError as error:
-            return dict.fromkeys(recipients, self._failed(error))
+            return dict.fromkeys(recipients, self._failed(envelope, error))
 
     @hookimpl
     def reset(self, envelope: Envelope) -> Awaitable[None] | None:
@@ -206,7 +206,7 @@ class Forward:
         except NextHopError as error:
             # ``queue`` begins anew with the recipients that were accepted before.
             self._take_held(envelope)
-            begun = self._failed(error)
+            begun = self._failed(envelope, error)
         if isinstance(begun, Decision):
             notes["refusal"] = begun
             return begun
@@ -286,6 +286,8 @@ class Forward:
             lacking = deny("the mail server behind this one takes no 8-bit message", 554, "5.6.3")
             return dict.fromkeys(recipients, lacking)
         answers = await delivery.data(message.blocks, before_dot=envelope.commit)
+        is_taken = any(answer.is_positive for answer in answers.values())
+        envelope.note_next_hop(str(delivery.target) if is_taken else "", delivery.failed)
         return {recipient: self._decision(answers[str(recipient)]) for recipient in recipients}
 
     def _decision(self, answer: NextHopAnswer) -> Decision:
@@ -305,9 +307,9 @@ class Forward:
         held: Delivery | None = envelope.notes(self).pop("delivery", None)
         return held
 
-    def _failed(self, error: NextHopError) -> Decision:
+    def _failed(self, envelope: Envelope, error: NextHopError) -> Decision:
         """Return the decision for a failed next hop. Clients should not see our network, so the log has the details."""
-        self.log.warning("next_hop_failed", next_hop=self.name, error=str(error))
+        envelope.note_next_hop(failed=(str(error),))
         if isinstance(error, NextHopRefusedError):
             return _NOT_LET_IN
         return defer("the mail server behind this one cannot be reached", 451, "4.4.1")

@@ -59,6 +59,18 @@ def test_the_recipients_that_a_record_only_counts_are_counted(folder: Folder, co
     assert "<b@example.org>, <c@example.org> and 998 others\n" in shown.stdout
 
 
+def test_it_names_the_next_hop_that_took_the_message_and_the_one_that_did_not(folder: Folder, config: str) -> None:
+    record = refusal(
+        event="accepted",
+        next_hop="smtp://two.example:25",
+        failed_next_hops=("smtp://one.example:25: no answer in time",),
+    )
+    keep(folder, record)
+    shown = run("explain", record.id, "--config", config).stdout
+    assert "next hop:   smtp://two.example:25" in shown
+    assert "not taken:  smtp://one.example:25: no answer in time" in shown
+
+
 def test_an_id_may_be_given_as_the_refusal_has_it(folder: Folder, config: str) -> None:
     keep(folder, refusal(id="3k9q0zf7ab"))
     for given in ("[3k9q0zf7ab]", "3K9Q0ZF7AB", "3k9q"):

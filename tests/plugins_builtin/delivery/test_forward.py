@@ -249,6 +249,43 @@ class TestConnections:
         assert [message.recipients for message in policy.next_hop.messages] == [("postmaster",)]
 
 
+class TestFailOver:
+    """The log, the record and ``explain`` name the next hop that took the message, and the one that did not."""
+
+    async def test_the_record_names_the_next_hop_that_took_it_and_the_one_that_did_not(self) -> None:
+        policy = Policy(forward((ONE, TWO)))
+        policy.next_hop.at(ONE).drop("connect")
+        assert (await (await client_of(policy)).transaction()).code == 250
+        record = policy.records[-1]
+        assert (record.event, record.next_hop) == ("accepted", TWO)
+        assert record.failed_next_hops == (f"{ONE}: nobody answers",)
+        assert record.facts()["next_hop"] == TWO
+        assert record.facts()["failed_next_hops"] == [f"{ONE}: nobody answers"]
+
+    async def test_a_record_of_a_refusal_names_those_that_failed(self) -> None:
+        policy = Policy(forward((ONE, TWO)))
+        policy.next_hop.at(ONE).drop("connect")
+        answer(policy.next_hop.at(TWO), "connect", "554 5.7.1 not you")
+        client = await client_of(policy)
+        await client.mail()
+        assert said(await client.rcpt()) == "451 4.4.0"
+        record = policy.records[-1]
+        assert (record.event, record.next_hop) == ("refused", "")
+        assert record.failed_next_hops == (f"{ONE}: nobody answers; {TWO}: 554 5.7.1 not you",)
+
+    async def test_one_that_takes_over_within_a_transaction_is_named(self) -> None:
+        policy = Policy(forward((ONE, TWO)))
+        one = policy.next_hop.at(ONE)
+        client = await client_of(policy)
+        await client.mail()
+        await client.rcpt()
+        one.drop_connections()
+        one.drop("connect")
+        assert (await client.data()).code == 250
+        assert policy.records[-1].next_hop == TWO
+        assert policy.records[-1].failed_next_hops == (f"{ONE}: nobody answers",)
+
+
 class TestElsewhere:
     def two(self) -> tuple[Policy, Peer, Peer]:
         """A policy that forwards two domains to two next hops."""

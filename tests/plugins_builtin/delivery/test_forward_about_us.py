@@ -24,9 +24,8 @@ class TestWhatIsAboutUs:
         answer(policy.next_hop, command, text)
         reply = await (await client_of(policy)).transaction()
         assert said(reply) == "451 4.4.0" and "5.7" not in reply.text
-        (warning,) = policy.log
-        assert (warning.name, warning.level) == ("next_hop_failed", "warning")
-        assert str(warning.facts["error"]).startswith(URL)
+        assert [event.name for event in policy.events] == ["next_hop_failed"]
+        assert policy.records[-1].failed_next_hops == (f"{URL}: {text}",)
 
     @pytest.mark.parametrize("verify", [True, False])
     @pytest.mark.parametrize("code", [500, 502, 503, 521, 530, 535, 538])
@@ -35,7 +34,7 @@ class TestWhatIsAboutUs:
         policy = Policy(forward(verify=verify))
         answer(policy.next_hop, command, f"{code} 5.5.1 no")
         assert said(await (await client_of(policy)).transaction()) == "451 4.4.0"
-        assert [warning.name for warning in policy.log] == ["next_hop_failed"]
+        assert [event.name for event in policy.events] == ["next_hop_failed"]
 
     @pytest.mark.parametrize("code", [501, 504, 555])
     async def test_what_speaks_about_a_parameter_of_ours_is_451(self, code: int) -> None:
@@ -55,7 +54,7 @@ class TestWhatIsAboutUs:
         policy = Policy(forward(verify=verify))
         answer(policy.next_hop, command, "354 go on")
         assert said(await (await client_of(policy)).transaction()) == "451 4.4.1"
-        assert not policy.events.events
+        assert [event.name for event in policy.events] == ["next_hop_failed"]
 
     @pytest.mark.parametrize("verify", [True, False])
     async def test_nobody_there_is_temporary(self, verify: bool) -> None:

@@ -25,7 +25,9 @@ import ssl
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence, Set
 from typing import Final, Literal, NamedTuple, TypeAlias
 
+from gatepost import events
 from gatepost.errors import NextHopError, NextHopRefusedError, NextHopUnreachableError
+from gatepost.events import NULL_RECORDER, Recorder
 from gatepost.services.clock import Clock, Timer
 from gatepost.services.next_hop.connection import SmtpConnection
 from gatepost.services.next_hop.syntax import Answer, DotStuffing, Target, xforward_lines
@@ -79,6 +81,7 @@ class NextHop:
         *,
         clock: Clock,
         local_hostname: str,
+        recorder: Recorder = NULL_RECORDER,
         tls: Tls = "opportunistic",
         pool: int = 10,
         messages_per_connection: int = 10,
@@ -92,6 +95,7 @@ class NextHop:
         self.data_timeout = data_timeout
         self._clock = clock
         self._local_hostname = local_hostname
+        self._recorder = recorder
         self._tls_context = _tls_context(tls)
         self._tls_required = tls == "required"
         self._pool = pool
@@ -100,6 +104,7 @@ class NextHop:
         self._command_timeout = command_timeout
         self._idle: dict[Target, dict[SmtpConnection, Timer]] = {target: {} for target in targets}
         self._failed_until: dict[Target, float] = {}
+        """The targets that have failed, until they work again, and until when they are tried last."""
         self._leaving: set[asyncio.Task[None]] = set()
 
     async def begin(self) -> Delivery:
@@ -108,12 +113,16 @@ class NextHop:
         When none does, raises NextHopRefusedError if at least one target refused us, otherwise
         NextHopUnreachableError.
         """
-        connection, is_used = await self._connection(may_be_used=True)
-        return Delivery(self, connection, is_used)
+        failed: list[NextHopError] = []
+        connection, is_used = await self._connection(failed, may_be_used=True)
+        return Delivery(self, connection, is_used, failed)
 
-    async def open_anew(self) -> SmtpConnection:
-        """Return a connection that has not been used, to the first target that accepts us. Raises as ``begin``."""
-        connection, _ = await self._connection(may_be_used=False)
+    async def open_anew(self, failed: list[NextHopError]) -> SmtpConnection:
+        """Return a connection that has not been used, to the first target that accepts us. Raises as ``begin``.
+
+        The failures of other targets are added to ``failed``.
+        """
+        connection, _ = await self._connection(failed, may_be_used=False)
         return connection
 
     async def close(self) -> None:
@@ -144,24 +153,29 @@ class NextHop:
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)
 
-    def note_failure(self, target: Target) -> None:
+    def note_failure(self, target: Target, error: NextHopError) -> None:
         """Try this target last for the next 30 s."""
+        if not self._has_failed(target):  # once while it keeps failing, however many clients there are
+            self._recorder.event(events.NEXT_HOP_FAILED, next_hop=str(target), error=str(error))
         self._failed_until[target] = self._clock.monotonic() + FAILED_FOR
 
-    async def _connection(self, may_be_used: bool) -> tuple[SmtpConnection, bool]:
+    def note_success(self, target: Target) -> None:
+        """Try this target in its turn again: it has answered a command about mail."""
+        if self._failed_until and self._failed_until.pop(target, None) is not None:
+            self._recorder.event(events.NEXT_HOP_BACK, next_hop=str(target))
+
+    async def _connection(self, failures: list[NextHopError], may_be_used: bool) -> tuple[SmtpConnection, bool]:
         """Return a connection to the first target that accepts us, and whether it has been used before."""
-        failures: list[NextHopError] = []
         for target in sorted(self.targets, key=self._has_failed):
             if may_be_used and (used := self._reuse(target)) is not None:
                 return used, True
             try:
                 connection = await self._connect(target)
             except NextHopError as error:
-                self.note_failure(target)
+                self.note_failure(target, error)
                 failures.append(error)
             else:
                 connection.opened = self._clock.monotonic()
-                self._failed_until.pop(target, None)
                 return connection, False
         refused = any(isinstance(failure, NextHopRefusedError) for failure in failures)
         kind = NextHopRefusedError if refused else NextHopUnreachableError
@@ -223,6 +237,7 @@ class Delivery:
         "_accepted",
         "_again",
         "_connection",
+        "_failures",
         "_from_pool",
         "_has_answered",
         "_in_transaction",
@@ -235,9 +250,12 @@ class Delivery:
         "target",
     )
 
-    def __init__(self, next_hop: NextHop, connection: SmtpConnection, from_pool: bool) -> None:
+    def __init__(
+        self, next_hop: NextHop, connection: SmtpConnection, from_pool: bool, failures: list[NextHopError]
+    ) -> None:
         self.dot_sent = False
         self._next_hop = next_hop
+        self._failures = failures
         self._about: Mapping[str, str] = {}
         self._mail: _Mail | None = None
         self._accepted: dict[str, Answer] = {}
@@ -262,6 +280,11 @@ class Delivery:
     def accepted(self) -> tuple[str, ...]:
         """The recipients that the next hop has accepted, as passed to ``rcpt``."""
         return tuple(self._accepted)
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        """The targets that were tried before ``target`` took over, each with its failure, for the log."""
+        return tuple([str(failure) for failure in self._failures])
 
     @property
     def size_limit(self) -> int | None:
@@ -337,13 +360,13 @@ class Delivery:
         except NextHopError as error:
             is_lost = isinstance(error, NextHopUnreachableError) and not self.dot_sent
             if not is_lost or isinstance(blocks, Iterator | AsyncIterator):
-                self._next_hop.note_failure(self.target)
+                self._next_hop.note_failure(self.target, error)
                 raise
         await self._renew()
         try:
             return await self._data(blocks, before_dot, on_answer)
-        except NextHopError:
-            self._next_hop.note_failure(self.target)
+        except NextHopError as error:
+            self._next_hop.note_failure(self.target, error)
             raise
 
     async def release(self) -> None:
@@ -374,13 +397,13 @@ class Delivery:
             self._next_hop.part_with(self._connection)
         except NextHopError as error:
             if not (self._has_answered and isinstance(error, NextHopUnreachableError)):
-                self._next_hop.note_failure(self.target)
+                self._next_hop.note_failure(self.target, error)
                 raise
         await self._renew()
         try:
             return await self._say_here(recipients)
-        except NextHopError:
-            self._next_hop.note_failure(self.target)
+        except NextHopError as error:
+            self._next_hop.note_failure(self.target, error)
             raise
 
     def _is_worn_out(self, answer: Answer, answers: Sequence[Answer]) -> bool:
@@ -392,7 +415,7 @@ class Delivery:
 
     async def _renew(self) -> None:
         """Take a fresh connection, on which nothing has been said yet."""
-        self._use(await self._next_hop.open_anew(), from_pool=False)
+        self._use(await self._next_hop.open_anew(self._failures), from_pool=False)
 
     async def _say_here(self, recipients: Sequence[str]) -> tuple[Answer, list[Answer]]:
         connection, first = self._connection, len(self._again)
@@ -416,6 +439,7 @@ class Delivery:
         if not answer.is_positive:
             return answer, []
         self._in_transaction = True
+        self._next_hop.note_success(self.target)
         answers = [self._judged(each) for each in said[len(opening) :]]
         self._lost.update(
             (recipient, _for_later(again))
@@ -517,11 +541,12 @@ class Delivery:
                     answers[recipient] = answer
                     if on_answer is not None:
                         on_answer(recipient, answer)
-            except NextHopError:
+            except NextHopError as error:
                 if not answers:
                     raise
                 # Those recipients that were answered for have the message, so this must not look like a failure of all.
-                self._next_hop.note_failure(self.target)
+                self._next_hop.note_failure(self.target, error)
+                self._failures.append(error)
                 answers = dict.fromkeys(recipients, _BROKEN_OFF) | answers
         self._in_transaction = False
         return answers

@@ -1,12 +1,13 @@
 """The ``next_hop`` service, from which delivery plugins get clients of mail servers.
 
-It gives each client the server's clock and host name, and closes all of them when the server stops.
+It gives each client the server's clock, host name and recorder, and closes all of them when the server stops.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gatepost.events import NULL_RECORDER, Recorder
 from gatepost.services.clock import Clock
 from gatepost.services.next_hop.client import NextHop, Tls
 from gatepost.services.next_hop.syntax import Target
@@ -15,9 +16,10 @@ from gatepost.services.next_hop.syntax import Target
 class NextHops:
     """Opens ``NextHop`` clients. ``local_hostname`` is our name in EHLO and LHLO."""
 
-    def __init__(self, clock: Clock, local_hostname: str) -> None:
+    def __init__(self, clock: Clock, local_hostname: str, recorder: Recorder = NULL_RECORDER) -> None:
         self._clock = clock
         self._local_hostname = local_hostname
+        self._recorder = recorder
         self._opened: list[NextHop] = []
 
     def open(
@@ -36,6 +38,7 @@ class NextHops:
             targets,
             clock=self._clock,
             local_hostname=self._local_hostname,
+            recorder=self._recorder,
             tls=tls,
             pool=pool,
             messages_per_connection=messages_per_connection,

@@ -7,6 +7,7 @@ import pytest
 from gatepost.errors import NextHopRefusedError, NextHopUnreachableError
 from gatepost.services.next_hop import Answer, NextHop
 from gatepost.services.virtual_clock import VirtualClock
+from gatepost.testing.recording import GateEvents
 from tests.core.services.next_hop.delivering import CONTENT, FINE, OpenNextHop, addressed, deliver
 from tests.peers.mail_server import DROP, MailServer
 
@@ -176,6 +177,49 @@ class TestFailOver:
         async with MailServer(answers={"GREETING": "554 5.7.1 go away"}) as refusing:
             with pytest.raises(NextHopRefusedError, match=f"{refusing.url}: 554 5.7.1 go away; {nobody}: "):
                 await open_next_hop(refusing.url, nobody).begin()
+
+
+class TestEvents:
+    """``next_hop_failed`` when a target begins to fail, ``next_hop_back`` when it takes mail again."""
+
+    async def test_a_next_hop_that_fails_and_comes_back_is_reported_once_each(
+        self, open_next_hop: OpenNextHop, recorder: GateEvents, clock: VirtualClock
+    ) -> None:
+        async with MailServer() as first, MailServer() as second:
+            next_hop = open_next_hop(first.url, second.url)
+            await deliver(next_hop)
+            await first.stop()
+            for _ in range(3):
+                await deliver(next_hop)
+            (failed,) = recorder
+            assert (failed.name, failed.facts["next_hop"]) == ("next_hop_failed", first.url)
+            assert str(failed.facts["error"]).startswith(f"{first.url}: ")
+            await first.listen()
+            await clock.advance(30.1)
+            for _ in range(3):
+                await deliver(next_hop)
+        assert [(event.name, event.facts["next_hop"]) for event in recorder] == [
+            ("next_hop_failed", first.url),
+            ("next_hop_back", first.url),
+        ]
+
+    async def test_one_that_greets_and_then_fails_is_not_back(
+        self, open_next_hop: OpenNextHop, recorder: GateEvents, clock: VirtualClock
+    ) -> None:
+        async with MailServer(answers={"MAIL": DROP}) as server:
+            next_hop = open_next_hop(server.url)
+            for _ in range(3):
+                with pytest.raises(NextHopUnreachableError):
+                    await deliver(next_hop)
+            assert [event.name for event in recorder] == ["next_hop_failed"]
+
+    async def test_an_answer_about_the_mail_is_no_failure(
+        self, open_next_hop: OpenNextHop, recorder: GateEvents
+    ) -> None:
+        async with MailServer(answers={"RCPT": "550 5.1.1 nobody"}) as server:
+            delivery = await addressed(open_next_hop(server.url))
+            await delivery.release()
+        assert not recorder.events
 
 
 class TestCommands:
