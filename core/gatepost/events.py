@@ -149,10 +149,16 @@ INTERNAL_ERROR: Final = Event(
     "An error in gatepost itself; the client got 451 with the same `id`, and no mail is lost.",
     ("id", "error"),
 )
+MARKS_FAILED: Final = Event(
+    "marks_failed",
+    "error",
+    "The store could not be used at a handover, so recipients of the message may get it twice; mail passes even so.",
+    ("id", "error"),
+)
 HAND_OVER_FAILED: Final = Event(
     "hand_over_failed",
     "error",
-    "An error in gatepost itself during the handover, usually because a store or a spool cannot be read; "
+    "An error in gatepost itself during the handover, usually because the spool cannot be read; "
     "the client was asked to come back.",
     ("session", "error"),
 )

@@ -3,7 +3,8 @@
 SMTP has one reply to the final dot. It is 250 only when responsibility was taken for every recipient. Any temporary
 result makes it 451; the recipients that were taken are then remembered (``taken``) and skipped when the client comes
 back. Otherwise any permanent result makes it 554, and the text names the refused recipients. All this is written down
-before the reply, so that nothing is lost and nothing delivered twice.
+before the reply, so that nothing is lost and nothing delivered twice. It is forgotten when all recipients have their
+final answer.
 
 RFC 5321 §4.2.5, §6.1 (responsibility); RFC 1047 (a client that missed our 250 sends a new message).
 """
@@ -17,7 +18,7 @@ from gatepost import events
 from gatepost.address import Address
 from gatepost.conversation.taken import ALREADY_TAKEN, Taken
 from gatepost.decisions import NOBODY_TOOK_IT, Action, Decision, defer, deny
-from gatepost.errors import SpoolError, StoreError
+from gatepost.errors import SpoolError
 from gatepost.gate import Gate
 from gatepost.message import Message
 from gatepost.replies import Reply, internal_error, queued, refusal
@@ -45,18 +46,18 @@ async def hand_over(
             ruling = await gate.ask("queue", (session, envelope, message), session, envelope)
         if not ruling.fault:
             ruling.decide(*decide_for_all(envelope))
-        if ruling.refuses:
+        if ruling.refuses and not ruling.refusal.permanent:
             # Before the reply: a client that gets its 451 comes back, and then the recipients must be known.
             await taken.remember()
-    except (SpoolError, StoreError) as error:
+        elif taken.recalled:
+            await taken.forget()
+    except SpoolError as error:
         runtime.recorder.event(events.HAND_OVER_FAILED, error=str(error), session=session.id)
         ruling.decide(defer("local error, try again later"), "gatepost", fault=True)
     if ruling.fault:
         return ruling, internal_error(ruling.identify())
     if ruling.refuses:
         return ruling, refusal("queue", ruling.refusal, ruling.identify())
-    if taken.recalled:
-        await taken.forget()
     text = ruling.decision.text if ruling.decision else ""
     return ruling, queued(f"queued as {envelope.id}: {text}" if text else f"queued as {envelope.id}")
 

@@ -2,6 +2,8 @@
 
 A client that is told 451 sends the message again, to all its recipients. Those that a plugin has already taken must not
 get it twice, and the store remembers them. RFC 5321 §4.5.4.1 (retries), RFC 1047 (duplicates).
+
+Without the store mail passes all the same: the worst is that somebody gets a message twice.
 """
 
 from __future__ import annotations
@@ -13,8 +15,8 @@ from typing import TYPE_CHECKING, Final
 from gatepost import events
 from gatepost.address import Address
 from gatepost.decisions import Action, Decision
-from gatepost.errors import StoreError
-from gatepost.message import BLOCK, Message
+from gatepost.errors import SpoolError, StoreError
+from gatepost.message import BLOCK, FIELD, Message
 from gatepost.session import Envelope
 
 if TYPE_CHECKING:
@@ -22,6 +24,12 @@ if TYPE_CHECKING:
 
 REMEMBER: Final = 7 * 86400.0
 """Seconds for which a taken recipient is remembered: clients keep trying for 4 to 5 days (RFC 5321 §4.5.4.1)."""
+REMEMBER_UNNAMED: Final = 86400.0
+"""The same for a message without a Message-ID. Only its whole content tells such a message from a new one, and programs
+that send without a Message-ID, such as cron jobs, do send the same content again the next day."""
+IDENTIFYING: Final = frozenset({b"message-id", b"from", b"date"})
+"""The fields that identify a message which has a Message-ID, together with its body. The others may differ between two
+attempts: relays of one provider add Received fields of their own, and Exim signs each attempt anew."""
 ANY: Final = "any"
 """The key of the entry that stands for all others. Every other key contains a line end."""
 LOOK_EVERY: Final = 0.01
@@ -36,7 +44,8 @@ class Taken:
 
     Each recipient that was taken, when others were not, has three entries in the store, under these keys:
 
-    1. content hash, sender and recipient: the one that counts. Hashing is slow, so two cheaper ones are read before it;
+    1. identity of the message, sender and recipient: the one that counts. Finding the identity is slow, since the whole
+       message is hashed, so two cheaper ones are read before it;
     2. sender and recipient: without it there is no entry of the first kind, whatever the content;
     3. ``ANY``: without it there are no entries at all. That is the usual case, in which nothing else is read; and for
        ``LOOK_EVERY`` not even this one (``runtime.none_taken_until``).
@@ -45,58 +54,92 @@ class Taken:
     handed over at the same time, would overwrite for each other.
     """
 
-    __slots__ = ("_envelope", "_hash", "_message", "_runtime", "_store", "recalled")
+    __slots__ = ("_envelope", "_identity", "_message", "_remember", "_runtime", "_store", "recalled")
 
     def __init__(self, runtime: Runtime, envelope: Envelope, message: Message) -> None:
         self._runtime = runtime
         self._store = runtime.store
         self._envelope = envelope
         self._message = message
-        self._hash = ""
+        self._identity = ""
+        self._remember = REMEMBER
         self.recalled: tuple[Address, ...] = ()
         """The recipients that were taken at an earlier attempt."""
 
     async def recall(self) -> None:
         """Find the recipients that were taken at an earlier attempt, and answer for them in the envelope."""
         now = self._runtime.clock.monotonic()
-        if not await self._store.get(ANY):
-            self._runtime.none_taken_until = now + LOOK_EVERY
-            return
-        for recipient in self._envelope.recipients:
-            if await self._store.get(self._hint(recipient)) and await self._store.get(await self._key(recipient)):
-                self._envelope._answers[recipient] = (ALREADY_TAKEN, Decision(Action.ACCEPT))
-                self.recalled += (recipient,)
+        try:
+            if not await self._store.get(ANY):
+                self._runtime.none_taken_until = now + LOOK_EVERY
+                return
+            for recipient in self._envelope._recipients:
+                if await self._store.get(self._hint(recipient)) and await self._store.get(await self._key(recipient)):
+                    self._envelope._answers[recipient] = (ALREADY_TAKEN, Decision(Action.ACCEPT))
+                    self.recalled += (recipient,)
+        except StoreError as error:
+            self._failed(error)
 
-    async def remember(self) -> None:
-        """Write down, durably, the recipients that were taken at this attempt although others were not."""
-        keys: list[str] = []
-        for recipient, (plugin, decision) in self._envelope._answers.items():
-            if not decision.refuses and plugin != ALREADY_TAKEN:
+    async def remember(self) -> bool:
+        """Write down, durably, the recipients that were taken at this attempt although others were not.
+
+        Returns False when that is not possible.
+        """
+        taken = [
+            recipient
+            for recipient, (plugin, decision) in self._envelope._answers.items()
+            if not decision.refuses and plugin != ALREADY_TAKEN
+        ]
+        if not taken:
+            return True
+        try:
+            keys: list[str] = []
+            for recipient in taken:
                 keys += (await self._key(recipient), self._hint(recipient))
-        if keys:
-            await asyncio.gather(*(self._store.put(key, True, REMEMBER, durable=True) for key in (*keys, ANY)))
-            self._runtime.none_taken_until = 0.0  # the client may come back sooner than a look holds
+            await asyncio.gather(
+                *(self._store.put(key, True, self._remember, durable=True) for key in keys),
+                self._store.put(ANY, True, REMEMBER, durable=True),  # it stands for entries of other messages too
+            )
+        except (SpoolError, StoreError) as error:
+            self._failed(error)
+            return False
+        self._runtime.none_taken_until = 0.0  # the client may come back sooner than a look holds
+        return True
 
     async def forget(self) -> None:
-        """Delete the entries, now that all recipients are taken: the same content is then a new message."""
+        """Delete the entries, now that all recipients have their answer: the same content is then a new message."""
         try:
             for recipient in self.recalled:
                 await self._store.delete(await self._key(recipient))
-        except StoreError as error:  # all recipients are taken: the client gets its 250 all the same
+        except (SpoolError, StoreError) as error:  # all have their answer: the client gets it all the same
             self._runtime.recorder.event(events.STORE_FAILED, error=str(error))
 
+    def _failed(self, error: Exception) -> None:
+        self._runtime.recorder.event(events.MARKS_FAILED, error=str(error), id=self._envelope._id)
+
     def _hint(self, recipient: Address) -> str:
-        return f"{self._envelope.sender}\n{recipient}"
+        return f"{self._envelope._sender}\n{recipient}"
 
     async def _key(self, recipient: Address) -> str:
-        if not self._hash:  # in a thread: hashing a large message would hold up all other clients
-            self._hash = await asyncio.to_thread(_hash, self._message)
-        return f"{self._hash}\n{self._hint(recipient)}"
+        if not self._identity:  # in a thread: hashing a large message would hold up all other clients
+            self._identity, is_named = await asyncio.to_thread(_identify, self._message)
+            self._remember = REMEMBER if is_named else REMEMBER_UNNAMED
+        return f"{self._identity}\n{self._hint(recipient)}"
 
 
-def _hash(message: Message) -> str:
+def _identify(message: Message) -> tuple[str, bool]:
+    """Return a hash of what the client sent that is the same at each attempt, and whether it has a Message-ID.
+
+    Neither our own fields nor the edits of plugins are part of it.
+    """
     digest = hashlib.blake2b(digest_size=16)
     with message.open() as content:
+        head = content.read(message._header_size)
+        fields = [(found[1].lower(), b" ".join(found[2].split())) for found in FIELD.finditer(head)]
+        is_named = any(name == b"message-id" and value for name, value in fields)
+        if is_named:
+            head = b"".join(b"%b:%b\n" % field for field in fields if field[0] in IDENTIFYING)
+        digest.update(b"%d\n%b\n" % (is_named, head))
         while block := content.read(BLOCK):
             digest.update(block)
-    return digest.hexdigest()
+    return digest.hexdigest(), is_named

@@ -1,11 +1,12 @@
 """A message: read from DATA, kept in the spool, and seen by plugins."""
 
 from gatepost.message.data import DataReader
-from gatepost.message.message import Headers, Message, printable_utf8, put_first
+from gatepost.message.message import FIELD, Headers, Message, printable_utf8, put_first
 from gatepost.message.spool import BLOCK, Spool
 
 __all__ = [
     "BLOCK",
+    "FIELD",
     "DataReader",
     "Headers",
     "Message",
