@@ -97,7 +97,7 @@ FACTS: Final[Mapping[str, str]] = {
     "reason": "a sentence for the plugin's author",
     "path": "the path of the file",
     "waiting": "the number of entries that wait to be written",
-    "number": "the number of lost records since the start",
+    "number": "the number of records that were lost since this was last reported",
     "library": "the name of the library's logger, such as `asyncio`",
     "text": "the library's message",
 }
@@ -249,11 +249,19 @@ MEMORY_LOST: Final = Event(
     "memory_lost", "error", "gatepost stopped before the last plugin data could be written to the store.", ("error",)
 )
 JOURNAL_FAILED: Final = Event(
-    "journal_failed", "error", "The journal cannot be written, or not fast enough, and records are lost.", ("error",)
+    "journal_failed",
+    "error",
+    "The journal cannot be written, or not fast enough; gatepost keeps trying, and `records_lost` says what was lost.",
+    ("error",),
 )
-RECORDS_LOST: Final = Event(
-    "records_lost", "warning", "gatepost stopped, and some records never reached the journal.", ("number",)
+JOURNAL_REPLACED: Final = Event(
+    "journal_replaced",
+    "error",
+    "The journal was damaged, unreadable, deleted or of another version; a new one was begun, and the old one, if it "
+    "is still there, is kept beside it.",
+    ("path", "error"),
 )
+RECORDS_LOST: Final = Event("records_lost", "warning", "Some records never reached the journal.", ("number",))
 _OF_LIBRARIES: Final = ("library", "text", "error")
 LIBRARY_WARNING: Final = Event(
     "library_warning", "warning", "A library that gatepost or a plugin uses logged a warning.", _OF_LIBRARIES

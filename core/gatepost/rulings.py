@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from mypy_extensions import mypyc_attr
 
@@ -177,6 +178,35 @@ class Ruling:
             ],
         }
 
+    def compact(self, observed: list[str]) -> list[object]:
+        """Return the ruling in few octets, for the journal: ``expanded`` makes ``facts`` of it again.
+
+        The usual ruling, in which no plugin had an opinion, is three values: phase, microseconds, and the plugins
+        with theirs. The names of observed plugins that had one are added to ``observed``.
+        """
+        trace: list[object] = []
+        for said in self.trace:
+            if isinstance(said, Said):
+                trace.append((said.plugin, str(said), _micro(said.seconds), said.observed, said.withheld))
+                if said.observed and (said.answer or said.answers or said.withheld) and said.plugin not in observed:
+                    observed.append(said.plugin)
+            else:
+                trace.append(said[0])
+                trace.append(_micro(said[1]))
+        compact: list[object] = [self.phase, _micro(self.seconds), trace]
+        decision = self.decision
+        if decision is not None or self.recipient is not None or self.unasked or self.vouched or self.plugin:
+            compact += (
+                str(self.recipient) if self.recipient else None,
+                None if decision is None else str(decision),
+                self.plugin,
+                None if decision is None else self.without(self.plugin),
+                self.unasked,
+                self.vouched,
+                self.spoken_at,
+            )
+        return compact
+
     def without(self, plugin: str) -> str:
         """Return, in words, the outcome if ``plugin`` had been silent and the others had answered the same."""
         rest = [said for said in self.said if said.plugin != plugin and not said.observed and said.answer]
@@ -187,6 +217,37 @@ class Ruling:
             return f"unknown: {', '.join(self.unasked)} would have been asked"
         accepted = any(said.answer and said.answer.action is Action.ACCEPT for said in rest)
         return "accepted" if accepted else "nobody would have decided"
+
+
+def _micro(seconds: float) -> int:
+    return int(seconds * 1e6 + 0.5)
+
+
+def expanded(compact: list[Any]) -> dict[str, object]:
+    """Return the facts of a ruling that ``Ruling.compact`` has made short."""
+    phase, micro, trace, *rest = compact
+    recipient, outcome, plugin, otherwise, unasked, vouched, spoken_at = rest or (None, None, "", None, [], False, "")
+    said: list[dict[str, object]] = []
+    parts = iter(trace)
+    for part in parts:
+        name, answer, took, observed, withheld = (
+            (part, "no opinion", next(parts), False, []) if isinstance(part, str) else part
+        )
+        said.append(
+            {"plugin": name, "answer": answer, "seconds": took / 1e6, "observed": observed, "withheld": withheld}
+        )
+    return {
+        "phase": phase,
+        "recipient": recipient,
+        "outcome": outcome,
+        "plugin": plugin,
+        "seconds": micro / 1e6,
+        "otherwise": otherwise,
+        "unasked": unasked,
+        "vouched": vouched,
+        "spoken_at": spoken_at,
+        "said": said,
+    }
 
 
 @mypyc_attr(native_class=False)  # plugins may copy and pickle it

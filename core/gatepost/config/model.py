@@ -150,14 +150,18 @@ class Log(Table):
 
 
 class Journal(Table):
-    """`[journal]`: the records behind `gatepost explain`."""
+    """`[journal]`: the records behind `gatepost explain` and `gatepost log`."""
 
     enabled: bool = True
     """`true` if records of rulings are kept."""
     path: ConfiguredPath = STATE_DIR / "journal.db"
     """The file. Default: `journal.db` in `state_dir`."""
     keep: Count = 100_000
-    """The number of records to keep; the oldest are deleted first."""
+    """The number of records to keep; the oldest are deleted first, and before those the ones of a client with many."""
+    size: Annotated[Size, Field(ge=1_048_576)] = 268_435_456
+    """The largest size of the file; its oldest records are deleted first."""
+    age: PositiveDuration = 7_776_000.0
+    """The time for which a record is kept: 90 days."""
 
 
 class PluginTable(Table):

@@ -16,7 +16,19 @@ class ServerRecorder:
         self.log = log or open_log(config.log)
         self.log.adopt()
         journal = config.journal
-        self._journal = Journal(journal.path, journal.keep, self._say_lost) if journal.enabled else None
+        self._journal = (
+            Journal(
+                journal.path,
+                journal.keep,
+                journal.size,
+                journal.age,
+                on_failure=lambda why: self.event(events.JOURNAL_FAILED, error=why),
+                on_loss=lambda number: self.event(events.RECORDS_LOST, number=number),
+                on_replaced=lambda why: self.event(events.JOURNAL_REPLACED, path=str(journal.path), error=why),
+            )
+            if journal.enabled
+            else None
+        )
 
     def open(self) -> None:
         """Open the journal. Raises ``StoreError`` with a sentence for the administrator."""
@@ -45,9 +57,4 @@ class ServerRecorder:
         """Write what is still queued, and close both."""
         if self._journal is not None:
             self._journal.close()
-            if self._journal.lost:
-                self.event(events.RECORDS_LOST, number=self._journal.lost)
         self.log.close()
-
-    def _say_lost(self, why: str) -> None:
-        self.event(events.JOURNAL_FAILED, error=why)

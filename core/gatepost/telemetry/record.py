@@ -48,6 +48,10 @@ class Record:
 
     def facts(self) -> dict[str, object]:
         """Return the record as plain values, for JSON. Text of the client is unescaped: escape it before printing."""
+        return self.head() | {"rulings": [ruling.facts() for ruling in self.rulings]}
+
+    def head(self) -> dict[str, object]:
+        """Return ``facts`` without the rulings."""
         return {
             "id": self.id,
             "at": self.at,
@@ -66,7 +70,6 @@ class Record:
             "trusted": self.trusted,
             "next_hop": self.next_hop,
             "failed_next_hops": list(self.failed_next_hops),
-            "rulings": [ruling.facts() for ruling in self.rulings],
         }
 
 

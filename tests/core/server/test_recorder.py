@@ -11,8 +11,8 @@ import pytest
 from gatepost import events
 from gatepost.config import Config
 from gatepost.server.recorder import ServerRecorder
-from gatepost.telemetry.journal import find_records
 from gatepost.telemetry.log import EventLog
+from gatepost.telemetry.search import find_records
 from tests.core.telemetry.records import refusal
 
 RECORDED = (events.REFUSED, events.ACCEPTED, events.DISCONNECTED)
@@ -47,18 +47,35 @@ def test_without_a_journal_there_is_the_log(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_lost_records_are_said_once_and_counted_at_the_end(tmp_path: Path) -> None:
+def test_a_journal_that_is_put_aside_is_said_with_its_path(tmp_path: Path) -> None:
+    (tmp_path / "journal.db").write_bytes(b"no database " * 1000)
     lines: list[bytes] = []
     recorder = ServerRecorder(config(tmp_path), EventLog(lines.append, human=False))
     recorder.open()
-    with sqlite3.connect(tmp_path / "journal.db") as other:
-        other.execute("DROP TABLE records")
-    other.close()
     recorder.record(refusal())
     recorder.close()
     said = [json.loads(line) for line in b"".join(lines).splitlines()]
-    assert [line["event"] for line in said] == ["refused", "journal_failed", "records_lost"]
-    assert (said[1]["error"], said[2]["number"]) == ("no such table: records", 1)
+    assert [line["event"] for line in said] == ["journal_replaced", "refused"]
+    assert (said[0]["path"], said[0]["error"]) == (str(tmp_path / "journal.db"), "file is not a database")
+    assert len(find_records(tmp_path / "journal.db", "")) == 1
+
+
+def test_lost_records_are_said_and_counted_at_the_end(tmp_path: Path) -> None:
+    lines: list[bytes] = []
+    recorder = ServerRecorder(config(tmp_path), EventLog(lines.append, human=False))
+    recorder.open()
+    with sqlite3.connect(tmp_path / "journal.db", isolation_level=None) as other:
+        recorder._journal._connection.execute("PRAGMA busy_timeout = 0")  # type: ignore[union-attr]
+        other.execute("BEGIN IMMEDIATE")
+        for _ in range(3000):
+            recorder.record(refusal())
+        recorder.close()
+        other.execute("ROLLBACK")
+    other.close()
+    said = [json.loads(line) for line in b"".join(lines).splitlines()]
+    failed, lost = [line for line in said if line["event"] != "refused"]
+    assert (failed["event"], failed["error"]) == ("journal_failed", "database is locked")
+    assert (lost["event"], lost["number"]) == ("records_lost", 3000)
 
 
 @pytest.mark.parametrize(
