@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gatepost import hookimpl
 from gatepost.plugins.discovery import installed
 from gatepost.testing import conformance
 from gatepost.testing.conformance import CHECKS, Outcome, assert_conforms, check
@@ -121,6 +124,32 @@ async def test_an_accept_is_wrong_when_the_next_hop_refuses_the_message(at: str,
     for recipient in ("b@example.org", "c@example.org"):
         world = f"a world in which the next hop refuses all {how} at {at}"
         assert f"it accepts (queue, at DATA) for {recipient} in {world}" in result.findings
+
+
+class TimingOut:
+    """Uses a library that cancels its own task, as ``asyncio.timeout`` does, and goes on."""
+
+    @hookimpl
+    async def mail(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0):
+                await asyncio.Event().wait()
+
+
+async def test_a_plugin_whose_library_cancels_its_own_task_lets_cancellation_through() -> None:
+    await assert_conforms(TimingOut, only=("ordinary", "cancellation", "time-limit"))
+
+
+async def test_a_plugin_that_waits_by_asyncio_when_it_ends_keeps_its_time_limit() -> None:
+    class Tidying:
+        @hookimpl
+        async def mail(self) -> None:
+            try:
+                await asyncio.sleep(0.001)
+            finally:
+                await asyncio.sleep(0.01)
+
+    await assert_conforms(Tidying, only=("ordinary", "cancellation", "time-limit"))
 
 
 async def test_every_check_has_something_to_look_at() -> None:

@@ -45,8 +45,11 @@ class Call:
     changed: list[str] = field(default_factory=list)
     """The private attributes of session and envelope that it changed, which are the core's."""
     cancelled: bool = False
+    """True when a ``CancelledError`` was thrown into it, by anybody: ``asyncio.timeout`` does that itself."""
+    stopped: bool = False
+    """True when the probe or a time limit cancelled it."""
     swallowed: bool = False
-    """True when it continued after it was cancelled."""
+    """True when it continued after it was stopped."""
 
     @property
     def actions(self) -> frozenset[Action]:
@@ -112,8 +115,8 @@ class Probe:
     @property
     def raised(self) -> list[Call]:
         """The calls that raised an exception, except for forbidden writes, which another check reports."""
-        failed = [call for call in self.calls if call.error is not None and not call.cancelled]
-        return [call for call in failed if not call.wrote]
+        failed = [call for call in self.calls if call.error is not None and not call.stopped and not call.wrote]
+        return [call for call in failed if not (call.cancelled and isinstance(call.error, asyncio.CancelledError))]
 
     def _attach(self, gate: Gate, name: str) -> None:
         for phase, chain in gate.chains.items():
@@ -175,6 +178,7 @@ class _Steps:
         self._arguments = arguments
         self._session = next((each for each in arguments if isinstance(each, Session)), None)
         self._work = work
+        self._is_due = False
 
     def __await__(self) -> Generator[Any, Any, Any]:
         call, inner = self._call, self._work.__await__()
@@ -183,7 +187,7 @@ class _Steps:
             try:
                 waited = self._step(resume)
             except StopIteration as stop:
-                call.swallowed = call.cancelled
+                call.swallowed = call.stopped
                 self._probe.ended(call, self._hook, stop.value)
                 return stop.value
             except BaseException as error:
@@ -191,8 +195,9 @@ class _Steps:
                 raise
             call.awaits += 1
             if self._probe.is_due(call):
+                self._is_due = True
                 asyncio.get_running_loop().call_soon(self._stop())
-            elif call.cancelled and call.awaits > STUBBORN:
+            elif call.stopped and call.awaits > STUBBORN:
                 call.swallowed = True
                 raise PluginError("it goes on after it was cancelled")
             try:
@@ -202,16 +207,22 @@ class _Steps:
                 raise
             except BaseException as thrown:
                 if isinstance(thrown, asyncio.CancelledError):
-                    call.cancelled, call.awaits = True, 0
+                    call.cancelled, call.stopped, call.awaits = True, call.stopped or self._is_stopped, 0
                 resume = partial(inner.throw, thrown)
             else:
                 resume = partial(inner.send, value)
+
+    @property
+    def _is_stopped(self) -> bool:
+        """True when the probe or the gate's time limit has cancelled the call."""
+        watch = self._session._watch if self._session is not None else None
+        return self._is_due or (watch is not None and watch._sweeps > 0)
 
     def _failed(self, error: BaseException) -> None:
         """Record an exception, and whether it replaced a cancellation."""
         call = self._call
         call.error = error
-        call.swallowed = call.cancelled and not isinstance(error, asyncio.CancelledError)
+        call.swallowed = call.stopped and not isinstance(error, asyncio.CancelledError)
         if isinstance(error, PluginError) and "must not write" in str(error):
             call.wrote.append(str(error).rpartition(": ")[2])
 
