@@ -11,7 +11,7 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
-from gatepost.message import Message, printable_utf8, put_first
+from gatepost.message import Message, leave_out, printable_utf8, put_first
 from gatepost.session import Envelope, Session
 
 if TYPE_CHECKING:
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9.:\[\]_-]")
 RESULTS: Final = "Authentication-Results"
 SEARCHED: Final = 1000
-"""How many characters into the field the authserv-id is looked for."""
+"""How many octets into the field the authserv-id is looked for. A line has no more."""
+_TOKEN: Final = re.compile(r"[();\\]|[^\s();\\]+")
+_MOST_TOKENS: Final = 50
+"""Parts of comments before the authserv-id. A header may have 1,000 fields, and all clients wait."""
 
 
 def add_received(message: Message, session: Session, envelope: Envelope, runtime: Runtime) -> None:
@@ -52,28 +55,33 @@ def _date(second: int) -> str:
     return email.utils.format_datetime(datetime.datetime.fromtimestamp(second, datetime.UTC))
 
 
-def forget_forged_results(message: Message, hostname: str) -> None:
-    """Remove the Authentication-Results that bear our name: we did not write them (RFC 8601 §5)."""
-    for index, value in enumerate(message.headers.get_all(RESULTS)):
-        name = _authserv_id(value)
-        if name is None or name.rstrip(".").lower() == hostname.lower():  # a hidden name may be ours
-            message.remove(RESULTS, index)
+def forget_forged_results(message: Message, names: frozenset[str]) -> None:
+    """Remove the Authentication-Results that bear one of ``names``, in lower case, which are ours (RFC 8601 §5)."""
+    leave_out(message, RESULTS, unwanted=lambda value: _is_forged(value, names))
 
 
-def _authserv_id(value: str) -> str | None:
+def _is_forged(value: bytes, names: frozenset[str]) -> bool:
+    name = _authserv_id(value)
+    return name is None or name.rstrip(".").lower() in names  # a hidden name may be ours
+
+
+def _authserv_id(value: bytes) -> str | None:
     """Return the authserv-id of these results (RFC 8601 §2.2): the first word outside of comments, which may be nested.
 
-    None when it is not in the first 1,000 characters. A line has no more, and searching the whole of a large header
-    block would keep all other clients waiting.
+    None when it is hidden: far into the field, behind comments of many parts or with quoted characters, or as an
+    encoded word, which some might decode.
     """
-    depth, text, is_whole = 0, "", len(value) <= SEARCHED
-    for character in value[:SEARCHED]:
-        if character == ";" and not depth:
-            is_whole = True
-            break
-        depth += (character == "(") - (character == ")" and depth > 0)
-        text += " " if depth or character == ")" else character
-    word = re.search(r"\S+", text)
-    if not is_whole and (word is None or word.end() == len(text)):
-        return None
-    return word[0].strip('"') if word else ""
+    depth = 0
+    text = value[:SEARCHED].decode("utf-8", "replace")
+    for count, token in enumerate(_TOKEN.finditer(text)):
+        part = token[0]
+        if count == _MOST_TOKENS or part == "\\":
+            return None
+        if part == "(":
+            depth += 1
+        elif part == ")":
+            depth -= depth > 0
+        elif depth == 0:
+            is_cut = token.end() == len(text) and len(value) > SEARCHED
+            return None if is_cut or "=?" in part else part.strip('";')
+    return "" if len(value) <= SEARCHED else None

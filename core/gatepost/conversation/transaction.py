@@ -207,9 +207,10 @@ class Transaction:
         """
         message = incoming.message
         if message is None:
-            message, envelope = incoming.reader.message(), incoming.envelope
+            envelope = incoming.envelope
+            message = incoming.reader.message(envelope.smtputf8)
             if incoming.reader.names_results:
-                forget_forged_results(message, self._runtime.hostname)
+                forget_forged_results(message, frozenset({self._runtime.hostname.lower()}))
             add_received(message, self._session, envelope, self._runtime)
             incoming.message = envelope._message = message
         return message
@@ -284,7 +285,7 @@ class Transaction:
             return reply
         message = self._publish_message(incoming)
         # The message may have been published at ``headers``, before the octets of its body had come.
-        message.eight_bit = reader.eight_bit
+        message.eight_bit = message.eight_bit or reader.eight_bit
         if self._gate.score is not None or self._gate.chains["message"]:
             ruling = await phases.ask("message", (session, envelope, message), envelope)
             self._rule_score(ruling, envelope)

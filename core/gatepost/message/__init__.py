@@ -1,7 +1,7 @@
 """A message: read from DATA, kept in the spool, and seen by plugins."""
 
 from gatepost.message.data import DataReader
-from gatepost.message.message import FIELD, Headers, Message, printable_utf8, put_first
+from gatepost.message.message import FIELD, Headers, Message, leave_out, printable_utf8, put_first
 from gatepost.message.spool import BLOCK, Spool
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Headers",
     "Message",
     "Spool",
+    "leave_out",
     "printable_utf8",
     "put_first",
 ]

@@ -26,7 +26,7 @@ from io import IncrementalNewlineDecoder
 from typing import TYPE_CHECKING, Final
 
 from gatepost.errors import SpoolError
-from gatepost.message.message import FIELD, Message
+from gatepost.message.message import START, Message
 from gatepost.message.spool import Content
 from gatepost.replies import (
     BARE_LINE_END,
@@ -247,9 +247,12 @@ class DataReader:
         if self.reply is None or (reply.close and not self.reply.close):
             self.reply = reply
 
-    def message(self) -> Message:
-        """Return the message, once the data is over or its header block is here."""
-        return Message(self._content, self.header_size, self.eight_bit)
+    def message(self, smtputf8: bool = False) -> Message:
+        """Return the message, once the data is over or its header block is here.
+
+        ``smtputf8``: plugins may write UTF-8 into its header.
+        """
+        return Message(self._content, self.header_size, self.eight_bit, smtputf8)
 
     def discard(self) -> None:
         """Release what the spool has kept, and throw the rest away as it comes."""
@@ -266,7 +269,7 @@ def _mbox_size(data: bytes, whole: int) -> int:
     if lines is None:
         return 0
     end = lines.end()
-    follows = end == whole or data.startswith(b"\r\n", end) or FIELD.match(data, end, whole) is not None
+    follows = end == whole or data.startswith(b"\r\n", end) or START.match(data, end, whole) is not None
     return end if follows else 0
 
 

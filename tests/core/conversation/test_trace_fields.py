@@ -88,7 +88,7 @@ def left(*values: str) -> list[str]:
     header = b"".join(f"Authentication-Results:{value}\r\n".encode() for value in values)
     content.write(header + b"\r\nbody\r\n")
     message = Message(content, len(header))
-    forget_forged_results(message, "mx.example.org")
+    forget_forged_results(message, frozenset({"mx.example.org"}))
     leaves = b"".join(message.blocks())
     assert leaves.endswith(b"\r\n\r\nbody\r\n") or leaves == b"\r\nbody\r\n"
     return re.findall(r"(?m)^Authentication-Results:(.*)\r$", leaves.decode())

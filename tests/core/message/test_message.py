@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextvars
+import re
 from time import thread_time
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -28,8 +30,6 @@ from tests.core.message.feeding import HEADER, read
         (b"rubbish before\r\nSubject: found\r\n", "found"),
         (b"Subject: =?utf-8?q?gr=C3=BC=C3=9Fe?=\r\n", "grüße"),
         (b"Subject: =?utf-8?b?Z3LDvA==?=\r\n =?utf-8?b?w59l?= end\r\n", "grüße end"),
-        (b"Subject: =?utf-8?b?w?= =?utf-8?b?a?=\r\n", "=?utf-8?b?w?==?utf-8?b?a?="),
-        (b"Subject: =?nonsense?q?x?=\r\n", "=?nonsense?q?x?="),
         (b"Subject: gr\xc3\xbc\xc3\x9fe\r\n", "grüße"),
         (b"Subject: gr\xfc\r\n", "gr�"),
         (b"Subject: a=?b\r\n", "a=?b"),
@@ -58,13 +58,24 @@ def test_headers_never_raise(value: bytes) -> None:
     assert len(headers) == len(list(headers))
 
 
+def test_a_header_is_decoded_up_to_128_ki_characters_of_all_its_fields() -> None:
+    word = "=?utf-8?q?=C3=BC?="
+    headers = Headers(f"Subject: {word * 1024}\r\n".encode() * 10 + b"Last: " + word.encode() + b"\r\n")
+    ours = [len(value) for value in headers.get_all("Subject")]
+    assert ours[:7] == [1024] * 7
+    assert 1024 < ours[7] < len(word) * 1024  # 131,072 characters end within the eighth field
+    assert ours[8:] == [len(word) * 1024] * 2
+    assert headers.get_all("Subject") == headers.get_all("subject")
+    assert headers.get("last") == word
+
+
 @pytest.mark.parametrize(
-    "piece", [b"=?a?q?", b"=?", b"?= =?", b"=?utf-8?q?x?=", b"=?utf-8?q?x?= ", b"\r\n ", b"(", b"a:\r\n"]
+    "piece", [b"=?a?q?", b"=?", b"?= =?", b"=?utf-8?q?x?=", b"=?utf-8?q?x?= ", b"\r\n ", b"(", b"=?punycode?q?AAAAAA?="]
 )
 def test_a_hostile_header_of_a_megabyte_is_read_in_time_that_grows_with_its_size_only(piece: bytes) -> None:
     start = thread_time()
     assert Headers(b"subject: " + piece * (2**20 // len(piece))).get("Subject") is not None
-    assert thread_time() - start < 3  # seconds; what grows with the square takes minutes
+    assert thread_time() - start < 1  # seconds; it is 0.02, and what grows with the square takes minutes
 
 
 # Header edits.
@@ -87,7 +98,54 @@ def test_edits_show_as_the_message_leaves_and_not_before() -> None:
     assert read(message) == EDITABLE
     assert message.size == len(EDITABLE)
     assert message.size_out == len(b"".join(message.blocks()))
-    assert message.headers.get_all("x") == []
+
+
+def test_each_edit_is_made_on_what_the_others_have_left_and_headers_show_it() -> None:
+    message = edited()
+    headers = message.headers
+    message.prepend("X", "one")
+    message.prepend("A", "0")
+    assert headers.get_all("a") == ["0", "1", "3", "4"]
+    message.remove("A", 1)
+    message.remove("A", 1)
+    message.remove("X")
+    message.prepend("X", "two")
+    assert message.headers.get_all("x") == ["two"]
+    assert "B" in headers
+    message.remove("B")
+    assert "B" not in headers
+    assert b"".join(message.blocks()) == b"X: two\r\nA: 0\r\nrubbish\r\na : 4\r\n\r\nA: body\r\n"
+    assert message.size_out == len(b"".join(message.blocks()))
+    assert (read(message), message.size) == (EDITABLE, len(EDITABLE))
+
+
+def test_two_plugins_that_replace_one_field_leave_one() -> None:
+    message = edited()
+    message.replace("a", f"first {message.headers.get('A')}")
+    message.replace("A", f"second {message.headers.get('A')}")
+    assert b"".join(message.blocks()) == (b"A: second first 1\r\nB: 2\r\n folded\r\nrubbish\r\n\r\nA: body\r\n")
+
+
+def test_a_fold_stays_as_it_is_given() -> None:
+    message = edited(b"\r\nbody\r\n", header_size=0)
+    value = "v=1; a=rsa-sha256;\r\n  d=example.org;\ts=x;\r\n\tb=abc\r\n def"
+    message.prepend("DKIM-Signature", value)
+    message.prepend("X", "one\n two\r\n \r\n three\r\n")
+    assert b"".join(message.blocks()) == (
+        b"X: one\r\n two\r\n three\r\nDKIM-Signature: " + value.encode() + b"\r\n\r\nbody\r\n"
+    )
+
+
+@pytest.mark.parametrize("smtputf8", [False, True])
+def test_what_is_beyond_ascii_is_encoded_unless_smtputf8_is_asked(smtputf8: bool) -> None:
+    kept = Spool(None).content()
+    kept.write(b"Subject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\r\n\r\nbody\r\n")
+    message = Message(kept, 38, smtputf8=smtputf8)
+    message.replace("Subject", f"[SPAM] {message.headers.get('Subject')}")
+    assert message.headers.get("subject") == "[SPAM] Grüße"
+    assert message.eight_bit is smtputf8
+    field = "Subject: [SPAM] Grüße".encode() if smtputf8 else b"Subject: [SPAM] =?utf-8?q?Gr=C3=BC=C3=9Fe?="
+    assert b"".join(message.blocks()) == field + b"\r\n\r\nbody\r\n"
 
 
 @pytest.mark.parametrize(
@@ -117,12 +175,29 @@ def test_a_bad_name_of_a_field_is_refused(name: str) -> None:
         edited().prepend(name, "x")
 
 
-@given(st.text(max_size=200))
-def test_no_value_breaks_out_of_its_field(value: str) -> None:
-    message = edited(b"\r\nbody\r\n", header_size=0)
-    message.prepend("X-Test", value)
-    head = b"".join(message.blocks()).partition(b"\r\n\r\nbody")[0]
-    assert all(line.startswith((b"X-Test: ", b"\t")) for line in head.split(b"\r\n"))
+VALUES = st.lists(
+    st.sampled_from(
+        ["\r\n", "\r", "\n", " ", "\t", "word:", "X: y", "\x85", "\u2028", "\0", "ü", "日本", "\udc80", "x" * 30]
+    )
+).map("".join) | st.text(max_size=200)
+
+
+@pytest.mark.parametrize("smtputf8", [False, True])
+@pytest.mark.parametrize("verb", [Message.prepend, Message.replace])
+@given(value=VALUES)
+def test_no_value_breaks_out_of_its_field(smtputf8: bool, verb: Any, value: str) -> None:
+    kept = Spool(None).content()
+    kept.write(b"\r\nbody\r\n")
+    verb(message := Message(kept, 0, smtputf8=smtputf8), "X-Test", value)
+    head, _, body = b"".join(message.blocks()).partition(b"\r\n\r\n")
+    first, *others = head.split(b"\r\n")
+    assert body == b"body\r\n"
+    assert first.startswith(b"X-Test: ")
+    assert all(line.startswith((b" ", b"\t")) and line.strip() for line in others)
+    assert not re.search(rb"[\0-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n)|(?<!\r)\n", head)
+    assert len(head.decode().splitlines()) == len(others) + 1
+    assert smtputf8 or head.isascii()
+    assert len(message.headers) == 1
 
 
 def test_who_is_only_observed_edits_nothing_and_leaves_a_trace() -> None:
@@ -130,8 +205,9 @@ def test_who_is_only_observed_edits_nothing_and_leaves_a_trace() -> None:
     with Observed((message,)) as observed:
         message.prepend("X", "one")
         message.remove("A")
+        message.replace("B", "two")
     assert b"".join(message.blocks()) == EDITABLE
-    assert observed.withheld == ("message.prepend('X')", "message.remove('A')")
+    assert observed.withheld == ("message.prepend('X')", "message.remove('A')", "message.replace('B')")
 
 
 def test_a_look_up_ahead_must_not_edit() -> None:

@@ -8,9 +8,8 @@ class Mark:
 
     @hookimpl
     async def message(self, session: Session, message: Message) -> None:
-        message.remove("X-Client-Name")
         try:
             name = await session.verified_name()
         except DNSTemporaryError:
             name = None
-        message.prepend("X-Client-Name", name or "unknown")
+        message.replace("X-Client-Name", name or "unknown")

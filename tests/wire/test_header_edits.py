@@ -1,0 +1,63 @@
+"""What plugins write into a header, as it reaches a next hop over a real socket."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from gatepost import Message, hookimpl
+from gatepost_builtin.delivery.forward import Forward
+from tests.door import live
+from tests.peers.mail_server import MailServer
+from tests.policy import Policy, vouching
+
+
+class Marking:
+    """Marks the subject, as filters do."""
+
+    def __init__(self, mark: str) -> None:
+        self.mark = mark
+
+    @hookimpl
+    def message(self, message: Message) -> None:
+        message.replace("Subject", f"{self.mark} {message.headers.get('Subject')}")
+
+
+async def test_a_marked_subject_leaves_as_ascii_and_once(forward_to: Callable[..., Forward]) -> None:
+    async with (
+        MailServer(extensions=["PIPELINING"]) as server,
+        live(Policy(vouching(), Marking("[SPAM]"), Marking("[Über 9000]"), forward_to(server))) as door,
+    ):
+        wire = await door.hello()
+        await wire.envelope()
+        assert (await wire.message(b"Subject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\r\nTo: b\r\n\r\nbody\r\n")).startswith(
+            b"250 "
+        )
+    (message,) = server.messages
+    assert message.mail == "MAIL FROM:<a@example.com>"
+    fields, _, body = message.content.partition(b"\r\n\r\n")
+    assert fields.startswith(
+        b"Subject: =?utf-8?q?=5B=C3=9Cber?= 9000] [SPAM]\r\n =?utf-8?q?Gr=C3=BC=C3=9Fe?=\r\nReceived: "
+    )
+    assert fields.endswith(b"\r\nTo: b")
+    assert fields.count(b"Subject: ") == 1
+    assert body == b"body\r\n"
+
+
+@pytest.mark.parametrize("headers_first", [False, True])
+async def test_8_bit_that_only_the_body_holds_is_declared(
+    forward_to: Callable[..., Forward], headers_first: bool
+) -> None:
+    header, body = b"Subject: x\r\n\r\n", "grüße\r\n".encode()
+    async with MailServer() as server, live(Policy(vouching(), Marking("[x]"), forward_to(server))) as door:
+        wire = await door.connect()
+        await wire.to_data()
+        if headers_first:
+            wire.send(header)
+            await door.received(len(header))
+        wire.send(header[len(header) * headers_first :] + body + b".\r\n")
+        assert (await wire.reply()).startswith(b"250 ")
+    (message,) = server.messages
+    assert "BODY=8BITMIME" in message.mail
+    assert message.content.endswith(b"\r\n\r\n" + body)
