@@ -35,6 +35,8 @@ class Runtime:
     limits: Limits
     recorder: Recorder
     line_ends: str = "normalize"
+    trusted_results: frozenset[str] = frozenset()
+    """The authserv-ids, in lower case, that only we and servers behind us may use, besides ``hostname``."""
     none_taken_until: float = 0.0
     """Time of the monotonic clock until which ``store`` counts as empty, because another session has just looked."""
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)

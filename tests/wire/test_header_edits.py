@@ -61,3 +61,31 @@ async def test_8_bit_that_only_the_body_holds_is_declared(
     (message,) = server.messages
     assert "BODY=8BITMIME" in message.mail
     assert message.content.endswith(b"\r\n\r\n" + body)
+
+
+class Scanning:
+    """Adds a field of its own, as scanners do."""
+
+    @hookimpl
+    def message(self, message: Message) -> None:
+        message.replace("X-Spam-Flag", "NO")
+
+
+async def test_forged_results_go_and_a_field_of_a_plugin_is_its_own(forward_to: Callable[..., Forward]) -> None:
+    forged = (
+        b"Authentication-Results: mx.example.org; spf=pass\r\n"
+        b"Authentication-Results: (x)\r\n Inner.example.org; dkim=pass\r\n"
+        b"x-spam-flag : YES\r\n\tfolded\r\n"
+    )
+    others = b"Authentication-Results: mx.elsewhere.example; spf=pass\r\n"
+    rules = {"trusted_results": frozenset({"inner.example.org"})}
+    async with (
+        MailServer() as server,
+        live(Policy(vouching(), Scanning(), forward_to(server), **rules)) as door,
+    ):
+        wire = await door.hello()
+        await wire.envelope()
+        assert (await wire.message(forged + others + b"Subject: x\r\n\r\nbody\r\n")).startswith(b"250 ")
+    (message,) = server.messages
+    assert message.content.startswith(b"X-Spam-Flag: NO\r\nReceived: ")
+    assert message.content.endswith(b"+0000\r\n" + others + b"Subject: x\r\n\r\nbody\r\n")

@@ -17,6 +17,7 @@ from pydantic import ConfigDict, Field, PrivateAttr, ValidationInfo, field_valid
 from gatepost.config.source import Place, Source
 from gatepost.config.toml_lines import KeyPath
 from gatepost.config.values import (
+    AuthservId,
     BindAddress,
     ConfiguredPath,
     Count,
@@ -235,6 +236,9 @@ class Config(Table):
     """The time that open sessions are given when the server stops."""
     line_ends: Literal["normalize", "reject"] = "normalize"
     """A line end other than CRLF in a message becomes CRLF ("normalize"), or the message is refused ("reject")."""
+    trusted_results: tuple[AuthservId, ...] = ()
+    """Names of servers whose Authentication-Results your mail server or your users believe, besides `hostname`. Those
+    that a client brings under such a name are removed as forged (RFC 8601, section 5)."""
     listeners: dict[str, Listener] = Field(default_factory=dict, alias="listen")
     """Listeners, a table for each."""
     limits: Limits = Limits()

@@ -51,6 +51,17 @@ def _host_name(value: object) -> str:
 HostName = Annotated[str, BeforeValidator(_host_name)]
 
 
+def _authserv_id(value: object) -> str:
+    if isinstance(value, str) and _AUTHSERV_ID.fullmatch(value):
+        return value.rstrip(".").lower()
+    raise expected("a name that stands first in Authentication-Results, such as mail.example.org", value)
+
+
+_AUTHSERV_ID = re.compile(r"[!#-'*-:<-\[\]-~]{1,255}")
+"""Without what would end it in the field, or quote or comment a part of it."""
+AuthservId = Annotated[str, BeforeValidator(_authserv_id)]
+
+
 def own_host_name() -> str:
     """Return the fully qualified name of this machine, or "localhost" if the system's name is not a host name."""
     name = socket.getfqdn().rstrip(".").lower()

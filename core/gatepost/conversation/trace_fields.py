@@ -21,7 +21,7 @@ _UNSAFE: Final = re.compile(r"[^A-Za-z0-9.:\[\]_-]")
 RESULTS: Final = "Authentication-Results"
 SEARCHED: Final = 1000
 """How many octets into the field the authserv-id is looked for. A line has no more."""
-_TOKEN: Final = re.compile(r"[();\\]|[^\s();\\]+")
+_TOKEN: Final = re.compile(r"[();]|[^\s();]+")
 _MOST_TOKENS: Final = 50
 """Parts of comments before the authserv-id. A header may have 1,000 fields, and all clients wait."""
 
@@ -55,8 +55,12 @@ def _date(second: int) -> str:
     return email.utils.format_datetime(datetime.datetime.fromtimestamp(second, datetime.UTC))
 
 
-def forget_forged_results(message: Message, names: frozenset[str]) -> None:
-    """Remove the Authentication-Results that bear one of ``names``, in lower case, which are ours (RFC 8601 §5)."""
+def forget_forged_results(message: Message, runtime: Runtime) -> None:
+    """Remove the Authentication-Results that bear our name or one of ``trusted_results`` (RFC 8601 §5).
+
+    Neither we nor a server behind us has written them: the message comes from a client.
+    """
+    names = runtime.trusted_results | {runtime.hostname.lower()}
     leave_out(message, RESULTS, unwanted=lambda value: _is_forged(value, names))
 
 
@@ -75,7 +79,7 @@ def _authserv_id(value: bytes) -> str | None:
     text = value[:SEARCHED].decode("utf-8", "replace")
     for count, token in enumerate(_TOKEN.finditer(text)):
         part = token[0]
-        if count == _MOST_TOKENS or part == "\\":
+        if count == _MOST_TOKENS or "\\" in part:
             return None
         if part == "(":
             depth += 1

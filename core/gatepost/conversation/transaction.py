@@ -210,7 +210,7 @@ class Transaction:
             envelope = incoming.envelope
             message = incoming.reader.message(envelope.smtputf8)
             if incoming.reader.names_results:
-                forget_forged_results(message, frozenset({self._runtime.hostname.lower()}))
+                forget_forged_results(message, self._runtime)
             add_received(message, self._session, envelope, self._runtime)
             incoming.message = envelope._message = message
         return message

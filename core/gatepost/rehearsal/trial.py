@@ -138,6 +138,7 @@ async def play(config: Config, flags: Flags) -> Trial:
             limits=config.limits,
             recorder=recorder,
             line_ends=config.line_ends,
+            trusted_results=frozenset(config.trusted_results),
         )
         client = Rehearsal(gate, runtime, flags.ip, talks_early=flags.early, listener=flags.listener or "smtp")
         await _Player(trial, gate, clock, client).play(flags)

@@ -82,6 +82,7 @@ class Server:
             limits=config.limits,
             recorder=self.recorder,
             line_ends=config.line_ends,
+            trusted_results=frozenset(config.trusted_results),
         )
         self._policies: list[tuple[Policy, Jobs]] = []
         self._sockets: dict[str, list[socket.socket]] = {}

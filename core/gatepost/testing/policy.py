@@ -172,6 +172,7 @@ class Policy:
             config, loaded = load_text(written, self._folder, self.services, self.events)
         self.runtime.limits = config.limits
         self.runtime.line_ends = config.line_ends
+        self.runtime.trusted_results = frozenset(config.trusted_results)
         if "hostname" in config.model_fields_set:
             self.runtime.hostname = config.hostname
         return loaded

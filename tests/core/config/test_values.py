@@ -8,6 +8,7 @@ from gatepost.config import (
     Config,
     load_config,
 )
+from gatepost.errors import ConfigError
 from tests.core.config.examples import MINIMAL, Write
 
 
@@ -39,6 +40,17 @@ def test_a_listener_binds_an_address_with_a_port(written: str, address: tuple[st
 )
 def test_a_name_server_may_leave_out_its_port(written: str, address: tuple[str, int], write: Write) -> None:
     assert load_config(write(f'{MINIMAL}[dns]\nservers = ["{written}"]\n'), {}).dns.servers == (address,)
+
+
+@pytest.mark.parametrize("written", ["", "a b", "a;", "(a)", '\\"a\\"', "a\\\\b", "ü"])
+def test_a_trusted_name_of_results_is_one_word(written: str, write: Write) -> None:
+    with pytest.raises(ConfigError, match="a name that stands first in Authentication-Results"):
+        load_config(write(f'trusted_results = ["{written}"]\n{MINIMAL}'), {})
+
+
+def test_trusted_names_of_results_are_compared_without_case_and_final_dot(write: Write) -> None:
+    config = load_config(write(f'trusted_results = ["Inner.Example.org.", "tag:x_1"]\n{MINIMAL}'), {})
+    assert config.trusted_results == ("inner.example.org", "tag:x_1")
 
 
 def test_a_machine_without_a_proper_name_is_localhost(monkeypatch: pytest.MonkeyPatch) -> None:

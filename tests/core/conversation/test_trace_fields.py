@@ -88,7 +88,7 @@ def left(*values: str) -> list[str]:
     header = b"".join(f"Authentication-Results:{value}\r\n".encode() for value in values)
     content.write(header + b"\r\nbody\r\n")
     message = Message(content, len(header))
-    forget_forged_results(message, frozenset({"mx.example.org"}))
+    forget_forged_results(message, Policy(trusted_results=frozenset({"inner.example.org"})).runtime)
     leaves = b"".join(message.blocks())
     assert leaves.endswith(b"\r\n\r\nbody\r\n") or leaves == b"\r\nbody\r\n"
     return re.findall(r"(?m)^Authentication-Results:(.*)\r$", leaves.decode())
@@ -108,6 +108,11 @@ def left(*values: str) -> list[str]:
         " (((((((((a))))))))) mx.example.org (b); spf=pass",
         "\r\n mx.example.org; spf=pass",
         " mx.example.org",
+        " inner.example.org; spf=pass",
+        ' "Inner.Example.org." 1; spf=pass',
+        "(c)inner.example.org(d);spf=pass",
+        " (\\) other.example) mx.example.org; spf=pass",
+        ' "mx\\.example.org"; spf=pass',
         " =?utf-8?q?mx.example.org?=; spf=pass",
     ],
 )
