@@ -172,7 +172,10 @@ PLUGIN_FAILED: Final = Event(
     ("plugin", "phase", "session", "id", "error"),
 )
 STALL: Final = Event(
-    "stall", "warning", "A plugin blocked all clients for some time.", ("plugin", "phase", "session", "seconds")
+    "stall",
+    "warning",
+    "A plugin, or gatepost itself (`gatepost`), blocked all clients for some time.",
+    ("plugin", "phase", "session", "seconds"),
 )
 CIRCUIT_OPENED: Final = Event(
     "circuit_opened",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
 import smtplib
 from email.message import EmailMessage
@@ -140,3 +141,40 @@ async def test_a_message_is_asked_about_when_our_received_stands_above_a_forged_
     assert rest == b"Subject: x\r\n\r\nbody\r\n"
     assert at_message.startswith(b"X-Headers: 1\r\n" + looking.seen[0])
     assert keeping.sent == [b"X-Message: 2\r\n" + at_message]
+
+
+# A header that is made to be slow.
+
+
+class Reading:
+    """Reads every field, as a filter may."""
+
+    @hookimpl
+    def headers(self, message: Message) -> None:
+        self.values = [value for _, value in message.headers]
+
+
+async def test_a_header_of_slow_encoded_words_holds_up_nobody() -> None:
+    words = b"".join(b"Authentication-Results: =?punycode?q?" + b"A" * 900 + b"?=\r\n" for _ in range(950))
+    async with live(Policy(vouching(), reading := Reading(), keeping := Keeping())) as door:
+        wire, other = await door.connect(), await door.hello()
+        await wire.to_data()
+        wire.send(words + b"Subject: s\r\n\r\nx\r\n.\r\n")
+        assert (await wire.reply()).startswith(b"250 ")
+        assert (await other.say(b"NOOP")).startswith(b"250 ")
+        assert not door.policy.events.named("stall")
+    assert reading.values[1:] == ["s"]  # behind our Received field; whose the results are is hidden, so they go
+    assert keeping.contents == [words + b"Subject: s\r\n\r\nx\r\n"]
+
+
+@pytest.mark.patches
+async def test_a_stall_of_the_core_is_logged_as_one_of_a_plugin_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = itertools.count(0.0, 0.3)
+    monkeypatch.setattr("gatepost.doors.smtp._now", lambda: next(times))
+    async with live(Policy(vouching(), Keeping())) as door:
+        wire = await door.hello()
+        session = door.client.conversation.session.id
+        await wire.envelope()
+        assert (await wire.message(b"Subject: x\r\n\r\nbody\r\n")).startswith(b"250 ")
+        (facts,) = door.policy.events.named("stall")
+    assert facts == {"plugin": "gatepost", "phase": "data", "session": session, "seconds": 0.6}

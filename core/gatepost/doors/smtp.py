@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import enum
 from collections.abc import Awaitable
+from time import perf_counter
 from typing import Final, TypeVar
 
 from gatepost import events, replies
@@ -19,7 +20,7 @@ from gatepost.concurrency import SIGNAL, EagerTask
 from gatepost.conversation import Conversation
 from gatepost.doors.closing import Closing, hold_for_the_end
 from gatepost.doors.listener import Listener
-from gatepost.gate import Gate
+from gatepost.gate import STALL_SECONDS, Gate
 from gatepost.message import DataReader
 from gatepost.replies import Reply
 from gatepost.services.clock import Timer
@@ -50,7 +51,9 @@ class State(enum.Enum):
     GONE = enum.auto()
 
 
+_now: Final = perf_counter
 _CR: Final = 13
+_STALL_SECONDS: Final = STALL_SECONDS
 # Read for each block and each line: attribute access on an Enum class is slow.
 _COMMAND: Final = State.COMMAND
 _DATA: Final = State.DATA
@@ -300,7 +303,10 @@ class SMTP(asyncio.Protocol):
             block = self._input[self._position :] if self._position else self._input
             self._input = b""
             self._position = 0
+            began = _now()
             behind_dot = reader.feed(block)
+            if _now() - began > _STALL_SECONDS:  # a disk that takes long to write, since all else is bounded
+                self._stalled(_now() - began)
             if behind_dot is None and reader.headers_done:
                 fault = await self._guard(self.conversation.transaction.headers())
                 if fault is not None:
@@ -311,6 +317,12 @@ class SMTP(asyncio.Protocol):
             # While reading is paused, a client that is lost is not noticed, and its handover would go on.
             self.listener.loop.call_soon(self._read_on)
         return await self._guard(self.conversation.end_of_data())
+
+    def _stalled(self, seconds: float) -> None:
+        """Log that this client's message has kept all others waiting."""
+        session = self.conversation.session.id
+        facts = {"plugin": "gatepost", "phase": "data", "session": session, "seconds": round(seconds, 3)}
+        self.listener.runtime.recorder.event(events.STALL, **facts)
 
     async def _guard(self, work: Awaitable[R]) -> R | Reply:
         """Await ``work`` of the conversation. A fault of ours is 451 with an incident id, never its text."""
