@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,24 @@ def test_a_disk_that_cannot_be_written_is_452_at_the_end_and_costs_nothing(tmp_p
     assert feed(reader, b"Subject: x\r\n\r\n" + b"x" * 100 + b"\r\n.\r\n", [5, 30]) == b""
     assert reader.reply is NO_ROOM
     assert spool.in_memory == 0
+
+
+class ShortWriter(io.FileIO):
+    """A file that takes at most 1,000 octets at a time, as a disk may."""
+
+    def write(self, block: Any) -> int:
+        return super().write(memoryview(block)[:1000])
+
+
+def test_a_short_write_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda **how: ShortWriter(tmp_path / "file", "w+"))
+    content = Spool(tmp_path, memory=5000).content()
+    octets = bytes(range(256)) * 100
+    for start in range(0, len(octets), 4999):
+        content.write(octets[start : start + 4999])
+    assert content.read(0, 30_000) == octets
+    assert Message(content, header_size=0).size == 25_600
+    content.close()
 
 
 def test_a_disk_that_fails_in_the_midst_raises_spool_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
