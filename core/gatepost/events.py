@@ -76,6 +76,7 @@ FACTS: Final[Mapping[str, str]] = {
     "phase": "the phase of the session",
     "outcome": "the reply that the client got",
     "plugin": "the plugin that decided or failed; `score` and `gatepost` stand for the core",
+    "answer": "the answer of the plugin, and what else it would have done",
     "id": "the id for `gatepost explain`, which the reply quotes too",
     "session": "the id of the session, the same in all its lines",
     "size": "the size of the message in octets",
@@ -170,6 +171,12 @@ PLUGIN_FAILED: Final = Event(
     "error",
     "A plugin raised an error, took too long, or returned nonsense.",
     ("plugin", "phase", "session", "id", "error"),
+)
+OBSERVED: Final = Event(
+    "observed",
+    "info",
+    "A plugin in observe mode answered; the answer was not applied.",
+    ("client", "plugin", "answer", "phase", "session"),
 )
 STALL: Final = Event(
     "stall",

@@ -24,6 +24,7 @@ COMMANDS = {
     "plugins": "plugins.listing",
     "try": "try_",
     "explain": "explain",
+    "log": "log",
 }
 """The commands in the order in which they are usually needed, with their modules."""
 

@@ -292,7 +292,11 @@ class SlowPath:
             instance.circuit.succeeded()
         if observed is None:
             return take(ruling, hook.name, outcome.answer, seconds, self._session, self._envelope)
-        ruling.trace.append(said_by(hook.name, outcome.answer, seconds, observed=True, withheld=withheld))
+        said = said_by(hook.name, outcome.answer, seconds, observed=True, withheld=withheld)
+        ruling.trace.append(said)
+        if outcome.answer is not None or withheld:
+            answer = "; ".join((*(() if outcome.answer is None else (str(said),)), *withheld))
+            self._event(events.OBSERVED, plugin=hook.name, answer=answer, client=self._session.client)
         return False
 
     def _failure_decides(self, instance: Instance, failure: Failure) -> bool:

@@ -370,11 +370,17 @@ def _body(record: Record, observed: list[str]) -> bytes:
 
 def _add_sums(sums: dict[tuple[int, str, str, str], int], record: Record, observed: list[str]) -> None:
     hour = int(record.at // 3600)
-    key = (hour, "plugin", record.plugin, record.event)
-    sums[key] = sums.get(key, 0) + 1
+    _add(sums, (hour, "plugin", record.plugin, record.event))
     for name in observed:
-        key = (hour, "plugin", name, "observed")
-        sums[key] = sums.get(key, 0) + 1
+        _add(sums, (hour, "plugin", name, "observed"))
+    if record.next_hop:
+        _add(sums, (hour, "next_hop", record.next_hop, record.event))
+    for name in record.failed_next_hops:
+        _add(sums, (hour, "next_hop", name.partition(": ")[0], "failed"))
+
+
+def _add(sums: dict[tuple[int, str, str, str], int], key: tuple[int, str, str, str]) -> None:
+    sums[key] = sums.get(key, 0) + 1
 
 
 def _text(text: str) -> str:

@@ -24,10 +24,10 @@ from gatepost.telemetry.journal import BLOCK, LOCK_TIMEOUT, VERSION
 FIELDS: Final = {
     "event": "event",
     "plugin": "plugin",
+    "observed": "trim(observed, ',')",
     "client": "client",
     "sender": "lower(sender)",
     "recipient": "lower(recipient)",
-    "observed": "trim(observed, ',')",
     "hour": "strftime('%Y-%m-%d %H:00', at, 'unixepoch')",
     "day": "date(at, 'unixepoch')",
 }

@@ -170,3 +170,26 @@ async def test_after_a_failure_the_rest_is_asked_and_the_time_of_all_is_counted(
     ruling = await asked
     assert [said.error for said in ruling.said] == ["ValueError: x", "", ""]
     assert (ruling.decision, ruling.unasked) == (deny("no"), ("p3",))
+
+
+async def test_what_an_observed_plugin_answers_or_withholds_stands_in_the_log_and_its_silence_does_not() -> None:
+    class Trusts:
+        @hookimpl
+        async def helo(self, session: Session) -> None:
+            session.trust("known")
+
+    policy = Policy(
+        instance(saying("helo", None), "silent", mode="observe"),
+        instance(Trusts(), "trusts", mode="observe"),
+        instance(saying("helo", deny("forged")), "spf", mode="observe"),
+        vouching(),
+    )
+    client = await policy.connect("192.0.2.7")
+    await client.ehlo()
+    told = policy.events.named("observed")
+    assert [(facts["plugin"], facts["phase"], facts["client"]) for facts in told] == [
+        ("trusts", "helo", "192.0.2.7"),
+        ("spf", "helo", "192.0.2.7"),
+    ]
+    assert "trust" in told[0]["answer"]
+    assert told[1]["answer"] == "deny forged"
