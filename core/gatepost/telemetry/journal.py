@@ -58,7 +58,8 @@ VERSION = 2
 
 BLOCK: Final = 1024
 """The numbers of a block's records begin with its own number times this. It is more than a block can hold."""
-MOST_IN_BLOCK: Final = 500
+MOST_IN_BLOCK: Final = 100
+"""Records of a block. With more of them packing gains little, and whoever reads one record unpacks them all."""
 
 SCHEMA = f"""
 PRAGMA journal_mode = WAL;
