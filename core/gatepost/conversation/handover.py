@@ -1,10 +1,10 @@
 """The handover of a message: ask the delivery plugins, and make one reply of their answers for all its recipients.
 
-SMTP has one reply to the final dot. It is 250 only when responsibility was taken for every recipient. Any temporary
-result makes it 451; the recipients that were taken are then remembered (``taken``) and skipped when the client comes
-back. Otherwise any permanent result makes it 554, and the text names the refused recipients. All this is written down
-before the reply, so that nothing is lost and nothing delivered twice. It is forgotten when all recipients have their
-final answer.
+SMTP has one reply to the final dot. It is 250 only when responsibility was taken for every recipient, and permanent
+only when all are refused for good. Otherwise it is 451, and two things are remembered (``taken``) before it is spoken:
+the recipients that were taken, which are skipped when the client comes back, so that nothing is delivered twice; and
+those whose refusal is about themselves, such as a full mailbox. These come alone the next time and get their own
+answer: one full mailbox must not have the message bounced for all. It is forgotten when all have their final answer.
 
 RFC 5321 §4.2.5, §6.1 (responsibility); RFC 1047 (a client that missed our 250 sends a new message).
 """
@@ -46,11 +46,12 @@ async def hand_over(
             ruling = await gate.ask("queue", (session, envelope, message), session, envelope)
         if not ruling.fault:
             ruling.decide(*decide_for_all(envelope))
-        if ruling.refuses and not ruling.refusal.permanent:
-            # Before the reply: a client that gets its 451 comes back, and then the recipients must be known.
-            await taken.remember()
-        elif taken.recalled:
+        if not (ruling.refuses and not ruling.refusal.permanent):
             await taken.forget()
+        elif not await taken.remember(set_apart(envelope)) and not ruling.fault:
+            # Before the reply: a client that gets its 451 comes back, and then the recipients must be known. Without
+            # the store, those that were taken would get the message again at each attempt.
+            ruling.decide(*decide_for_all(envelope, once=True))
     except SpoolError as error:
         runtime.recorder.event(events.HAND_OVER_FAILED, error=str(error), session=session.id)
         ruling.decide(defer("local error, try again later"), "gatepost", fault=True)
@@ -62,8 +63,11 @@ async def hand_over(
     return ruling, queued(f"queued as {envelope.id}: {text}" if text else f"queued as {envelope.id}")
 
 
-def decide_for_all(envelope: Envelope) -> tuple[Decision, str]:
-    """Make one decision of the answers for each recipient; return it with the plugin that it is due to. Pure."""
+def decide_for_all(envelope: Envelope, once: bool = False) -> tuple[Decision, str]:
+    """Make one decision of the answers for each recipient; return it with the plugin that it is due to. Pure.
+
+    With ``once`` the client is not asked to come back because of permanent refusals: nothing could be remembered.
+    """
     answers: Delivered = envelope._answers
     refused = {recipient: said for recipient, said in answers.items() if said[1].refuses}
     pending = envelope.pending
@@ -79,10 +83,37 @@ def decide_for_all(envelope: Envelope) -> tuple[Decision, str]:
     plugin, decision = next(iter(chosen.values()))
     if len(refused) == len(envelope.recipients) and len({str(said[1]) for said in refused.values()}) == 1:
         return decision, plugin  # the same refusal for all: it stands as the plugin gave it
-    if temporary:
+    if temporary or not (once or len(refused) == len(envelope._recipients)):
         return defer(f"some recipients are to be tried again: {decision.text}", disconnect=decision.disconnect), plugin
     named = "; ".join(f"<{recipient}>: {said.text}" for recipient, (_, said) in refused.items())
     return deny(f"refused for {named}", 554, decision.status), plugin
+
+
+def set_apart(envelope: Envelope) -> list[Address]:
+    """Return the recipients that are to come alone the next time, since their refusal is not that of the others. Pure.
+
+    A temporary refusal counts only if it is about the mailbox: the next hop's loss would set all the others apart.
+    """
+    answers: Delivered = envelope._answers
+    decisions = [decision for _, decision in answers.values()]
+    if not any(decision.permanent for decision in decisions) and not any(map(_is_about_mailbox, decisions)):
+        return []
+    some_taken = not all(decision.refuses for decision in decisions)
+    if not some_taken and all(decision.permanent for decision in decisions):
+        return []
+    return [
+        recipient
+        for recipient, (_, decision) in answers.items()
+        if decision.permanent or (some_taken and _is_about_mailbox(decision))
+    ]
+
+
+def _is_about_mailbox(decision: Decision) -> bool:
+    """Return True for a refusal of an address or a mailbox (RFC 3463 §3.2, §3.3; without a status RFC 5321 §4.2.3)."""
+    if not decision.refuses:
+        return False
+    status = decision.status or ""
+    return status[1:4] in {".1.", ".2."} or (status[1:] in {"", ".0.0"} and decision.code in {450, 452})
 
 
 def _accept_all(accepted: list[tuple[str, Decision]]) -> tuple[Decision, str]:

@@ -1,7 +1,11 @@
-"""Recipients that were taken when others of the same message were not: they are remembered, and skipped next time.
+"""Recipients whose answers differ: those that were taken are remembered and skipped next time, and some come alone.
 
 A client that is told 451 sends the message again, to all its recipients. Those that a plugin has already taken must not
 get it twice, and the store remembers them. RFC 5321 §4.5.4.1 (retries), RFC 1047 (duplicates).
+
+Recipients that were refused for reasons of their own are remembered too, with the sender. Such a refusal is never
+repeated from memory: the next message may be another one. The recipient only has to come in a transaction of its own,
+where the reply to the final dot is its own too; SMTP says so with 452 4.5.3 (RFC 5321 §4.5.3.1.10).
 
 Without the store mail passes all the same: the worst is that somebody gets a message twice.
 """
@@ -10,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from gatepost import events
@@ -50,11 +55,12 @@ class Taken:
     3. ``ANY``: without it there are no entries at all. That is the usual case, in which nothing else is read; and for
        ``LOOK_EVERY`` not even this one (``runtime.none_taken_until``).
 
-    The second and the third are hints, and are left to expire. No entry holds a list, which two messages of one sender,
+    The second and the third are hints, and are left to expire. A recipient that is to come alone has an entry under
+    ``_alone``, which is read at RCPT, without the message. No entry holds a list, which two messages of one sender,
     handed over at the same time, would overwrite for each other.
     """
 
-    __slots__ = ("_envelope", "_identity", "_message", "_remember", "_runtime", "_store", "recalled")
+    __slots__ = ("_alone", "_envelope", "_identity", "_message", "_remember", "_runtime", "_store", "recalled")
 
     def __init__(self, runtime: Runtime, envelope: Envelope, message: Message) -> None:
         self._runtime = runtime
@@ -63,6 +69,8 @@ class Taken:
         self._message = message
         self._identity = ""
         self._remember = REMEMBER
+        self._alone: list[str] = []
+        """The keys of entries that had a recipient come alone."""
         self.recalled: tuple[Address, ...] = ()
         """The recipients that were taken at an earlier attempt."""
 
@@ -74,14 +82,18 @@ class Taken:
                 self._runtime.none_taken_until = now + LOOK_EVERY
                 return
             for recipient in self._envelope._recipients:
-                if await self._store.get(self._hint(recipient)) and await self._store.get(await self._key(recipient)):
+                if await self._store.get(_hint(self._envelope, recipient)) and await self._store.get(
+                    await self._key(recipient)
+                ):
                     self._envelope._answers[recipient] = (ALREADY_TAKEN, Decision(Action.ACCEPT))
                     self.recalled += (recipient,)
+                if await self._store.get(alone := _alone(self._envelope, recipient)):
+                    self._alone.append(alone)
         except StoreError as error:
             self._failed(error)
 
-    async def remember(self) -> bool:
-        """Write down, durably, the recipients that were taken at this attempt although others were not.
+    async def remember(self, apart: Sequence[Address]) -> bool:
+        """Write down, durably, the recipients that were taken at this attempt, and those ``apart``, to come alone.
 
         Returns False when that is not possible.
         """
@@ -90,14 +102,16 @@ class Taken:
             for recipient, (plugin, decision) in self._envelope._answers.items()
             if not decision.refuses and plugin != ALREADY_TAKEN
         ]
-        if not taken:
+        if not taken and not apart:
             return True
         try:
             keys: list[str] = []
             for recipient in taken:
-                keys += (await self._key(recipient), self._hint(recipient))
+                keys += (await self._key(recipient), _hint(self._envelope, recipient))
+            put = self._store.put
             await asyncio.gather(
-                *(self._store.put(key, True, self._remember, durable=True) for key in keys),
+                *(put(key, True, self._remember, durable=True) for key in keys),
+                *(put(_alone(self._envelope, recipient), True, REMEMBER, durable=True) for recipient in apart),
                 self._store.put(ANY, True, REMEMBER, durable=True),  # it stands for entries of other messages too
             )
         except (SpoolError, StoreError) as error:
@@ -111,20 +125,44 @@ class Taken:
         try:
             for recipient in self.recalled:
                 await self._store.delete(await self._key(recipient))
+            for key in self._alone:
+                await self._store.delete(key)
         except (SpoolError, StoreError) as error:  # all have their answer: the client gets it all the same
             self._runtime.recorder.event(events.STORE_FAILED, error=str(error))
 
     def _failed(self, error: Exception) -> None:
         self._runtime.recorder.event(events.MARKS_FAILED, error=str(error), id=self._envelope._id)
 
-    def _hint(self, recipient: Address) -> str:
-        return f"{self._envelope._sender}\n{recipient}"
-
     async def _key(self, recipient: Address) -> str:
         if not self._identity:  # in a thread: hashing a large message would hold up all other clients
             self._identity, is_named = await asyncio.to_thread(_identify, self._message)
             self._remember = REMEMBER if is_named else REMEMBER_UNNAMED
-        return f"{self._identity}\n{self._hint(recipient)}"
+        return f"{self._identity}\n{_hint(self._envelope, recipient)}"
+
+
+async def comes_alone(runtime: Runtime, envelope: Envelope, recipient: Address) -> bool:
+    """Return True when ``recipient`` cannot join those of ``envelope``: it, or the first one of them, comes alone."""
+    first = envelope._recipients[0]
+    now = runtime.clock.monotonic()
+    if now < runtime.none_taken_until or recipient == first:
+        return False
+    try:
+        if await runtime.store.get(ANY):
+            return bool(
+                await runtime.store.get(_alone(envelope, recipient)) or await runtime.store.get(_alone(envelope, first))
+            )
+        runtime.none_taken_until = now + LOOK_EVERY
+    except StoreError as error:  # the reply to the message is then one for all again
+        runtime.recorder.event(events.MARKS_FAILED, error=str(error), id=envelope._id)
+    return False
+
+
+def _hint(envelope: Envelope, recipient: Address) -> str:
+    return f"{envelope._sender}\n{recipient}"
+
+
+def _alone(envelope: Envelope, recipient: Address) -> str:
+    return f"alone\n{_hint(envelope, recipient)}"
 
 
 def _identify(message: Message) -> tuple[str, bool]:

@@ -32,6 +32,7 @@ from gatepost.concurrency import Commitment
 from gatepost.conversation.handover import hand_over
 from gatepost.conversation.phases import Phases
 from gatepost.conversation.records import Records
+from gatepost.conversation.taken import comes_alone
 from gatepost.conversation.trace_fields import add_received, forget_forged_results
 from gatepost.gate import Gate, rule_score
 from gatepost.ids import new_id
@@ -123,8 +124,8 @@ class Transaction:
             return replies.UNKNOWN_PARAMETER
         if recipient.smtputf8 and not envelope._smtputf8:
             return replies.NEEDS_SMTPUTF8
-        if len(envelope._recipients) >= self._runtime.limits.recipients:
-            return replies.TOO_MANY_RECIPIENTS
+        if envelope._recipients and (reply := await self._refuse_another(envelope, recipient)) is not None:
+            return reply
         # The postmaster must be reachable also for clients that we wrongly suspect (RFC 5321 §4.5.1): neither a delayed
         # refusal nor the score is held against mail to it. Plugins are asked all the same.
         phases, score = self.phases, self._gate.score
@@ -141,6 +142,12 @@ class Transaction:
         if recipient not in envelope._recipients:
             envelope._recipients = (*envelope._recipients, recipient)
         return replies.RECIPIENT_OK
+
+    async def _refuse_another(self, envelope: Envelope, recipient: Address) -> Reply | None:
+        """Return the reply to a recipient that cannot join those of ``envelope``; its client sends to it later."""
+        if len(envelope._recipients) >= self._runtime.limits.recipients:
+            return replies.TOO_MANY_RECIPIENTS
+        return replies.COMES_ALONE if await comes_alone(self._runtime, envelope, recipient) else None
 
     def _speak_due(self, envelope: Envelope, recipient: Address) -> Reply | None:
         """Speak the delayed refusal that is due for ``recipient``, permanently if the points so far say so."""

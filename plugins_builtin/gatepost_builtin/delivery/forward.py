@@ -25,6 +25,12 @@ Until the final dot is sent to the next hop, nothing is delivered. So if the cli
 after its own final dot, the delivery is ended and nobody gets the message. From then on it is completed, whether the
 client stays or not.
 
+**Several recipients.** SMTP has one reply for all of them after the final dot. If the next hop's answers differ, as
+they may over LMTP, the client is told 451, and two things are remembered for 7 days. Recipients that have the message
+are skipped when the client comes back. Recipients whose own mailbox was refused, such as a full one, then get 452 4.5.3
+at RCPT, so that the client sends to each of them alone; the next hop is asked anew, and its answer is passed on. So one
+full mailbox does not have the message returned for all.
+
 **When not to use it.** With a listener of the next hop that lets gatepost relay. Use one with empty mynetworks.
 
 **On the wire.** Only refusals of the mail itself are passed on as permanent: at MAIL, RCPT and the end of the message.

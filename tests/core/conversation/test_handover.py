@@ -20,7 +20,8 @@ from tests.policy import Client, Policy, delivering, saying, vouching
     [
         (TAKEN, TAKEN, "250 2.0.0 queued as "),
         (TAKEN, LATER, "451 4.3.0 some recipients are to be tried again: mailbox busy ["),
-        (TAKEN, NEVER, "554 5.1.1 refused for <two@example.org>: no such mailbox ["),
+        (TAKEN, NEVER, "451 4.3.0 some recipients are to be tried again: no such mailbox ["),
+        (NEVER, TAKEN, "451 4.3.0 some recipients are to be tried again: no such mailbox ["),
         (TAKEN, None, "451 4.3.0 nobody took the message"),
         (LATER, LATER, "451 4.3.0 mailbox busy ["),
         (LATER, NEVER, "451 4.3.0 some recipients are to be tried again: mailbox busy ["),
