@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-from collections.abc import Coroutine, Generator, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
 from types import EllipsisType, MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
@@ -344,6 +344,7 @@ class Envelope:
         "_id",
         "_message",
         "_next_hop",
+        "_note_taken",
         "_notes",
         "_parameters",
         "_points",
@@ -381,6 +382,8 @@ class Envelope:
         self._answers: dict[Address, Any] = {}
         self._commitment: Commitment | None = None
         """The point of no return of its message, from the final dot on."""
+        self._note_taken: Callable[[Address], None] | None = None
+        """Takes note of a recipient that has the message; set while there is something to note."""
         self._rulings: tuple[Ruling, ...] = ()
         self._notes: dict[int, dict[str, Any]] | None = None
 
@@ -453,6 +456,16 @@ class Envelope:
         """
         if self._commitment is not None and may_write("envelope.commit()"):
             self._commitment.commit()
+
+    def note_taken(self, recipient: Address) -> None:
+        """In the queue phase: say that ``recipient`` has the message, before ``queue`` returns the answers for all.
+
+        For a delivery that learns one answer after the other, as over LMTP. If the handover breaks off after that, or
+        gatepost is killed, the recipient is skipped when the client comes back. It is written down within 100 ms. Only
+        for plugins with ``grants = "delivery"``; raises ``PluginError`` for others.
+        """
+        if self._note_taken is not None and may_write(f"envelope.note_taken({str(recipient)!r})"):
+            self._note_taken(recipient)
 
     def notes(self, plugin: object) -> dict[str, Any]:
         """Return the dict of ``plugin`` in this transaction, for values of its own: ``envelope.notes(self)``."""

@@ -7,12 +7,15 @@ the message already.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sqlite3
 from collections import Counter
 
+from tests.door import until
 from tests.end_to_end.client import Client, connected, message
 from tests.end_to_end.conftest import StartGate
 from tests.end_to_end.gate import Gate
-from tests.peers.mail_server import MailServer
+from tests.peers.mail_server import HANG, MailServer
 
 POLICY = """
 [plugins]
@@ -140,3 +143,33 @@ async def test_an_answer_that_all_recipients_share_is_passed_on_unchanged(start_
         assert refused == {}
         assert last.startswith(b"552 5.2.3 too long for us [")
         await asyncio.to_thread(gate.stop)
+
+
+async def test_a_gate_that_is_killed_in_the_midst_of_the_answers_delivers_once_to_those_who_had_one(
+    start_gate: StartGate,
+) -> None:
+    had_one = EVERYBODY[:3]
+    async with MailServer(lmtp=True, answers={f". <{EVERYBODY[3]}>": HANG}) as server:
+        gate = start_gate(POLICY.format(url=server.url, verify="false"))
+        async with connected(gate.port) as client:
+            await client.greet()
+            await client.envelope(EVERYBODY)
+            assert (await client.say("DATA")).startswith(b"354")
+            client.wire.send(MAIL + b".\r\n")
+            await until(lambda: _marks(gate) == len(had_one))
+            await crash(gate)
+        server.answers.clear()
+        server.messages.clear()
+        async with connected(gate.port) as client:
+            await client.greet()
+            refused, last = await send(client, EVERYBODY)
+        assert (refused, last[:9]) == ({}, b"250 2.0.0")
+        assert given_to(server) == Counter(each for each in EVERYBODY if each not in had_one)
+        await asyncio.to_thread(gate.stop)
+
+
+def _marks(gate: Gate) -> int:
+    """Count the recipients that the gate has written down as taken."""
+    with contextlib.closing(sqlite3.connect(gate.folder / "state/state.db")) as store:
+        (entries,) = store.execute("SELECT count(*) FROM entries").fetchone()
+    return int(entries) // 2  # each has a mark and a hint, and all share one entry more

@@ -30,7 +30,7 @@ _LOCK: Final = threading.Lock()
 class Commitment:
     """How far the handover of one message is, from the client's final dot on."""
 
-    __slots__ = ("_clock", "deadline", "ended", "holder", "lost", "passed")
+    __slots__ = ("_clock", "deadline", "ended", "holder", "lost", "may_take", "passed")
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -44,16 +44,20 @@ class Commitment:
         """True when the handover was ended before the point of no return, because the client was lost."""
         self.holder = ""
         """The plugin that is being asked."""
+        self.may_take = False
+        """True when that plugin has the grant to take messages."""
 
-    def enter(self, plugin: str, *, commits_itself: bool) -> None:
+    def enter(self, plugin: str, *, may_take: bool, commits_itself: bool) -> None:
         """Let ``plugin`` begin. The point of no return is here and now, unless the plugin says itself when it comes.
 
-        Raises ``HandoverEndedError`` when the handover has been ended.
+        A plugin that may not take messages passes no such point. Raises ``HandoverEndedError`` when the handover has
+        been ended.
         """
         self.holder = plugin
+        self.may_take = may_take
         if self.passed:
             self.deadline = self._clock.monotonic() + COMMITTED
-        elif not commits_itself:
+        elif may_take and not commits_itself:
             self.commit()
         elif self.ended:
             raise HandoverEndedError(_ENDED)

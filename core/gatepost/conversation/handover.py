@@ -43,7 +43,7 @@ async def hand_over(
         if runtime.clock.monotonic() >= runtime.none_taken_until:
             await taken.recall()
         if envelope.pending and gate.chains["queue"]:
-            ruling = await gate.ask("queue", (session, envelope, message), session, envelope)
+            ruling = await _ask(gate, session, envelope, message, taken)
         if not ruling.fault:
             ruling.decide(*decide_for_all(envelope))
         if not (ruling.refuses and not ruling.refusal.permanent):
@@ -61,6 +61,17 @@ async def hand_over(
         return ruling, refusal("queue", ruling.refusal, ruling.identify())
     text = ruling.decision.text if ruling.decision else ""
     return ruling, queued(f"queued as {envelope.id}: {text}" if text else f"queued as {envelope.id}")
+
+
+async def _ask(gate: Gate, session: Session, envelope: Envelope, message: Message, taken: Taken) -> Ruling:
+    """Ask the queue phase. With several recipients, those that a plugin notes as taken are written down meanwhile."""
+    if len(envelope._recipients) == 1:
+        return await gate.ask("queue", (session, envelope, message), session, envelope)
+    envelope._note_taken = taken.note
+    try:
+        return await gate.ask("queue", (session, envelope, message), session, envelope)
+    finally:
+        await taken.end_notes()
 
 
 def decide_for_all(envelope: Envelope, once: bool = False) -> tuple[Decision, str]:

@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING, Final
 from gatepost import events
 from gatepost.address import Address
 from gatepost.decisions import Action, Decision
-from gatepost.errors import SpoolError, StoreError
+from gatepost.errors import PluginError, SpoolError, StoreError
 from gatepost.message import BLOCK, FIELD, Message
 from gatepost.session import Envelope
 
 if TYPE_CHECKING:
     from gatepost.runtime import Runtime
+    from gatepost.services.clock import Timer
 
 REMEMBER: Final = 7 * 86400.0
 """Seconds for which a taken recipient is remembered: clients keep trying for 4 to 5 days (RFC 5321 §4.5.4.1)."""
@@ -40,6 +41,9 @@ ANY: Final = "any"
 LOOK_EVERY: Final = 0.01
 """Seconds for which a look that found no entries holds. One that another process writes is seen that much later:
 clients mostly take longer to come back, and a store in a file may lag behind longer."""
+WRITE_AFTER: Final = 0.1
+"""Seconds after which a recipient is written down that was taken while answers for others are still missing. Most
+messages have all their answers by then, and cost the store nothing."""
 ALREADY_TAKEN: Final = "taken before"
 """The name in place of a plugin's for a recipient that was taken at an earlier attempt."""
 
@@ -60,7 +64,20 @@ class Taken:
     handed over at the same time, would overwrite for each other.
     """
 
-    __slots__ = ("_alone", "_envelope", "_identity", "_message", "_remember", "_runtime", "_store", "recalled")
+    __slots__ = (
+        "_alone",
+        "_envelope",
+        "_identity",
+        "_message",
+        "_noted",
+        "_remember",
+        "_runtime",
+        "_store",
+        "_timer",
+        "_writing",
+        "_written",
+        "recalled",
+    )
 
     def __init__(self, runtime: Runtime, envelope: Envelope, message: Message) -> None:
         self._runtime = runtime
@@ -71,6 +88,12 @@ class Taken:
         self._remember = REMEMBER
         self._alone: list[str] = []
         """The keys of entries that had a recipient come alone."""
+        self._noted: list[Address] = []
+        """Recipients that a plugin has noted as taken and that are not written down yet."""
+        self._written: set[Address] = set()
+        """Recipients taken at this attempt that are written down."""
+        self._timer: Timer | None = None
+        self._writing: asyncio.Task[bool] | None = None
         self.recalled: tuple[Address, ...] = ()
         """The recipients that were taken at an earlier attempt."""
 
@@ -92,18 +115,45 @@ class Taken:
         except StoreError as error:
             self._failed(error)
 
+    def note(self, recipient: Address) -> None:
+        """Write ``recipient`` down soon: a plugin says that it has the message, and goes on with the others."""
+        commitment = self._envelope._commitment
+        if commitment is None or not commitment.may_take:
+            raise PluginError("noted a recipient as taken without the grant")
+        self._noted.append(recipient)
+        if self._timer is None:
+            self._timer = self._runtime.clock.call_later(WRITE_AFTER, self._write_noted)
+
+    def _write_noted(self) -> None:
+        self._timer = None
+        if self._writing is not None and not self._writing.done():
+            self._timer = self._runtime.clock.call_later(WRITE_AFTER, self._write_noted)
+            return
+        noted, self._noted = self._noted, []
+        self._writing = self._runtime.spawn(self._write(noted, ()))
+
+    async def end_notes(self) -> None:
+        """Take no more notes, and wait until those under way are written."""
+        self._envelope._note_taken = None
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._writing is not None:
+            await self._writing
+
     async def remember(self, apart: Sequence[Address]) -> bool:
         """Write down, durably, the recipients that were taken at this attempt, and those ``apart``, to come alone.
 
         Returns False when that is not possible.
         """
-        taken = [
-            recipient
-            for recipient, (plugin, decision) in self._envelope._answers.items()
-            if not decision.refuses and plugin != ALREADY_TAKEN
-        ]
-        if not taken and not apart:
-            return True
+        taken = dict.fromkeys(self._noted)  # a set that keeps their order
+        for recipient, (plugin, decision) in self._envelope._answers.items():
+            if not decision.refuses and plugin != ALREADY_TAKEN:
+                taken[recipient] = None
+        unwritten = [recipient for recipient in taken if recipient not in self._written]
+        return await self._write(unwritten, apart) if unwritten or apart else True
+
+    async def _write(self, taken: Sequence[Address], apart: Sequence[Address]) -> bool:
+        """Write entries, durably. Return False when that is not possible."""
         try:
             keys: list[str] = []
             for recipient in taken:
@@ -117,13 +167,14 @@ class Taken:
         except (SpoolError, StoreError) as error:
             self._failed(error)
             return False
+        self._written.update(taken)
         self._runtime.none_taken_until = 0.0  # the client may come back sooner than a look holds
         return True
 
     async def forget(self) -> None:
         """Delete the entries, now that all recipients have their answer: the same content is then a new message."""
         try:
-            for recipient in self.recalled:
+            for recipient in (*self.recalled, *self._written):
                 await self._store.delete(await self._key(recipient))
             for key in self._alone:
                 await self._store.delete(key)

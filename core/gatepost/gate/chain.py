@@ -112,16 +112,13 @@ def kind_of(function: Callable[..., Any], marks: Mapping[str, Any]) -> Kind:
 
 
 def _entering(instance: Instance, pick: Callable[[tuple[Any, ...]], tuple[Any, ...]]) -> Callable[..., tuple[Any, ...]]:
-    """Return ``pick`` for a hook of queue: it also says that the plugin begins with the handover.
-
-    A plugin without the grant can take nothing, so its call is no point of no return.
-    """
-    commits_itself = instance.declaration.commits or not instance.may_grant("queue")
+    """Return ``pick`` for a hook of queue: it also says that the plugin begins with the handover."""
+    may_take, commits_itself = instance.may_grant("queue"), instance.declaration.commits
 
     def enter_and_pick(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
         commitment = arguments[1]._commitment
         if commitment is not None:
-            commitment.enter(instance.name, commits_itself=commits_itself)
+            commitment.enter(instance.name, may_take=may_take, commits_itself=commits_itself)
         return pick(arguments)
 
     return enter_and_pick

@@ -31,6 +31,9 @@ are skipped when the client comes back. Recipients whose own mailbox was refused
 at RCPT, so that the client sends to each of them alone; the next hop is asked anew, and its answer is passed on. So one
 full mailbox does not have the message returned for all.
 
+Answers over LMTP may take minutes. What they say of a recipient is written down within 100 milliseconds, so that nobody
+gets the message twice though the connection breaks, or gatepost is killed, before the last of them.
+
 **When not to use it.** With a listener of the next hop that lets gatepost relay. Use one with empty mynetworks.
 
 **On the wire.** Only refusals of the mail itself are passed on as permanent: at MAIL, RCPT and the end of the message.
@@ -291,7 +294,13 @@ class Forward:
         if message.eight_bit and "8BITMIME" not in delivery.extensions:
             lacking = deny("the mail server behind this one takes no 8-bit message", 554, "5.6.3")
             return dict.fromkeys(recipients, lacking)
-        answers = await delivery.data(message.blocks, before_dot=envelope.commit)
+        by_text = {str(recipient): recipient for recipient in recipients}
+
+        def note(recipient: str, answer: NextHopAnswer) -> None:
+            if answer.is_positive:
+                envelope.note_taken(by_text[recipient])
+
+        answers = await delivery.data(message.blocks, before_dot=envelope.commit, on_answer=note)
         is_taken = any(answer.is_positive for answer in answers.values())
         envelope.note_next_hop(str(delivery.target) if is_taken else "", delivery.failed)
         return {recipient: self._decision(answers[str(recipient)]) for recipient in recipients}

@@ -39,17 +39,23 @@ async def test_behind_it_a_plugin_has_900_seconds() -> None:
 async def test_behind_it_each_plugin_has_its_own_900_seconds() -> None:
     clock = VirtualClock()
     commitment = Commitment(clock)
-    commitment.enter("first", commits_itself=False)
+    commitment.enter("first", may_take=True, commits_itself=False)
     await clock.advance(800)
-    commitment.enter("second", commits_itself=True)
+    commitment.enter("second", may_take=True, commits_itself=True)
     assert (commitment.holder, commitment.deadline) == ("second", clock.monotonic() + 900)
 
 
 @pytest.mark.parametrize("commits_itself", [False, True])
 async def test_the_call_of_a_plugin_is_the_point_unless_it_says_itself_when_it_comes(commits_itself: bool) -> None:
     commitment = Commitment(VirtualClock())
-    commitment.enter("plugin", commits_itself=commits_itself)
+    commitment.enter("plugin", may_take=True, commits_itself=commits_itself)
     assert commitment.passed is not commits_itself
+
+
+async def test_the_call_of_a_plugin_that_may_take_nothing_is_no_such_point() -> None:
+    commitment = Commitment(VirtualClock())
+    commitment.enter("plugin", may_take=False, commits_itself=False)
+    assert not commitment.passed
 
 
 async def test_losing_the_client_ends_the_handover_before_the_point_and_not_behind_it() -> None:
@@ -57,7 +63,7 @@ async def test_losing_the_client_ends_the_handover_before_the_point_and_not_behi
     behind.commit()
     assert (before.lose_client(), behind.lose_client()) == (True, False)
     behind.commit()
-    for act in (before.commit, lambda: before.enter("next", commits_itself=True)):
+    for act in (before.commit, lambda: before.enter("next", may_take=True, commits_itself=True)):
         with pytest.raises(HandoverEndedError):
             act()
 

@@ -137,6 +137,7 @@ class Watched:
     def __init__(self, store: Any) -> None:
         self.store = store
         self.durable: list[bool] = []
+        self.put_keys: list[str] = []
         self.read: list[str] = []
         self.fails = ""
 
@@ -153,6 +154,7 @@ class Watched:
     async def put(self, key: str, value: Any, ttl: float, *, durable: bool = False) -> None:
         await self.before("put")
         self.durable.append(durable)
+        self.put_keys.append(key)
         await self.store.put(key, value, ttl, durable=durable)
 
     async def delete(self, key: str) -> None:
