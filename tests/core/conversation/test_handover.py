@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from gatepost import Address, Decision, Receipt, accept, defer, deny, hookimpl
+from gatepost import Address, Decision, Receipt, accept, defer, deny, hookimpl, points
 from tests.core.conversation.deliveries import LATER, NEVER, TAKEN, Scripted, policy_of, send
-from tests.policy import Client, Policy, delivering, saying, vouching
+from tests.policy import Client, Policy, delivering, instance, saying, vouching
 
 # One answer for all.
 
@@ -56,6 +56,72 @@ async def test_each_delivery_is_given_what_nobody_has_answered_for() -> None:
     assert (first.asked, second.asked) == ([["one", "two"]], [["two"]])
     assert "taken; also taken" in reply.lines()[0]
     assert policy.events.records[0].plugin == "d0"
+
+
+@pytest.mark.parametrize("earlier", [TAKEN, LATER, NEVER])
+@pytest.mark.parametrize("later", [TAKEN, NEVER, {"one": TAKEN, "two": TAKEN}, {"one": NEVER, "two": TAKEN}])
+async def test_a_later_delivery_plugin_does_not_overwrite_an_earlier_ones_answers(
+    earlier: Decision, later: Decision | dict[str, Decision]
+) -> None:
+    class Later:
+        grants = "delivery"
+
+        @hookimpl
+        def queue(self, envelope: Any) -> Any:
+            if isinstance(later, Decision):
+                return later
+            return {each: later[each.local] for each in envelope.recipients}
+
+    answers: dict[str, tuple[str, Decision]] = {}
+
+    class Notes:
+        @hookimpl
+        def reset(self, envelope: Any) -> None:
+            answers.update({each.local: said for each, said in envelope._answers.items()})
+
+    await send(policy_of(Scripted({"one": earlier}), Later(), Notes()), "one", "two")
+    assert answers["one"] == ("d0", earlier)
+    assert answers["two"] == ("d1", later if isinstance(later, Decision) else TAKEN)
+
+
+ONE, TWO = Address("one", "example.org"), Address("two", "example.org")
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [{ONE: TAKEN, TWO: TAKEN}, {TWO: TAKEN}, {ONE: NEVER, TWO: TAKEN}, {ONE: LATER, TWO: TAKEN}],
+)
+async def test_a_delivery_plugin_without_the_grant_that_returns_a_mapping_with_accept_takes_nothing(
+    answers: dict[Address, Decision],
+) -> None:
+    policy = policy_of(saying("queue", answers))
+    assert (await send(policy, "one", "two")).wire.startswith(b"451 4.3.0 local error")
+    assert policy.events.named("plugin_failed")[0]["error"] == "accepted at queue without the grant"
+    # Its error passed over, the next one is asked about all: none of the answers counted.
+    failing = instance(saying("queue", answers), "failing", on_error="pass")
+    after = Policy(vouching(), failing, instance(delivery := Scripted({"one": TAKEN, "two": TAKEN}), "after"))
+    assert (await send(after, "one", "two")).code == 250
+    assert delivery.asked == [["one", "two"]]
+
+
+async def test_one_without_the_grant_may_refuse_some_of_the_recipients() -> None:
+    policy = policy_of(saying("queue", {TWO: NEVER}), delivery := Scripted({"one": LATER}))
+    assert (await send(policy, "one", "two")).code == 451
+    assert delivery.asked == [["one"]]
+    assert not policy.events.named("plugin_failed")
+
+
+@pytest.mark.parametrize("answers", [{ONE: points(1, "odd")}, {ONE: TAKEN, TWO: points(-1, "known")}])
+async def test_points_for_a_recipient_are_an_error_of_the_plugin(answers: dict[Address, Decision]) -> None:
+    policy = policy_of(saying("queue", answers, grants="delivery"))
+    assert (await send(policy, "one", "two")).wire.startswith(b"451 4.3.0 local error")
+    assert policy.events.named("plugin_failed")[0]["error"] == "answered for a recipient with points"
+
+
+async def test_points_for_all_take_nothing() -> None:
+    policy = policy_of(saying("queue", points(1, "odd"), grants="delivery"), delivery := Scripted({"one": TAKEN}))
+    assert (await send(policy, "one")).code == 250
+    assert delivery.asked == [["one"]]
 
 
 async def test_an_answer_for_somebody_who_is_not_pending_means_nothing() -> None:
