@@ -163,7 +163,9 @@ def messages(stream: bytes, *, reject: bool) -> list[bytes]:
         head, end, rest = (b"\r\n" + stream).partition(b"\r\n.\r\n")
         if not end or b"\0" in head or (reject and NOT_CANONICAL.search(head + b"\r\n")):
             return found
-        found.append(canonical(head + end)[2:])
+        content = canonical(head + end)[2:]
+        # No line of these is a field, so the header block ends before the first, where an empty line is put in.
+        found.append(content if content[:2] in (b"", b"\r\n") else b"\r\n" + content)
         mail = rcpt = False
         stream = rest
     return found
