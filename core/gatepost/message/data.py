@@ -13,7 +13,8 @@ the LF; those before the last 64 are lone.
 
 The header block ends at the first line that is neither a field nor continues one. If that is no empty line, one is put
 in, or the text would be lost among the fields: next hops end the block there too, and above it stands our Received. A
-first line of an mbox file (``From a@example.com Tue Dec 1 …``) would end it at once, so it is dropped.
+first line of an mbox file (``From a@example.com Tue Dec 1 …``) would end it at once, so it is dropped, and so is a byte
+order mark.
 
 It knows no session and no socket. RFC 5321 §2.3.8 (line ends), §4.1.1.4 (end of data), §4.5.2 (transparency),
 §4.5.3.1.6 (text lines), §6.3 (loops).
@@ -56,9 +57,10 @@ _LINE_ENDS: Final = IncrementalNewlineDecoder(None, translate=False)
 _BLANKS: Final = (b" ", b"\t")
 _FIELDS: Final = re.compile(rb"(?:[ \t].*\n)*(?:[!-9;-~]+[ \t]*:.*\n(?:[ \t].*\n)*)*")
 """Lines of a header block: the rest of a field, and fields."""
-_MBOX: Final = re.compile(rb"(?:>*From (?![ \t]*:).*\n){1,10}")
-"""Lines that stand before the header of a message in an mbox file. (``From :`` would be a field.)"""
-_MAYBE_MBOX: Final = (b"From ", b">")
+_FRONT: Final = re.compile(rb"(?:\xef\xbb\xbf)?(?:>*From (?![ \t]*:).*\n){0,10}")
+"""What may stand before a header block: a byte order mark, and the first lines of an mbox file. (``From :`` would be a
+field.)"""
+_MAYBE_FRONT: Final = (b"From ", b">", b"\xef\xbb\xbf")
 
 
 class DataReader:
@@ -199,8 +201,8 @@ class DataReader:
         if self._held:
             data, self._held = self._held + data, b""
         whole = data.rfind(b"\n") + 1
-        if not self.header_size and data.startswith(_MAYBE_MBOX):
-            dropped = _mbox_size(data, whole)
+        if not self.header_size and data.startswith(_MAYBE_FRONT):
+            dropped = _front_size(data, whole)
             if dropped == whole > 0 and not is_last:
                 self._held = data
                 return b""
@@ -260,15 +262,13 @@ class DataReader:
         self._content.close()
 
 
-def _mbox_size(data: bytes, whole: int) -> int:
-    """Return how many octets of mbox lines ``data`` begins with; 0 if text follows them, since they are text then.
+def _front_size(data: bytes, whole: int) -> int:
+    """Return how many octets that precede a header ``data`` begins with; 0 if text follows: they are text then.
 
     ``whole`` is where its last whole line ends. When that is returned, the next line will tell.
     """
-    lines = _MBOX.match(data, 0, whole)
-    if lines is None:
-        return 0
-    end = lines.end()
+    front = _FRONT.match(data, 0, whole)
+    end = front.end() if front is not None else 0  # it always matches, if only nothing
     follows = end == whole or data.startswith(b"\r\n", end) or START.match(data, end, whole) is not None
     return end if follows else 0
 

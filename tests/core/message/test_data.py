@@ -36,6 +36,9 @@ WILD = st.lists(
             b"..",
             b"a",
             b"a: b",
+            b"From ",
+            b">From x\r\n",
+            b"\xef\xbb\xbf",
             b" ",
             b"\xc3\xa9",
             b"\r\n.",
@@ -112,10 +115,13 @@ def in_order(content: bytes) -> tuple[bytes, int]:
     def is_field(line: bytes) -> bool:
         return re.match(rb"[^\0- :\x7f-\xff]+[ \t]*:", line) is not None
 
-    lines = re.findall(rb"[^\n]*\n", content)
+    mark = content.startswith(b"\xef\xbb\xbf")
+    lines = re.findall(rb"[^\n]*\n", content[3 * mark :])
     mbox = next((at for at, line in enumerate(lines) if not re.match(rb">*From (?![ \t]*:)", line)), len(lines))
-    if 0 < mbox <= 10 and mbox < len(lines) and (lines[mbox] == b"\r\n" or is_field(lines[mbox])):
+    if mbox <= 10 and mbox < len(lines) and (lines[mbox] == b"\r\n" or is_field(lines[mbox])):
         lines = lines[mbox:]
+    else:
+        lines = re.findall(rb"[^\n]*\n", content)
     header = b""
     while lines and (is_field(lines[0]) or (header and lines[0].startswith((b" ", b"\t")))):
         header += lines.pop(0)
@@ -386,6 +392,8 @@ FIELDS = b"From: a@example.com\r\nSubject: x\r\n folded\r\n"
         (b">From a@example.com Tue Dec  1 10:00:00 2026\r\n" + FIELDS + b"\r\nbody\r\n", FIELDS, b"body\r\n"),
         (b"From a Tue\r\n>From b Tue\r\n" + FIELDS + b"text\r\n", FIELDS, b"text\r\n"),
         (b"From a Tue Dec  1 10:00:00 2026\r\n\r\nbody\r\n", b"", b"body\r\n"),
+        (b"\xef\xbb\xbf" + FIELDS + b"\r\nbody\r\n", FIELDS, b"body\r\n"),
+        (b"\xef\xbb\xbfText.\r\n" + FIELDS, b"", b"\xef\xbb\xbfText.\r\n" + FIELDS),
         (FIELDS + b"From here on it is text.\r\nTo: b\r\n", FIELDS, b"From here on it is text.\r\nTo: b\r\n"),
         (b"From all of us\r\na good year!\r\n", b"", b"From all of us\r\na good year!\r\n"),
         (b"From all of us\r\n", b"", b"From all of us\r\n"),
