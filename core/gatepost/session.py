@@ -126,6 +126,8 @@ class Session:
         "_trusted",
         "_verified_name",
         "_watch",
+        "_without_8bitmime",
+        "_without_smtputf8",
     )
 
     def __init__(
@@ -146,6 +148,8 @@ class Session:
         self._early_talk = _NEVER
         self._envelope: Envelope | None = None
         self._scored = False
+        self._without_8bitmime = self._without_smtputf8 = False
+        """True when the keyword was not among those that the client was offered."""
         self._watch: Watch | None = None
         """The time limits that apply while a plugin is being waited for."""
         self._allowance = 0.0

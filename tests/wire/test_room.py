@@ -166,22 +166,35 @@ class TestRoom:
 
 
 class TestNextHop:
-    @pytest.mark.parametrize(
-        ("parameters", "recipient", "content", "reply"),
-        [
-            (b" BODY=8BITMIME", b"<b@example.org>", "Subject: x\r\n\r\nGrüße\r\n".encode(), b"554 5.6.3 "),
-            (b" SMTPUTF8", "<jörg@example.org>".encode(), MESSAGE, b"553 5.6.7 "),
-        ],
-        ids=["8BITMIME", "SMTPUTF8"],
-    )
-    async def test_8bitmime_body_or_smtputf8_address_for_a_next_hop_that_lacks_it(
-        self, forward_to: Callable[..., Forward], parameters: bytes, recipient: bytes, content: bytes, reply: bytes
+    async def test_8bitmime_and_smtputf8_are_announced_only_if_the_next_hop_has_them(
+        self, forward_to: Callable[..., Forward]
+    ) -> None:
+        content = "Subject: x\r\n\r\nGrüße\r\n".encode()
+        async with MailServer(extensions=["SIZE"]) as server:
+            forward = forward_to(server, verify=False)
+            forward.startup()
+            await until(lambda: forward.next_hop.has("8BITMIME") is not None)
+            async with live(Policy(vouching(), forward)) as door:
+                wire = await door.hello()
+                keywords = await wire.say(b"EHLO client.example")
+                assert b"8BITMIME" not in keywords and b"SMTPUTF8" not in keywords
+                assert (await wire.say(b"MAIL FROM:<a@example.com> SMTPUTF8")).startswith(b"555 5.5.4 ")
+                assert (await wire.say("MAIL FROM:<jörg@example.com>".encode())).startswith(b"553 5.6.7 ")
+                # Asked for all the same, or not: 8-bit content goes on as it came.
+                for parameters in (b"", b" BODY=8BITMIME"):
+                    await wire.envelope(b"<a@example.com>" + parameters, b"<b@example.org>")
+                    assert (await wire.message(content)).startswith(b"250 ")
+        assert [message.content.endswith(content) for message in server.messages] == [True, True]
+        assert [message.mail.partition(">")[2].partition("SIZE")[0].strip() for message in server.messages] == ["", ""]
+
+    async def test_8bitmime_body_for_a_next_hop_that_has_lost_it_is_451(
+        self, forward_to: Callable[..., Forward]
     ) -> None:
         async with (
             MailServer(extensions=["SIZE"]) as server,
             live(Policy(vouching(), forward_to(server, verify=False))) as door,
         ):
             wire = await door.hello()
-            await wire.envelope(b"<a@example.com>" + parameters, recipient)
-            assert (await wire.message(content)).startswith(reply)
+            await wire.envelope(b"<a@example.com> BODY=8BITMIME", b"<b@example.org>")
+            assert (await wire.message("Subject: x\r\n\r\nGrüße\r\n".encode())).startswith(b"451 4.4.0 ")
             assert not server.messages

@@ -265,6 +265,8 @@ class Conversation:
         if self.gate.chains["capabilities"]:
             changed = list(keywords)
             await phases.ask("capabilities", (session, changed))
+            session._without_8bitmime = "8BITMIME" not in changed
+            session._without_smtputf8 = "SMTPUTF8" not in changed
             keywords = tuple(changed)
         return replies.hello(self.runtime.hostname, keywords)
 

@@ -102,6 +102,10 @@ class Transaction:
         envelope = Envelope(sender, parameters)
         if parameters and (reply := _take_parameters(envelope, self._runtime.limits.max_size)) is not None:
             return reply
+        if envelope._smtputf8 and session._without_smtputf8:
+            return replies.UNKNOWN_PARAMETER
+        if session._without_8bitmime:  # some ask for it all the same: it promises nothing that we have not offered
+            envelope._body = "7BIT"
         if sender.smtputf8 and not envelope._smtputf8:
             return replies.NEEDS_SMTPUTF8
         # ``_delayed`` is empty for most clients: reading it here saves them the calls.

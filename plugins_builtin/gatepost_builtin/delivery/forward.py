@@ -12,8 +12,11 @@ to = ["smtp://127.0.0.1:10025", "smtp://192.0.2.10:25"]    # tried in this order
 **Why it works.** The next hop knows its mailboxes, and clients get its own answers. An unknown mailbox is refused in
 the session, so gatepost needs no queue and sends no bounces.
 
-SIZE, 8BITMIME and SMTPUTF8 are passed on. A message that needs an extension that the next hop lacks is refused, never
-converted. With `xforward`, a Postfix that offers XFORWARD learns who the client is, for its log and its own checks.
+SIZE, 8BITMIME and SMTPUTF8 are passed on, and nothing is ever converted. Clients are offered 8BITMIME and SMTPUTF8 only
+if every target has them, which is asked at the start and learned anew with each connection. While a target has not been
+reached yet, 8BITMIME is offered, because a client that has to convert its message breaks its DKIM signature, and
+SMTPUTF8 is not. 8-bit content that a client sends without asking goes on as it came. With `xforward`, a Postfix that
+offers XFORWARD learns who the client is, for its log and its own checks.
 
 **What it costs.** A connection to the next hop for each open transaction. An idle one is reused for 30 seconds, but
 closed after 10 messages, 5 minutes or 5 refusals, because mail servers are strict with long sessions: OpenSMTPD takes
@@ -43,8 +46,8 @@ tries again later. To refuse gatepost means a refusal of the connection, EHLO or
 and 538 at any time; and 501, 504 and 555 to a MAIL with parameters, which gatepost has chosen. When ten clients in a
 row have heard one and the same permanent refusal for all their recipients, such as `554 5.7.1 … Client host rejected`,
 that is taken to be about gatepost too (`next_hop_refuses_all` in the log), until a recipient is accepted or the words
-change. Refusals with 5.1.x and 5.2.x, which are about one address or mailbox, do not count. 554 5.6.3 and 553 5.6.7
-mean that the next hop lacks 8BITMIME or SMTPUTF8.
+change. Refusals with 5.1.x and 5.2.x, which are about one address or mailbox, do not count. A message that needs an
+extension which the next hop had when the client asked, and has no longer, is 451 4.4.0.
 """
 
 from __future__ import annotations
@@ -90,6 +93,7 @@ _ADDRESS = re.compile(
 )
 _PATH = re.compile(r"(?<![\w/:.@])/(?:[\w.+~-]+/)+[\w.+~-]*")
 
+_LACKING = defer("the mail server behind this one cannot take such a message now", 451, "4.4.0")
 _NOT_LET_IN = defer("the mail server behind this one does not let us in", 451, "4.4.0")
 
 
@@ -166,6 +170,22 @@ class Forward:
             command_timeout=options.command_timeout,
             data_timeout=options.data_timeout,
         )
+
+    @hookimpl
+    def startup(self) -> None:
+        """Learn which extensions the next hop has, before a client asks for them."""
+        self.next_hop.explore()
+
+    @hookimpl
+    def capabilities(self, keywords: list[str]) -> None:
+        """Offer clients only what every target can take.
+
+        8BITMIME stays while that is not known: a client that has to convert its message breaks its own DKIM signature.
+        """
+        if "SMTPUTF8" in keywords and not self.next_hop.has("SMTPUTF8"):
+            keywords.remove("SMTPUTF8")
+        if "8BITMIME" in keywords and self.next_hop.has("8BITMIME") is False:
+            keywords.remove("8BITMIME")
 
     @hookimpl
     async def rcpt(self, session: Session, envelope: Envelope, recipient: Address) -> Decision | None:
@@ -290,10 +310,13 @@ class Forward:
     async def _send(
         self, delivery: Delivery, envelope: Envelope, message: Message, recipients: Sequence[Address]
     ) -> dict[Address, Decision]:
-        """Send the message to accepted recipients. RFC 6152 §3 forbids 8-bit content without 8BITMIME."""
-        if message.eight_bit and "8BITMIME" not in delivery.extensions:
-            lacking = deny("the mail server behind this one takes no 8-bit message", 554, "5.6.3")
-            return dict.fromkeys(recipients, lacking)
+        """Send the message to accepted recipients.
+
+        8-bit content whose client asked for 8BITMIME must not go on without (RFC 6152 §3): we offered it, so the next
+        hop has changed since. What came unasked goes on as it came.
+        """
+        if message.eight_bit and envelope.body == "8BITMIME" and "8BITMIME" not in delivery.extensions:
+            return dict.fromkeys(recipients, _LACKING)
         by_text = {str(recipient): recipient for recipient in recipients}
 
         def note(recipient: str, answer: NextHopAnswer) -> None:
@@ -366,15 +389,13 @@ def _fits(delivery: Delivery, envelope: Envelope, message: Message, recipients: 
 
     It cannot if another plugin has refused one of its recipients since, or if one got the message the last time.
     """
-    declared = envelope.body == "8BITMIME" or not message.eight_bit
+    declared = envelope.body == "8BITMIME" or not message.eight_bit or "8BITMIME" not in delivery.extensions
     return declared and set(delivery.accepted) == {str(recipient) for recipient in recipients}
 
 
 def _needs_smtputf8(delivery: Delivery, address: Address) -> Decision | None:
-    """Return a refusal if the next hop lacks SMTPUTF8 for this address (RFC 6531 §3.5)."""
-    if str(address).isascii() or "SMTPUTF8" in delivery.extensions:
-        return None
-    return deny("the mail server behind this one takes no such address", 553, "5.6.7")
+    """Return a refusal if the next hop, which had SMTPUTF8, lacks it now for this address (RFC 6531 §3.5)."""
+    return None if str(address).isascii() or "SMTPUTF8" in delivery.extensions else _LACKING
 
 
 def _places(targets: Iterable[Target]) -> list[str]:

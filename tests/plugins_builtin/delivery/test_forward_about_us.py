@@ -70,7 +70,7 @@ class TestWhatIsAboutUs:
         await client.mail()
         for number in range(3):
             assert said(await client.rcpt(f"b{number}@example.org")) == "451 4.4.1"
-        assert len(policy.next_hop.connections) == 1
+        assert len(policy.next_hop.connections) == 2  # the first was to learn about it, at the start
 
     async def test_another_target_takes_over(self) -> None:
         policy = Policy(forward((ONE, TWO)))

@@ -23,6 +23,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import suppress
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from gatepost import events
@@ -103,9 +104,12 @@ class NextHop:
         self._connect_timeout = connect_timeout
         self._command_timeout = command_timeout
         self._idle: dict[Target, dict[SmtpConnection, Timer]] = {target: {} for target in targets}
-        self._failed_until: dict[Target, float] = {}
-        """The targets that have failed, until they work again, and until when they are tried last."""
+        self._failed: dict[Target, tuple[float, str]] = {}
+        """The targets that have failed, until they work again: until when they are tried last, and how they failed."""
+        self._extensions: dict[Target, frozenset[str]] = {}
+        """The EHLO keywords of each target, as its last new connection had them."""
         self._leaving: set[asyncio.Task[None]] = set()
+        self._exploring: set[asyncio.Task[None]] = set()
 
     async def begin(self) -> Delivery:
         """Begin a transaction with the first target that accepts us, over an idle connection or a new one.
@@ -113,21 +117,43 @@ class NextHop:
         When none does, raises NextHopRefusedError if at least one target refused us, otherwise
         NextHopUnreachableError.
         """
-        failed: list[NextHopError] = []
-        connection, is_used = await self._connection(failed, may_be_used=True)
-        return Delivery(self, connection, is_used, failed)
+        connection, is_used = await self._connection(may_be_used=True)
+        return Delivery(self, connection, is_used)
 
-    async def open_anew(self, failed: list[NextHopError]) -> SmtpConnection:
-        """Return a connection that has not been used, to the first target that accepts us. Raises as ``begin``.
-
-        The failures of other targets are added to ``failed``.
-        """
-        connection, _ = await self._connection(failed, may_be_used=False)
+    async def open_anew(self) -> SmtpConnection:
+        """Return a connection that has not been used, to the first target that accepts us. Raises as ``begin``."""
+        connection, _ = await self._connection(may_be_used=False)
         return connection
+
+    def failed_before(self, target: Target) -> tuple[str, ...]:
+        """Return the failures of those targets that would have been preferred to ``target``, had they not failed."""
+        if not self._failed:
+            return ()
+        preferred = self.targets[: self.targets.index(target)]
+        return tuple([self._failed[each][1] for each in preferred if each in self._failed])
+
+    def explore(self) -> None:
+        """Connect to each target in the background, to learn which extensions it has. Connections go into the pool."""
+        for target in self.targets:
+            task = asyncio.get_running_loop().create_task(self._explore(target))
+            self._exploring.add(task)
+            task.add_done_callback(self._exploring.discard)
+
+    def has(self, extension: str) -> bool | None:
+        """Return True if all targets have offered ``extension``, such as "SMTPUTF8", False if one has not.
+
+        None: one that has not been reached yet might.
+        """
+        known = [extension in extensions for extensions in self._extensions.values()]
+        if not all(known):
+            return False
+        return True if len(known) == len(self._idle) else None
 
     async def close(self) -> None:
         """Send QUIT on all idle connections. Those in use are closed when they are released."""
         self._pool = 0
+        for task in self._exploring:
+            task.cancel()
         for idle in self._idle.values():
             for connection in list(idle):
                 self._dismiss(connection)
@@ -157,32 +183,43 @@ class NextHop:
         """Try this target last for the next 30 s."""
         if not self._has_failed(target):  # once while it keeps failing, however many clients there are
             self._recorder.event(events.NEXT_HOP_FAILED, next_hop=str(target), error=str(error))
-        self._failed_until[target] = self._clock.monotonic() + FAILED_FOR
+        self._failed[target] = (self._clock.monotonic() + FAILED_FOR, str(error))
 
     def note_success(self, target: Target) -> None:
         """Try this target in its turn again: it has answered a command about mail."""
-        if self._failed_until and self._failed_until.pop(target, None) is not None:
+        if self._failed and self._failed.pop(target, None) is not None:
             self._recorder.event(events.NEXT_HOP_BACK, next_hop=str(target))
 
-    async def _connection(self, failures: list[NextHopError], may_be_used: bool) -> tuple[SmtpConnection, bool]:
+    async def _connection(self, may_be_used: bool) -> tuple[SmtpConnection, bool]:
         """Return a connection to the first target that accepts us, and whether it has been used before."""
+        failures: list[NextHopError] = []
         for target in sorted(self.targets, key=self._has_failed):
             if may_be_used and (used := self._reuse(target)) is not None:
                 return used, True
             try:
-                connection = await self._connect(target)
+                return await self._open(target), False
             except NextHopError as error:
-                self.note_failure(target, error)
                 failures.append(error)
-            else:
-                connection.opened = self._clock.monotonic()
-                return connection, False
         refused = any(isinstance(failure, NextHopRefusedError) for failure in failures)
         kind = NextHopRefusedError if refused else NextHopUnreachableError
         raise kind("; ".join(str(failure) for failure in failures)) from failures[-1]
 
+    async def _open(self, target: Target) -> SmtpConnection:
+        try:
+            connection = await self._connect(target)
+        except NextHopError as error:
+            self.note_failure(target, error)
+            raise
+        connection.opened = self._clock.monotonic()
+        self._extensions[target] = frozenset(connection.keywords)
+        return connection
+
+    async def _explore(self, target: Target) -> None:
+        with suppress(NextHopError):  # an event tells the administrator, and clients will try again
+            self.keep(await self._open(target))
+
     def _has_failed(self, target: Target) -> bool:
-        return self._failed_until.get(target, 0.0) > self._clock.monotonic()
+        return target in self._failed and self._failed[target][0] > self._clock.monotonic()
 
     async def _connect(self, target: Target) -> SmtpConnection:
         return await SmtpConnection.open(
@@ -237,7 +274,6 @@ class Delivery:
         "_accepted",
         "_again",
         "_connection",
-        "_failures",
         "_from_pool",
         "_has_answered",
         "_in_transaction",
@@ -250,12 +286,9 @@ class Delivery:
         "target",
     )
 
-    def __init__(
-        self, next_hop: NextHop, connection: SmtpConnection, from_pool: bool, failures: list[NextHopError]
-    ) -> None:
+    def __init__(self, next_hop: NextHop, connection: SmtpConnection, from_pool: bool) -> None:
         self.dot_sent = False
         self._next_hop = next_hop
-        self._failures = failures
         self._about: Mapping[str, str] = {}
         self._mail: _Mail | None = None
         self._accepted: dict[str, Answer] = {}
@@ -283,8 +316,8 @@ class Delivery:
 
     @property
     def failed(self) -> tuple[str, ...]:
-        """The targets that were tried before ``target`` took over, each with its failure, for the log."""
-        return tuple([str(failure) for failure in self._failures])
+        """The failures of those targets that come before ``target``, for the log; as a rule empty."""
+        return self._next_hop.failed_before(self.target)
 
     @property
     def size_limit(self) -> int | None:
@@ -415,12 +448,14 @@ class Delivery:
 
     async def _renew(self) -> None:
         """Take a fresh connection, on which nothing has been said yet."""
-        self._use(await self._next_hop.open_anew(self._failures), from_pool=False)
+        self._use(await self._next_hop.open_anew(), from_pool=False)
 
     async def _say_here(self, recipients: Sequence[str]) -> tuple[Answer, list[Answer]]:
         connection, first = self._connection, len(self._again)
         opening = [] if self._in_transaction else [*self._xforward_lines(), self._mail_line()]
         lines = [*opening, *(f"RCPT TO:<{recipient}>" for recipient in (*self._again, *recipients))]
+        if "SMTPUTF8" not in self.extensions and not all(line.isascii() for line in lines):
+            raise NextHopRefusedError(f"{self.target}: it does not offer SMTPUTF8, which an address needs")
         if opening:
             connection.transactions += 1
         if "PIPELINING" in self.extensions:
@@ -546,7 +581,6 @@ class Delivery:
                     raise
                 # Those recipients that were answered for have the message, so this must not look like a failure of all.
                 self._next_hop.note_failure(self.target, error)
-                self._failures.append(error)
                 answers = dict.fromkeys(recipients, _BROKEN_OFF) | answers
         self._in_transaction = False
         return answers

@@ -14,6 +14,7 @@ from gatepost.decisions import Action
 from gatepost.testing.conformance.probe import Probe
 from gatepost.testing.conformance.sessions import witness
 from gatepost.testing.conformance.subject import ANSWERING, EMPTY, RECORDS, UNKNOWN, NotApplicableError, Subject, World
+from gatepost.testing.next_hop import Peer
 from gatepost.testing.policy import Policy
 
 FAILING = World("a world in which DNS fails", {}, UNKNOWN)
@@ -69,10 +70,16 @@ async def next_hop(subject: Subject) -> list[str]:
     return found
 
 
+def _without_connections(policy: Policy) -> Peer:
+    """Return the next hop, to which no connection is open any more."""
+    policy.next_hop.drop_connections()
+    return policy.next_hop
+
+
 _FAULTS: dict[str, Callable[[Policy], None]] = {
-    "is unreachable": lambda policy: policy.next_hop.drop("connect"),
-    "does not answer": lambda policy: policy.next_hop.hang("connect"),
-    "refuses us": lambda policy: policy.next_hop.answer("connect", "", 554, "5.7.1 go away"),
+    "is unreachable": lambda policy: _without_connections(policy).drop("connect"),
+    "does not answer": lambda policy: _without_connections(policy).hang("connect"),
+    "refuses us": lambda policy: _without_connections(policy).answer("connect", "", 554, "5.7.1 go away"),
     "disconnects at MAIL": lambda policy: policy.next_hop.drop("mail"),
     "disconnects after the final dot": lambda policy: policy.next_hop.drop("."),
 }
