@@ -30,12 +30,17 @@ async def start_plugins(policy: Policy, server: Server) -> None:
 
 
 async def end_plugins(policy: Policy, server: Server, recorder: Recorder) -> None:
-    """Run all ``shutdown`` hooks; a failure is an event for ``recorder`` and does not stop the others."""
+    """Run all ``shutdown`` hooks, then close the next hops that the plugins have opened.
+
+    A failure is an event for ``recorder`` and does not stop the others.
+    """
     for implementation in reversed(policy.manager.hook.shutdown.get_hookimpls()):
         try:
             await _call(implementation, "shutdown", server)
         except GatepostError as error:
             recorder.event(events.SHUTDOWN_FAILED, plugin=implementation.plugin_name, error=str(error))
+    if policy.next_hops is not None:
+        await policy.next_hops.close()
 
 
 async def _call(implementation: Any, phase: str, server: Server) -> None:

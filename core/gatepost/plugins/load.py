@@ -13,7 +13,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pluggy
@@ -29,6 +29,7 @@ from gatepost.plugins.contract import declaration_of, declared_grants, hooks_of,
 from gatepost.plugins.discovery import Found, Installed, find_plugin, installed
 from gatepost.plugins.services import SERVICES, Services
 from gatepost.services.clock import Clock
+from gatepost.services.next_hop import NextHops
 
 
 @dataclass(slots=True)
@@ -43,6 +44,8 @@ class Policy:
     """The gate of ``[plugins] order``."""
     deprecations: tuple[Mistake, ...] = ()
     """The deprecated features that plugins use, for ``check``."""
+    next_hops: NextHops | None = None
+    """The clients of next hops that the plugins have opened: they are closed when the policy ends."""
 
 
 def load_policy(config: Config, services: Services, recorder: Recorder) -> Policy:
@@ -55,6 +58,7 @@ def load_policy(config: Config, services: Services, recorder: Recorder) -> Polic
 
 def survey_policy(config: Config, services: Services, recorder: Recorder) -> tuple[Policy, list[Mistake]]:
     """Return the policy of those plugins that can be loaded, and every mistake in the others."""
+    services = replace(services, next_hop=services.next_hop.branch())
     instances, mistakes = survey_plugins(config, services, recorder)
     score = Score(config.score.defer_at, config.score.deny_at)
 
@@ -79,6 +83,7 @@ def survey_policy(config: Config, services: Services, recorder: Recorder) -> tup
         manager=register(tuple(instances.values())),
         default=gate(None),
         deprecations=tuple(deprecations),
+        next_hops=services.next_hop,
     )
     return policy, mistakes
 

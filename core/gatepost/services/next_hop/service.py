@@ -6,6 +6,7 @@ It gives each client the server's clock, host name and recorder, and closes all 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from weakref import WeakSet
 
 from gatepost.events import NULL_RECORDER, Recorder
 from gatepost.services.clock import Clock
@@ -21,6 +22,7 @@ class NextHops:
         self._local_hostname = local_hostname
         self._recorder = recorder
         self._opened: list[NextHop] = []
+        self._branches: WeakSet[NextHops] = WeakSet()
 
     def open(
         self,
@@ -49,7 +51,16 @@ class NextHops:
         self._opened.append(opened)
         return opened
 
+    def branch(self) -> NextHops:
+        """Return a service of the same kind with clients of its own, for a policy that may end before the server."""
+        branch = NextHops(self._clock, self._local_hostname, self._recorder)
+        self._branches.add(branch)
+        return branch
+
     async def close(self) -> None:
-        """Send QUIT on all idle connections."""
-        for next_hop in self._opened:
+        """Send QUIT on all idle connections, those of branches too, and forget the clients."""
+        for branch in tuple(self._branches):
+            await branch.close()
+        opened, self._opened = self._opened, []
+        for next_hop in opened:
             await next_hop.close()
