@@ -338,6 +338,27 @@ class TestPassedOn:
             "RCPT TO:<jörg@example.org>",
         ]
 
+    async def test_the_size_counts_what_we_add(self) -> None:
+        policy = Policy(forward(verify=False))
+        policy.next_hop.extensions = ["SIZE 100000"]
+        assert (await (await client_of(policy)).transaction()).code == 250
+        (message,) = policy.next_hop.messages
+        assert message.parameters == f"SIZE={len(message.content)}"
+        assert len(message.content) > len(MESSAGE)
+
+    @pytest.mark.parametrize("verify", [True, False])
+    async def test_8_bit_that_only_the_body_holds_is_announced(self, verify: bool) -> None:
+        class Early:
+            @hookimpl
+            def headers(self, message: Any) -> None:
+                """Look at the message when the body has not come yet."""
+
+        policy = Policy(forward(verify=verify), Early)
+        client = await client_of(policy)
+        content = b"Subject: x\r\n\r\n" + b"7 bits\r\n" * 5000 + "Grüße\r\n".encode()
+        assert (await client.transaction(content=content)).code == 250
+        assert [message.parameters for message in policy.next_hop.messages] == ["BODY=8BITMIME"]
+
     async def test_xforward_can_be_left_out(self) -> None:
         policy = Policy(forward(xforward=False))
         policy.next_hop.extensions = ["XFORWARD NAME"]

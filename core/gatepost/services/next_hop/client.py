@@ -568,6 +568,7 @@ class Delivery:
         if self.target.protocol == "smtp":
             answers = dict.fromkeys(recipients, self._judged(await self._final_answer(deadline)))
         else:
+            self._connection.expect(len(recipients))
             try:
                 for recipient in recipients:
                     answer = await self._final_answer(deadline)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import subprocess
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -208,6 +209,34 @@ class TestTls:
         async with MailServer(tls=server_context) as server:
             await deliver(server, "required")
             assert server.connections[0].is_encrypted
+
+    async def test_required_refuses_a_certificate_for_another_name(
+        self, server_context: ssl.SSLContext, certificate: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))  # it is for 127.0.0.1, and for no name
+        async with MailServer(tls=server_context) as server:
+            target = Target("smtp", "localhost", server.port)
+            next_hop = NextHop([target], clock=SystemClock(), local_hostname="gate.example", tls="required")
+            with pytest.raises(NextHopRefusedError, match=r"CERTIFICATE_VERIFY_FAILED.*[Hh]ostname mismatch"):
+                await next_hop.begin()
+            assert not server.connections[0].is_encrypted or server.connections[0].verbs()[-1] == "STARTTLS"
+
+    @pytest.mark.parametrize("tls", ["opportunistic", "required"])
+    async def test_tls_below_1_2_is_not_spoken(
+        self, server_context: ssl.SSLContext, certificate: Path, monkeypatch: pytest.MonkeyPatch, tls: Tls
+    ) -> None:
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        server_context.set_ciphers("ALL:@SECLEVEL=0")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            server_context.minimum_version = ssl.TLSVersion.TLSv1
+            server_context.maximum_version = ssl.TLSVersion.TLSv1_1
+        async with MailServer(tls=server_context) as server:
+            await failure(server, tls)
+            assert server.connections[0].verbs()[-1] == "STARTTLS"
+            # Where OpenSSL's own configuration is stricter, the handshake alone would not tell.
+            context = next_hop_to(server, tls)._tls_context
+            assert context is not None and context.minimum_version == ssl.TLSVersion.TLSv1_2
 
     @pytest.mark.parametrize("reply", ["454 4.7.0 no key", "502 5.5.1 not now"])
     @pytest.mark.parametrize("tls", ["opportunistic", "required"])
