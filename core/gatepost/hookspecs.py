@@ -49,6 +49,8 @@ def hookimpl(*, ahead: Literal[True], specname: str | None = None) -> Callable[[
 @overload
 def hookimpl(*, blocking: Literal[True], specname: str | None = None) -> Callable[[_Plain], _Plain]: ...
 @overload
+def hookimpl(*, early: Literal[True], specname: str | None = None) -> Callable[[_Plain], _Plain]: ...
+@overload
 def hookimpl(*, specname: str | None = None, optionalhook: bool = False) -> Callable[[_Any], _Any]: ...
 @overload
 def hookimpl(*, wrapper: bool = False, tryfirst: bool = False, trylast: bool = False) -> Callable[[_Any], _Any]: ...
@@ -58,6 +60,7 @@ def hookimpl(
     *,
     ahead: bool = False,
     blocking: bool = False,
+    early: bool = False,
     specname: str | None = None,
     optionalhook: bool = False,
     **refused: bool,
@@ -67,6 +70,10 @@ def hookimpl(
     * ``ahead``: a pure look-up (``async def``) that may start when the phase starts, before its turn. It sees the
       session as at the start of the phase and must not write to it.
     * ``blocking``: a plain ``def`` that blocks; it runs in a thread, at most 16 of a plugin at a time.
+    * ``early``: a ``connect`` (plain ``def``) that starts look-ups. It is called at its turn and, if a plugin before it
+      makes the client wait for the greeting, also three seconds before that wait ends (halfway through a wait of less
+      than six seconds). So a client that talks first costs no look-up, and for the others the answers are there at the
+      greeting. What the early call returns, or does to the session, does not count.
     * ``specname``: the phase, when the function has another name.
     * ``optionalhook``: a phase that this gatepost may not know yet.
 
@@ -74,10 +81,10 @@ def hookimpl(
     """
 
     def mark(target: Any) -> Any:
-        # pluggy keeps its options in a dict on the function and hands all of it on as ``opts``, our two keys included.
+        # pluggy keeps its options in a dict on the function and hands all of it on as ``opts``, with our three keys.
         # The refused ones go there as well, so that the loader can say in a sentence why they are refused.
         _marker(target, specname=specname, optionalhook=optionalhook, **refused)
-        getattr(target, f"{PROJECT}_impl").update(ahead=ahead, blocking=blocking)
+        getattr(target, f"{PROJECT}_impl").update(ahead=ahead, blocking=blocking, early=early)
         return target
 
     return mark if function is None else mark(function)

@@ -41,6 +41,7 @@ class Pregreet(asyncio.Protocol):
 
     __slots__ = (
         "_at_eof",
+        "_early",
         "_heard",
         "_listener",
         "_silent",
@@ -61,6 +62,8 @@ class Pregreet(asyncio.Protocol):
         self.gate: Gate = listener.gate
         self._heard = b""
         self._at_eof = False
+        self._early = 0.0
+        """Seconds of the wait that are left when look-ups start; 0 when they have, or when there are none."""
         self._silent: asyncio.Future[bool] | None = None
         self._timer: Timer | None = None
         self._task: EagerTask | None = None
@@ -103,7 +106,8 @@ class Pregreet(asyncio.Protocol):
         if self._heard:
             silent.set_result(False)
         elif seconds > 0:
-            self._timer = self._listener.runtime.clock.call_later(seconds, self)
+            self._early = self.gate.early_seconds(seconds)
+            self._timer = self._listener.runtime.clock.call_later(seconds - self._early, self)
         elif self._has_unread():  # ``silence(0)`` asks for the octets that came with the connection
             self.session._early_talk |= {"connect"}
             silent.set_result(False)
@@ -117,11 +121,17 @@ class Pregreet(asyncio.Protocol):
         return descriptor >= 0 and fcntl.ioctl(descriptor, termios.FIONREAD, _NO_OCTETS) != _NO_OCTETS
 
     def __call__(self) -> None:
-        """Say that the client has stayed silent: the clock calls this.
+        """Say that the client has stayed silent, or start look-ups shortly before: the clock calls this.
 
         The timer gets the door itself, because a bound method would be one more object for each client that waits.
         """
-        if self._silent is not None and not self._silent.done():
+        if self._silent is None or self._silent.done():
+            return
+        if self._early:
+            seconds, self._early = self._early, 0.0
+            self._timer = self._listener.runtime.clock.call_later(seconds, self)
+            self.gate.look_up_early(self.session)
+        else:
             self._silent.set_result(True)
 
     def data_received(self, data: bytes) -> None:

@@ -20,6 +20,8 @@ BUDGETS: Final = {"message": 120.0, "queue": float("inf")}
 """Seconds that these phases may take as a whole. Each plugin at queue has the limits of its commitment."""
 BUDGET: Final = 60.0
 """Seconds that any other phase may take. Over it the client gets 451."""
+EARLY_SECONDS: Final = 3.0
+"""Seconds before the end of a client's wait for the greeting at which ``early`` hooks are called."""
 CONNECT_SLACK: Final = 30.0
 """Seconds that connect may take beyond the longest wait that a plugin has declared."""
 
@@ -49,18 +51,22 @@ class Hook:
     """True when it runs in neither a thread nor a task of its own, so that no other client has a turn meanwhile."""
     direct: bool
     """True when calling it is all there is to do: it is on the loop, and not observed."""
+    early: bool
+    """True when it is also called before the end of a wait for the greeting, to start look-ups."""
 
 
 class Chain:
     """The hooks of ``phase``, in the order in which they are asked, and the phase's limits."""
 
-    __slots__ = ("ahead", "budget", "hooks", "phase")
+    __slots__ = ("ahead", "budget", "early", "hooks", "phase")
 
     def __init__(self, phase: str, hooks: Iterable[Hook] = ()) -> None:
         self.phase = phase
         self.hooks = tuple(hooks)
         self.ahead = tuple(hook for hook in self.hooks if hook.kind is Kind.AHEAD)
         """The hooks that look ahead."""
+        self.early = tuple(hook for hook in self.hooks if hook.early)
+        """The hooks that start look-ups before the end of a wait for the greeting."""
         self.budget = BUDGETS.get(phase, BUDGET)
         """Seconds that the phase may take as a whole."""
         if phase == "connect":
@@ -91,6 +97,7 @@ def compile_hook(
         skips_trusted=instance.declaration.skip_trusted,
         on_loop=on_loop,
         direct=on_loop and not instance.observed,
+        early=bool(opts.get("early")),
     )
 
 

@@ -26,7 +26,7 @@ from gatepost.address import Address
 from gatepost.concurrency import Deadlines, start_eagerly
 from gatepost.decisions import Decision
 from gatepost.events import Recorder
-from gatepost.gate.chain import Chain, Hook, compile_hook
+from gatepost.gate.chain import EARLY_SECONDS, Chain, Hook, compile_hook
 from gatepost.gate.composition import fault_of, is_trusted, take
 from gatepost.gate.instance import Instance
 from gatepost.gate.score import Score
@@ -144,6 +144,31 @@ class Gate:
         """
         asked = self.begin(phase, arguments, session, envelope, recipient)
         return asked if isinstance(asked, Ruling) else await asked
+
+    def early_seconds(self, wait: float) -> float:
+        """Return how long before the end of a client's ``wait`` for the greeting ``look_up_early`` is to be called.
+
+        0 when no plugin needs it.
+        """
+        return min(EARLY_SECONDS, wait / 2) if self.chains["connect"].early else 0.0
+
+    def look_up_early(self, session: Session) -> None:
+        """Call the ``early`` hooks of connect, which start look-ups; at its turn each is called as usual.
+
+        Not before: a client that talks early, as spam programs do, is to cost no question, and looking up takes memory,
+        of which a client that waits is to take little. Whatever else a hook does now is withheld.
+        """
+        arguments = (session,)
+        for hook in self.chains["connect"].early:
+            if (hook.skips_trusted and is_trusted(session, None, None)) or not hook.instance.circuit.closed:
+                continue
+            try:
+                with Observed(arguments):
+                    hook.function(*hook.pick(arguments))
+            except BaseException as error:  # no plugin ends a session, nor the process; at its turn it counts
+                self.recorder.event(
+                    events.PLUGIN_FAILED, plugin=hook.name, phase="connect", session=session.id, error=repr(error)
+                )
 
     def tell(self, phase: str, arguments: tuple[Any, ...]) -> None:
         """Call the implementations of a phase that returns nothing and is not waited for (``ruled``), in order."""

@@ -85,6 +85,8 @@ def _problems_of_marks(phase: str, function: Any, marks: Mapping[str, Any]) -> I
         yield f"its {phase} is marked ahead=True, which is only for a look-up whose answer may go unused"
     if marks.get("blocking") and is_async:
         yield f"its {phase} is marked blocking=True, which is for a plain def"
+    if marks.get("early") and (phase != "connect" or is_async or marks.get("blocking")):
+        yield f"its {phase} is marked early=True, which is for a connect that is a plain def"
     if phase == "ruled" and (is_async or marks.get("blocking")):
         yield "its ruled must be a plain def, because nothing waits for it"
 

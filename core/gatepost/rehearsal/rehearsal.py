@@ -48,7 +48,12 @@ class Rehearsal:
         if self._talks_early:
             self.session._early_talk |= {"connect"}
         else:
-            await self._runtime.clock.sleep(seconds)
+            gate = self.conversation.gate
+            early = gate.early_seconds(seconds)
+            await self._runtime.clock.sleep(seconds - early)
+            if early:
+                gate.look_up_early(self.session)
+                await self._runtime.clock.sleep(early)
         return not self._talks_early
 
     async def connect(self) -> Reply:

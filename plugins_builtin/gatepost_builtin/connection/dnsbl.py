@@ -1,6 +1,8 @@
 """Query DNS lists (RFC 5782) for the client, and refuse it at RCPT if they list it.
 
-**What it does.** At connect all `zones` are queried concurrently in the background; the greeting does not wait. At RCPT
+**What it does.** All `zones` are queried concurrently in the background: at connect, or in the last seconds of the wait
+for the greeting if `earlytalker` comes before it. The greeting does not wait for them, and a client that talks before
+the greeting costs no query. At RCPT
 the points of the zones that list the client are added up. With `deny_at` or `defer_at` the plugin decides by the sum
 itself. Otherwise it passes the sum to `[score]`, and without `[score]` it denies at 1. Negative points speak for a
 client, for lists of good senders. The decision is the same for all recipients, including postmaster.
@@ -221,7 +223,7 @@ class DNSList:
 
 
 class Dnsbl:
-    """Queries all lists at connect and decides at rcpt."""
+    """Queries all lists before the greeting and decides at rcpt."""
 
     Options = DnsblOptions
     on_error = "pass"
@@ -288,8 +290,10 @@ class Dnsbl:
 
     # The client: queries from connect on, a decision at rcpt.
 
-    @hookimpl
+    @hookimpl(early=True)
     def connect(self, session: Session) -> None:
+        if "findings" in session.notes(self):  # they were queried in the last seconds of its wait
+            return
         client = session.client
         family = 6 if ":" in client else 4
         if not (self._knows_nothing_against(client, family) or self._is_hidden(session)):

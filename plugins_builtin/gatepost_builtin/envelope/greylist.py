@@ -128,7 +128,7 @@ class Greylist:
         self._suffixes = public_suffixes()
         self._sender = lru_cache(CACHE_SIZE)(Sender.called)
 
-    @hookimpl
+    @hookimpl(early=True)
     def connect(self, session: Session) -> None:
         if self.options.by_name:
             session.look_up_name()

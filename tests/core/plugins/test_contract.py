@@ -83,6 +83,14 @@ def test_a_phase_that_this_gatepost_does_not_know_may_be_optional(packages: Pack
             "its queue is marked ahead=True, which is only for a look-up whose answer may go unused",
         ),
         (
+            body("@hookimpl(early=True)\n    def mail(self): ..."),
+            "its mail is marked early=True, which is for a connect that is a plain def",
+        ),
+        (
+            body("@hookimpl(early=True)\n    async def connect(self): ..."),
+            "its connect is marked early=True, which is for a connect that is a plain def",
+        ),
+        (
             body("@hookimpl\n    async def ruled(self): ..."),
             "its ruled must be a plain def, because nothing waits for it",
         ),

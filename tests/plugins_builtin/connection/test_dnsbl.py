@@ -7,6 +7,8 @@ import asyncio
 import pytest
 
 from gatepost import Session, hookimpl, reversed_address
+from gatepost.testing import instance
+from gatepost_builtin.connection.earlytalker import Earlytalker
 from tests.plugins_builtin.connection.lists import BL, CLIENT, OTHER, WHITE, Lists
 
 # Listed or not
@@ -117,6 +119,22 @@ async def test_all_lists_are_asked_at_connect_and_the_greeting_does_not_wait() -
     assert (await lists.policy.connect(CLIENT)).banner.code == 220
     assert lists.policy.clock.monotonic() == 0.0
     assert lists.asked() == {f"{name}.{zone}" for zone in (BL, OTHER, WHITE)}
+
+
+async def test_behind_earlytalker_they_are_asked_before_the_greeting_and_rcpt_need_not_wait() -> None:
+    waits = instance(Earlytalker, "earlytalker", delay="6s")
+    lists = Lists(others=(waits,))
+    lists.list()
+    lists.slow(2.9)
+    client = await lists.policy.connect(CLIENT)
+    assert client.waited == 6
+    await client.ehlo()
+    await client.mail()
+    assert (await client.rcpt()).code == 550
+    assert client.waited == 0
+    talks = await lists.policy.connect("192.0.2.98", talks_early=True)
+    assert talks.banner.code == 554
+    assert "98.2.0.192.bl.example.net" not in lists.asked()
 
 
 async def test_rcpt_waits_for_the_rest_of_the_slowest_list_only() -> None:
