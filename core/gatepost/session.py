@@ -112,6 +112,7 @@ class Session:
         "_helo",
         "_helo_points",
         "_later",
+        "_listed",
         "_listener",
         "_local",
         "_may_relay",
@@ -146,6 +147,7 @@ class Session:
         self._did: tuple[str, ...] = ()
         """Acts of the plugin that is being asked, besides its answer, for the record."""
         self._early_talk = _NEVER
+        self._listed = ""
         self._envelope: Envelope | None = None
         self._scored = False
         self._without_8bitmime = self._without_smtputf8 = False
@@ -214,6 +216,11 @@ class Session:
     def trusted(self) -> str:
         """Why plugins marked ``skip_trusted`` are skipped for this client; "" when they are not."""
         return self._trusted
+
+    @property
+    def listed(self) -> str:
+        """The DNS list that names the client; "" when no plugin has found one."""
+        return self._listed
 
     @property
     def early_talk(self) -> frozenset[str]:
@@ -324,6 +331,11 @@ class Session:
         if may_write(f"session.trust({why!r})") and (until is None or today <= until):
             self._trusted = why
             self._did = (*self._did, f"trusts the client: {why}")
+
+    def mark_listed(self, zone: str) -> None:
+        """Note that the DNS list ``zone`` names this client, for plugins that are less patient with such clients."""
+        if may_write(f"session.mark_listed({zone!r})"):
+            self._listed = self._listed or zone
 
     @property
     def privileged(self) -> bool:

@@ -304,3 +304,15 @@ async def test_what_an_observed_plugin_assigns_is_not_delivered() -> None:
     policy = testing.Policy(testing.instance(Assigns("envelope", "recipients", (EVE,)), mode="observe"))
     assert (await (await policy.connect()).transaction()).code == 250
     assert [message.recipients for message in policy.next_hop.messages] == [("b@example.org",)]
+
+
+# DNS lists
+
+
+async def test_the_first_dns_list_that_names_a_client_is_kept_for_other_plugins() -> None:
+    policy = policy_of(saying("connect", None))
+    client = await policy.connect()
+    assert client.session.listed == ""
+    client.session.mark_listed("bl.example.net")
+    client.session.mark_listed("other.example.net")
+    assert client.session.listed == "bl.example.net"

@@ -192,6 +192,8 @@ class Finding:
 
     points: float
     text: str
+    zone: str = ""
+    """The zone, if it lists the client."""
 
 
 class DNSList:
@@ -338,7 +340,7 @@ class Dnsbl:
                 self._log.info("list_unanswered", zone=asked.name, client=client, error=str(error))
                 return Finding(0, f"{asked.name}: no answer")
         if asked.lists(answers):
-            return Finding(asked.zone.points, await self._words(asked, client))
+            return Finding(asked.zone.points, await self._words(asked, client), asked.name)
         return Finding(0, f"{asked.name}: it refuses to answer us") if self._refuses_us(asked, answers) else None
 
     async def _ask_alive(self, asked: DNSList, client: str, family: int) -> tuple[str, ...]:
@@ -389,7 +391,11 @@ class Dnsbl:
         return fill_in(asked.zone.text, words)
 
     async def _rule_on(self, findings: Later[list[Finding]], session: Session) -> Decision | None:
-        return self._rule(await findings, session.scored)
+        found = await findings
+        for finding in found:
+            if finding.points > 0:
+                session.mark_listed(finding.zone)
+        return self._rule(found, session.scored)
 
     def _rule(self, findings: Sequence[Finding], scored: bool) -> Decision | None:
         """Return the decision, which is the same for all recipients of a session.

@@ -10,32 +10,56 @@ and coming back costs more than the message is worth. And a client that does com
 list by then.
 
 **What counts as a client.** The organisation's domain (`example.com` of `out7.mail.example.com`) if the client has a
-forward-confirmed name, otherwise its network. Large senders retry from another address each time. The name is looked
-up from the connection on; while DNS fails, the network is used.
+forward-confirmed name, otherwise its network. Large senders retry from another address each time. A name that contains
+the client's address, such as `static.7.2.0.192.clients.example`, is its hoster's or access provider's, so its network
+is used. The name is looked up from the connection on; while DNS fails, the network is used.
+
+**Pools without a common name.** Some senders retry from another network each time, and have no name in common. At the
+third try of the same sender and recipient, from the third network, such a client is let in, if `delay` has passed
+between each try and the next, and if no client among them is on a DNS list that `dnsbl` asks before this plugin. Two
+networks are not enough: a bot that is one of many sends the same message twice within minutes, but rarely a third time
+after twice the delay, and by then DNS lists know it.
+
+**What counts as a sender.** What changes in a sender from one try to the next is left out, as postgrey does:
+
+| as sent | as remembered | why |
+|---|---|---|
+| `list+bounce-77@example.com` | `list@example.com` | an extension, as mailing lists use |
+| `bounce-4711-9@example.com` | `bounce-#-#@example.com` | numbers that stand for themselves |
+| `prvs=0412ab34cd=kim@example.com` | `kim@example.com` | BATV, a tag that is signed anew each day |
+| `btv1==0412ab34cd==kim@example.com` | `kim@example.com` | the same, of Barracuda |
+| `SRS0=aB3d=5T=example.org=kim@example.com` | `srs0=example.org=kim@example.com` | SRS of a forwarder: hash and day |
+| `SRS1=aB3d=a.example==cD4e=5T=b.example=kim@example.com` | `srs1=a.example=b.example=kim@example.com` | SRS, twice |
+| `double-bounce-x7@example.com` | `double-bounce@example.com` | a probe of Postfix, which changes by the hour |
 
 **What it costs.** The first message between two people is delayed until the sender's queue retries: usually five to
 thirty minutes. People who wait for a login code will notice. A client never has to wait again after `auto_allow_after`
 delivered messages, as long as it sends something within `remember`; its recipients are then no longer recorded. All
 customers of a provider may share a name or a network, so a bot among them benefits from the mail of its neighbours.
 
-**The null reverse-path.** Many servers verify a sender by starting a bounce to it and disconnecting after RCPT. So for
-`<>` no recipient is refused. All are recorded, and DATA gets the 451 if one of them is new.
+**The null reverse-path and other probes.** Many servers verify a sender by starting a bounce to it and disconnecting
+after RCPT. If that is deferred, they defer the mail that we sent them. So for `<>`, and for `double-bounce`,
+`mailer-daemon` and `postmaster` at any domain, no recipient is refused. All are recorded, and DATA gets the 451 if one
+of them is new.
 
 **When not to use it.** Where nobody may wait, on a submission listener, or on a second MX that does not share the store
 with the first. Put it after `recipients`, so that mailboxes that do not exist are never stored. In mode "observe" it
 learns: clients that it has seen deliver do not have to wait later.
 
-**On the wire.** 451 4.7.1 at RCPT, for the null reverse-path at DATA. Trusted clients and clients that may relay are
-skipped. If the store cannot be read, mail passes. Addresses are stored as digests, without regard to case.
+**On the wire.** 451 4.7.1 at RCPT, for the null reverse-path and other probes at DATA. Trusted clients and clients
+that may relay are skipped. If the store cannot be read, mail passes. Addresses are stored as digests, without regard to
+case.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
-from math import ceil
+from ipaddress import IPv6Address
+from math import ceil, inf
 from typing import Annotated
 
 from pydantic import Field, model_validator
@@ -59,6 +83,17 @@ RENEWALS = 36
 """The most renewals of a client's entry within `remember`. Each one is a write to the store."""
 CACHE_SIZE = 16_384
 """Size of the in-process cache of clients that are allowed until their entry must be renewed."""
+
+POOL_NETWORKS = 3
+"""The number of networks from which the same sender and recipient must have come to be let in as a pool."""
+PROBES = re.compile(r"double-bounce(?:[^a-z].*)?|mailer-daemon|postmaster", re.IGNORECASE)
+"""Local parts of senders that verify an address instead of bringing mail: those of Postfix, Exim and others."""
+TAGS = (
+    (re.compile(r"prvs=[^=]+=(?=.)|btv1==[^=]+==(?=.)", re.IGNORECASE), ""),
+    (re.compile(r"srs0[=+-][^=]+=[^=]+=(?=.)", re.IGNORECASE), "srs0="),
+    (re.compile(r"srs1[=+-][^=]+=([^=]+)=[=+-][^=]+=[^=]+=(?=.)", re.IGNORECASE), r"srs1=\1="),
+)
+"""Beginnings of local parts that change from one try to the next, and what stays of them: BATV, then SRS."""
 
 
 class GreylistOptions(Options):
@@ -109,6 +144,11 @@ class Sender:
         """Return a client whose count has not been read yet."""
         return cls(name, _digest(name))
 
+    @property
+    def is_network(self) -> bool:
+        """True when its network stands in for an organisation."""
+        return " " in self.name  # no domain contains a blank
+
 
 class Greylist:
     """Remembers triples of client, sender and recipient, and counts the messages of each client."""
@@ -143,7 +183,7 @@ class Greylist:
 
     @hookimpl
     def data(self, envelope: Envelope) -> Answer:
-        if not envelope.sender.is_null:
+        if not _is_probe(envelope.sender):
             return None
         return _come_back(max((wait for _, wait in self._judged(envelope)), default=0.0))
 
@@ -160,11 +200,15 @@ class Greylist:
         client = await self._client(session)
         if self._is_allowed(client):
             return None
-        triple = _digest(client.name, str(envelope.sender), recipient)
+        sender, is_probe = constant_part(envelope.sender), _is_probe(envelope.sender)
+        triple = _digest(client.name, sender, recipient)
         wait = await self._wait(triple)
+        if wait > 0 and client.is_network and not is_probe and await self._is_pool(session, client, sender, recipient):
+            await self._know(triple)
+            wait = 0.0
         session.notes(self)["judged"] = True
         envelope.notes(self)[recipient] = (triple, wait)
-        return None if envelope.sender.is_null else _come_back(wait)
+        return None if is_probe else _come_back(wait)
 
     async def _learn(self, session: Session, envelope: Envelope) -> None:
         """Remember the triples that were judged, now that the message is queued, and count it for the client."""
@@ -204,6 +248,21 @@ class Greylist:
             await self._know(triple)
         return max(wait, 0.0)
 
+    async def _is_pool(self, session: Session, client: Sender, sender: str, recipient: str) -> bool:
+        """Note a try of this sender and recipient from another network. Return True when it is to be let in."""
+        now, key = self.clock.now(), _digest("pool", sender, recipient)
+        tries = await self.store.get(key)
+        if tries is None or not 0 <= now - tries["first"] < self.options.retry_window:
+            tries = {"first": now, "last": -inf, "networks": [], "listed": False}
+        counts = client.key not in tries["networks"] and now - tries["last"] >= self.options.delay
+        if not counts and tries["listed"] >= bool(session.listed):
+            return False  # nothing to note
+        if counts:
+            tries["networks"], tries["last"] = [*tries["networks"], client.key][-POOL_NETWORKS:], now
+        tries["listed"] = tries["listed"] or bool(session.listed)
+        await self.store.put(key, tries, tries["first"] + self.options.retry_window - now)
+        return counts and len(tries["networks"]) >= POOL_NETWORKS and not tries["listed"]
+
     async def _know(self, triple: str) -> None:
         """Replace the time at which the triple was first seen by the negative present time: its delay is over."""
         await self.store.put(triple, -self.clock.now(), self.options.remember)
@@ -231,12 +290,12 @@ class Greylist:
         return client
 
     async def _organisation(self, session: Session) -> str | None:
-        """Return the registered domain of the verified name; None without one, and for a public suffix."""
+        """Return the registered domain of the verified name, unless it is a public suffix or names an address."""
         try:
             name = await session.verified_name()
         except DNSTemporaryError:
             return None
-        return self._suffixes.privatesuffix(name) if name else None
+        return self._suffixes.privatesuffix(name) if name and not names_address(name, session.client) else None
 
     def _network(self, session: Session) -> str:
         """Return the network of the client. The text is part of stored keys, so it must not change."""
@@ -244,6 +303,53 @@ class Greylist:
         version = address.version
         prefix, bits = self._prefixes[version]
         return f"IPv{version} {int(address) >> bits - prefix}/{prefix}"
+
+
+def constant_part(sender: Address) -> str:
+    """Return a sender without what changes in it from one try to the next: see the table above."""
+    local = sender.local
+    if not local:
+        return str(sender)
+    if PROBES.fullmatch(local) and local.lower().startswith("double-bounce"):
+        return f"double-bounce@{sender.domain}"
+    for tag, rest in TAGS:
+        if match := tag.match(local):
+            local = match.expand(rest) + local[match.end() :]
+            break
+    extended = local.find("+", 1)
+    local = local if extended < 0 else local[:extended]
+    return f"{_NUMBER.sub('#', local)}@{sender.domain}"
+
+
+_NUMBER = re.compile(r"\b\d+\b", re.ASCII)
+
+
+def _is_probe(sender: Address) -> bool:
+    """Return True for the null reverse-path, and for senders that only verify an address."""
+    return sender.is_null or PROBES.fullmatch(sender.local) is not None
+
+
+def names_address(name: str, client: str) -> bool:
+    """Return True when a host name contains the address of the host, so that it tells nothing about who uses it.
+
+    At least three octets of an IPv4 address must stand in it one after the other, in either order; two are not enough,
+    as large senders number their hosts so. Or the whole address as one number: hexadecimal, or decimal with zeros.
+    """
+    if ":" in client:
+        nibbles = IPv6Address(client.partition("%")[0]).exploded.replace(":", "")
+        digits = re.sub(r"[.-]", "", name)
+        written = client.partition("%")[0].replace(":", "-")
+        return nibbles[16:] in digits or nibbles[::-1] in digits or written in name
+    octets = client.split(".")
+    numbers = [each.lstrip("0") or "0" for each in re.findall(r"\d+", name)]
+    runs = [order[at : at + 3] for order in (octets, octets[::-1]) for at in (0, 1)]
+    whole = ("".join(f"{int(octet):02x}" for octet in octets), "".join(octet.zfill(3) for octet in octets))
+    return any(_has_run(run, numbers) for run in runs) or any(each in name for each in whole)
+
+
+def _has_run(run: list[str], parts: list[str]) -> bool:
+    """Return True when the elements of ``run`` follow one another in ``parts``."""
+    return any(parts[at : at + len(run)] == run for at in range(len(parts) - len(run) + 1))
 
 
 def _digest(*parts: str) -> str:

@@ -171,7 +171,7 @@ async def test_points_make_no_deferral_permanent_for_whom_they_do_not_count(whom
 
     order = [saying("mail", points(9, "x")), Trusts(), saying("rcpt", defer("greylisted")), vouching()]
     client = await Policy(*order, score=Score(None, 3)).connect()
-    client.session.may_relay = whom == "relaying"
+    client.session._may_relay = whom == "relaying"
     await client.ehlo()
     await client.mail()
     name = "postmaster" if whom == "postmaster" else "b"
