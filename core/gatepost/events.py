@@ -81,7 +81,7 @@ FACTS: Final[Mapping[str, str]] = {
     "session": "the id of the session, the same in all its lines",
     "size": "the size of the message in octets",
     "seconds": "the time that the decision took; in `disconnected`, the time that the session has lasted",
-    "trusted": "the reason why the client was trusted",
+    "trusted": "the reason why the client, the sender or a recipient was trusted; absent if no one was",
     "next_hop": "the next hop, as `forward` names it: the one that took the message, failed or is back",
     "failed_next_hops": "the next hops that were tried and did not take the message, each with its failure",
     "error": "the details of a failure",

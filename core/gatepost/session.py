@@ -33,7 +33,7 @@ Ledger = dict[tuple[str, str], float]
 
 
 _NEVER: Final[frozenset[str]] = frozenset()
-_NOBODY: Final[frozenset[Address]] = frozenset()
+_NOBODY: Final[dict[Address, str]] = {}
 """Shared by all: an empty set takes more than 200 octets, and thousands of clients may be waiting."""
 
 
@@ -321,6 +321,11 @@ class Session:
         """The verified name if it has been looked up and there is one, else "unknown". Does not ask DNS."""
         return self._verified_name if isinstance(self._verified_name, str) else "unknown"
 
+    def remark(self, text: str) -> None:
+        """Add ``text`` to the record of the plugin's answer, for the administrator; the client does not hear it."""
+        if may_write(f"session.remark({text!r})"):
+            self._did = (*self._did, text)
+
     def trust(self, why: str, until: datetime.date | None = None) -> None:
         """Skip plugins marked ``skip_trusted`` for this client, because of ``why``; not if ``until`` is a past day.
 
@@ -496,8 +501,13 @@ class Envelope:
         if recipient is None:
             self._trusted = why
         else:
-            self._trusted_recipients |= {recipient}
+            self._trusted_recipients = {**self._trusted_recipients, recipient: why}
         self._did = (*self._did, f"trusts {'the sender' if recipient is None else 'this recipient'}: {why}")
+
+    def why_trusted(self, recipients: Iterable[Address]) -> str:
+        """Return why the sender or some of ``recipients`` are trusted; "" when they are not."""
+        known = self._trusted_recipients
+        return self.trusted or "; ".join(dict.fromkeys([known[each] for each in recipients if each in known]))
 
     def claim(self, next_hop: str) -> bool:
         """Bind this transaction to ``next_hop``; return False when it is already bound to another one.
@@ -527,4 +537,4 @@ class Envelope:
             return False
         wanted = (recipient,) if recipient is not None else tuple(self._recipients)
         # With no recipient yet nobody is trusted, although the empty set is a subset of every other.
-        return bool(wanted) and self._trusted_recipients.issuperset(wanted)
+        return bool(wanted) and self._trusted_recipients.keys() >= set(wanted)

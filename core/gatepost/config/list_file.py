@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from gatepost.config.toml_lines import KeyPath, key_lines, read_toml
 from gatepost.config.wording import complaints
 from gatepost.errors import ListFileError
-from gatepost.options import Options, dotted_key
+from gatepost.options import Options, dotted_key, note_places
 
 OptionsT = TypeVar("OptionsT", bound=Options)
 
@@ -17,7 +17,8 @@ OptionsT = TypeVar("OptionsT", bound=Options)
 def parse_toml(text: str, model: type[OptionsT]) -> OptionsT:
     """Return the options in a TOML text, such as a list file, validated by ``model``.
 
-    Raises ``ListFileError`` with every mistake, also misspelt keys, each with its line.
+    Each table in them knows its line, see ``Options.written_at``. Raises ``ListFileError`` with every mistake, also
+    misspelt keys, each with its line.
     """
     table, rest, wrong = read_toml(text)
     bad = [(line, f"this is not TOML: {message}") for line, message in wrong]
@@ -33,6 +34,8 @@ def parse_toml(text: str, model: type[OptionsT]) -> OptionsT:
         ]
     if bad:
         raise ListFileError(sorted(bad))
+    lines = key_lines(rest)
+    note_places(options, lambda path: f"line {_line(path, lines)}")
     return options
 
 

@@ -24,7 +24,7 @@ from gatepost.config.values import own_host_name
 from gatepost.config.wording import Complaint, complaints
 from gatepost.errors import ConfigError, Mistake
 from gatepost.events import NULL_RECORDER, Recorder
-from gatepost.options import CORE_KEYS, RESERVED_KEYS, Options, dotted_key, toml_value
+from gatepost.options import CORE_KEYS, RESERVED_KEYS, Options, dotted_key, note_places, toml_value
 
 STANDARD_PLACES = (Path("gatepost.toml"), Path("/etc/gatepost/gatepost.toml"))
 DROP_INS = "gatepost.d"
@@ -161,7 +161,7 @@ def validate_options(
     ``recorder`` is told later if a file that they name changes and cannot be used.
     """
     try:
-        return model.model_validate(table.options, context={**config.source.context(), "recorder": recorder})
+        options = model.model_validate(table.options, context={**config.source.context(), "recorder": recorder})
     except ValidationError as error:
         # A misspelt core key ends up among the plugin's own options, so core keys are suggested here too.
         core = set(CORE_KEYS).difference(RESERVED_KEYS)
@@ -176,6 +176,13 @@ def validate_options(
                 if not complaint.in_file:
                     mistakes.append(config.mistake(path, complaint.message))
         raise ConfigError(_in_order(mistakes, config.source)) from None
+
+    def locate(path: KeyPath) -> str:
+        file, line = config.locate(("plugins", table.name, *path))
+        return f"{file}, line {line}" if line else ""
+
+    note_places(options, locate)
+    return options
 
 
 def _in_order(mistakes: list[Mistake], source: Source) -> list[Mistake]:

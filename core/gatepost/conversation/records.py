@@ -104,7 +104,7 @@ class Records:
             reply=reply_text(reply) if reply else "",
             rulings=rulings,
             seconds=self._runtime.clock.monotonic() - session.started,
-            trusted=session.trusted or (envelope.trusted if envelope else ""),
+            trusted=session.trusted or (envelope.why_trusted(recipients) if envelope else ""),
             recipient_count=len(recipients),
             next_hop=envelope._taken_by if envelope else "",
             failed_next_hops=envelope._failed_hops if envelope else (),

@@ -21,7 +21,7 @@ from gatepost.options.kinds import (
     shown,
     toml_value,
 )
-from gatepost.options.model import CORE_KEYS, RESERVED_KEYS, Options, Table
+from gatepost.options.model import CORE_KEYS, RESERVED_KEYS, Options, Table, note_places
 from gatepost.options.watched_file import WatchedFile
 
 __all__ = [
@@ -43,6 +43,7 @@ __all__ = [
     "format_duration",
     "format_size",
     "json_schema",
+    "note_places",
     "shown",
     "toml_value",
 ]

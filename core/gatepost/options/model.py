@@ -6,9 +6,10 @@ repeat no value. This module does not know files, lines and tables: see ``config
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, PrivateAttr
 from pydantic_core import CoreSchema
 
 RESERVED_KEYS = ("observe", "instead")
@@ -77,9 +78,36 @@ class Options(Table):
     Raises TypeError where the class is defined, if a field has a name that belongs to the core (``CORE_KEYS``).
     """
 
+    _written_at: str = PrivateAttr("")
+
+    @property
+    def written_at(self) -> str:
+        """The place of this table: "/etc/gatepost.toml, line 12", in a list file "line 12"; "" when it has none."""
+        return self._written_at
+
+    def __eq__(self, other: object) -> bool:
+        # pydantic compares private attributes too, but the same options written elsewhere are the same.
+        return type(self) is type(other) and self.__dict__ == other.__dict__
+
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         taken = sorted(set(cls.model_fields) & set(CORE_KEYS))
         if taken:
             names = ", ".join(taken)
             raise TypeError(f"{cls.__qualname__} may not have an option named {names}: the core has a key of this name")
+
+
+def note_places(
+    value: object, locate: Callable[[tuple[str | int, ...]], str], path: tuple[str | int, ...] = ()
+) -> None:
+    """Note in ``value``, and in all tables inside it, where they were written: ``locate(path)``."""
+    if isinstance(value, Options):
+        value._written_at = locate(path)
+        for name, field in type(value).model_fields.items():
+            note_places(getattr(value, name), locate, (*path, field.alias or name))
+    elif isinstance(value, Mapping):
+        for key, part in value.items():
+            note_places(part, locate, (*path, key))
+    elif isinstance(value, list | tuple):
+        for number, part in enumerate(value):
+            note_places(part, locate, (*path, number))

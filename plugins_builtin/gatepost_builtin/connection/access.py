@@ -44,6 +44,10 @@ order, because trust only affects the plugins after it.
 **Entries that expire.** From the day after `until` (UTC) an entry has no effect, and the log says so once. If a file
 can no longer be read or parsed, its last valid content stays in force, and the log gives the reason.
 
+**In the record.** `gatepost explain` shows which entry matched, whether it allows or denies: its keys, its reason, and
+the file and line where it stands. The log has the reason of an entry that trusts as `trusted`; without that, no entry
+matched.
+
 **On the wire.** 550 5.7.1 with the reason; at connect the connection is closed as well. If access itself fails, the
 client is asked to try again later (421 or 451, 4.3.0): to pass would let in clients that you refuse.
 """
@@ -81,6 +85,8 @@ PHASE_OF = {"network": "connect", "name": "connect", "helo": "helo", "sender": "
 
 ByPhase: TypeAlias = "dict[tuple[str, str], list[Entry]]"
 """Entries by list ("allow", "deny") and by the phase in which they are evaluated."""
+Placed: TypeAlias = "tuple[str, Entry, str]"
+"""An entry after its list, and before its file: "" for the configuration's own."""
 
 
 class Entry(Options):
@@ -117,6 +123,12 @@ class Entry(Options):
     def keys(self) -> list[str]:
         """The keys that are compared, in the order of a session."""
         return [key for key in PHASE_OF if getattr(self, key) is not None]
+
+    def told(self, file: str) -> str:
+        """Return the keys that are compared, where the entry stands, and its reason, for the record."""
+        keys = ", ".join(f"{key} {getattr(self, key)}" for key in self.keys)
+        place = ", ".join(part for part in (file, self.written_at) if part)
+        return "".join((keys, place and f" ({place})", self.reason and f": {self.reason}"))
 
     @property
     def why(self) -> str:
@@ -156,9 +168,10 @@ def _by_phase(lists: Lists) -> ByPhase:
     return judged
 
 
-def _entries(places: Sequence[ByPhase], phase: str) -> list[tuple[str, Entry]]:
+def _entries(places: Sequence[tuple[str, ByPhase]], phase: str) -> list[Placed]:
     """Return the entries of a phase, those of ``allow`` first, so that the first one that matches decides."""
-    return [(kind, entry) for kind in ("allow", "deny") for lists in places for entry in lists[kind, phase]]
+    kinds = ("allow", "deny")
+    return [(kind, entry, file) for kind in kinds for file, lists in places for entry in lists[kind, phase]]
 
 
 def _read(text: str) -> ByPhase:
@@ -185,10 +198,10 @@ class Access:
         self.log = log
         self._own = _by_phase(options)
         # Without files the entries of a phase are always the same, so they are put together only once.
-        self._own_entries = {phase: _entries([self._own], phase) for phase in PHASE_OF.values()}
+        self._own_entries = {phase: _entries([("", self._own)], phase) for phase in PHASE_OF.values()}
         self._files = options.files
         self._suffixes = public_suffixes()
-        self._reported: set[Entry] = set()
+        self._reported: set[tuple[str, date]] = set()
 
     @property
     def phases(self) -> frozenset[str] | None:
@@ -199,7 +212,7 @@ class Access:
 
     @hookimpl
     def startup(self) -> None:
-        for lists in self._lists():
+        for _, lists in self._lists():
             for entry in chain.from_iterable(lists.values()):
                 self._in_force(entry)
 
@@ -227,21 +240,22 @@ class Access:
         So that most clients need no coroutine, ``_judge`` continues only where an entry fits.
         """
         entries = _entries(self._lists(), phase) if self._files else self._own_entries[phase]
-        for place, (_, entry) in enumerate(entries):
+        for place, (_, entry, _) in enumerate(entries):
             if entry.fits(session, envelope, recipient):
                 return self._judge(entries[place:], session, envelope, recipient)
         return None
 
     async def _judge(
         self,
-        entries: Sequence[tuple[str, Entry]],
+        entries: Sequence[Placed],
         session: Session,
         envelope: Envelope | None,
         recipient: Address | None,
     ) -> Answer:
         """Let the first entry that matches decide the phase."""
-        for kind, entry in entries:
+        for kind, entry, file in entries:
             if entry.fits(session, envelope, recipient) and await self._holds(entry, kind, session):
+                session.remark(f"{kind} entry {entry.told(file)}")
                 if kind == "deny":
                     return deny(entry.reason or "refused by our access list", 550, "5.7.1")
                 if envelope is None:
@@ -251,8 +265,9 @@ class Access:
                 return None
         return None
 
-    def _lists(self) -> list[ByPhase]:
-        return [self._own, *(file.parsed(_read) for file in self._files)]
+    def _lists(self) -> list[tuple[str, ByPhase]]:
+        """Return the entries of each file under its path, first those of the configuration under ""."""
+        return [("", self._own), *((str(file.path), file.parsed(_read)) for file in self._files)]
 
     async def _holds(self, entry: Entry, kind: str, session: Session) -> bool:
         """Return True when an entry that fits is in force, and the verified name of the client matches as well."""
@@ -270,8 +285,8 @@ class Access:
         """Return False after the last day of an entry, and report that once."""
         if entry.until is None or datetime.fromtimestamp(self.clock.now(), UTC).date() <= entry.until:
             return True
-        if entry not in self._reported:
-            self._reported.add(entry)
+        if (entry.why, entry.until) not in self._reported:
+            self._reported.add((entry.why, entry.until))
             self.log.warning("entry_expired", entry=entry.why, until=entry.until.isoformat())
         return False
 

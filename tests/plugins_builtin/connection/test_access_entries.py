@@ -191,7 +191,7 @@ async def test_a_bad_new_content_keeps_the_old_and_is_logged(write: Callable[[st
     ("bad", "named"),
     [
         ("deny == 1", "line 1"),
-        ("deny = [{ network = 'x' }]", "deny.0.network"),
+        ("deny = [{ network = 'x' }]", r"deny\[0\]\.network"),
         ("denny = []", "denny"),
         (None, "read"),
     ],
@@ -202,7 +202,8 @@ def test_a_file_that_is_bad_from_the_start_is_a_mistake(
     path = tmp_path / "missing.toml" if bad is None else write(bad)
     with pytest.raises(ValidationError, match=named) as raised:
         AccessOptions.model_validate({"files": [path]})
-    assert str(path) in str(raised.value)
+    error = raised.value.errors()[0]["ctx"]["error"]
+    assert str(path) in str(error) or error.path == path
 
 
 # Options
