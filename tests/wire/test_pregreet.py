@@ -68,6 +68,30 @@ class TestWhoTalks:
             wire.send(b"E")
             assert (await wire.rest()).startswith(TOO_EARLY)
 
+    async def test_octets_that_came_while_another_plugin_was_asked_refuse_as_soon_as_silence_is_waited_for(
+        self,
+    ) -> None:
+        class Slow:
+            def __init__(self) -> None:
+                self.clock: VirtualClock
+
+            @hookimpl
+            async def connect(self) -> None:
+                await self.clock.sleep(2)
+
+        slow = Slow()
+        rules = policy()
+        before = Policy(slow, *rules.gate.instances, clock=rules.clock)
+        slow.clock = rules.clock
+        async with live(before) as door:
+            wire = await door.connect()
+            client = await waiting(door)
+            wire.send(b"EHLO x\r\n")
+            await until(lambda: client.session.early_talk == {"connect"})
+            await rules.clock.advance(2)
+            # Nothing else will come from the client, and the virtual clock stands still.
+            assert (await wire.rest()).startswith(TOO_EARLY)
+
     async def test_with_defer_it_is_421(self) -> None:
         async with live(policy(action="defer")) as door:
             wire = await door.connect(early=b"EHLO x\r\n")

@@ -198,3 +198,18 @@ class TestNextHop:
             await wire.envelope(b"<a@example.com> BODY=8BITMIME", b"<b@example.org>")
             assert (await wire.message("Subject: x\r\n\r\nGrüße\r\n".encode())).startswith(b"451 4.4.0 ")
             assert not server.messages
+
+
+async def test_an_address_that_has_left_leaves_nothing_behind() -> None:
+    """One entry for each address that ever connected would fill the memory in months."""
+    async with live(Policy(vouching())) as door:
+        connections = door.listener.connections
+        for address in ("192.0.2.1", "192.0.2.1", "2001:db8::1", "2001:db8::2", "127.0.0.1"):
+            connections.enter(address)
+        assert (connections.total, dict(connections._by_client)) == (5, {"192.0.2.1": 2, "2001:db8::/64": 2})
+        for address in ("192.0.2.1", "2001:db8::1", "127.0.0.1"):
+            connections.leave(address)
+        assert (connections.total, dict(connections._by_client)) == (2, {"192.0.2.1": 1, "2001:db8::/64": 1})
+        for address in ("192.0.2.1", "2001:db8::2"):
+            connections.leave(address)
+        assert (connections.total, dict(connections._by_client)) == (0, {})

@@ -7,7 +7,6 @@ import asyncio
 import pytest
 
 from gatepost import DNSTemporaryError, deny
-from gatepost.gate.instance import FAILURES_TO_OPEN, OPEN_SECONDS
 from tests.core.gate.asking import ASKED, Ahead, Asked, Async, Plain, ask, policy_of, really_ask
 from tests.policy import instance, saying
 
@@ -15,19 +14,22 @@ from tests.policy import instance, saying
 async def test_after_five_failures_in_a_row_a_plugin_is_not_asked_until_a_trial_30_seconds_later() -> None:
     plugin = Plain(ValueError("x"))
     policy = policy_of(instance(plugin, "bad"))
-    for _ in range(FAILURES_TO_OPEN):
-        assert (await ask(policy)).fault
+    for _ in range(5):
+        ruling = await ask(policy)
+        assert (ruling.fault, ruling.said[0].skipped) == (True, "")
     assert [facts["plugin"] for facts in policy.events.named("circuit_opened")] == ["bad"]
     ruling = await ask(policy)
     assert (ruling.fault, ruling.said[0].skipped) == (True, "circuit open")
-    assert len(plugin.log) == FAILURES_TO_OPEN
+    assert len(plugin.log) == 5
 
-    await policy.clock.advance(OPEN_SECONDS)
+    await policy.clock.advance(29.9)
+    assert (await ask(policy)).said[0].skipped == "circuit open"
+    await policy.clock.advance(0.1)
     await ask(policy)  # the trial fails
     assert (await ask(policy)).said[0].skipped == "circuit open"
-    assert len(plugin.log) == FAILURES_TO_OPEN + 1
+    assert len(plugin.log) == 6
 
-    await policy.clock.advance(OPEN_SECONDS)
+    await policy.clock.advance(30)
     plugin.answer = deny("well again")
     assert (await ask(policy)).decision == deny("well again")
     assert (await ask(policy)).decision == deny("well again")
@@ -38,7 +40,7 @@ async def test_after_five_failures_in_a_row_a_plugin_is_not_asked_until_a_trial_
 @pytest.mark.parametrize("kind", ["async", "ahead", "plain"])
 async def test_an_open_circuit_counts_as_on_error_says(kind: str) -> None:
     policy = policy_of(instance(ASKED[kind](ValueError()), on_error="pass"), Plain(deny("next")))
-    for _ in range(FAILURES_TO_OPEN + 1):
+    for _ in range(6):
         assert (await ask(policy)).decision == deny("next")
     assert (await ask(policy)).said[0].skipped == "circuit open"
 
@@ -46,19 +48,19 @@ async def test_an_open_circuit_counts_as_on_error_says(kind: str) -> None:
 async def test_a_success_between_failures_keeps_the_circuit_closed() -> None:
     plugin = Plain()
     policy = policy_of(instance(plugin, on_error="pass"))
-    for number in range(4 * FAILURES_TO_OPEN):
-        plugin.answer = ValueError() if number % FAILURES_TO_OPEN else None
+    for number in range(20):
+        plugin.answer = ValueError() if number % 5 else None
         await ask(policy)
-    assert len(plugin.log) == 4 * FAILURES_TO_OPEN
+    assert len(plugin.log) == 20
 
 
 @pytest.mark.parametrize("kind", [Async, Ahead])
 async def test_only_one_client_makes_the_trial_and_may_leave_in_the_midst_of_it(kind: type[Asked]) -> None:
     plugin = kind(ValueError())
     policy = policy_of(instance(plugin, on_error="pass"))
-    for _ in range(FAILURES_TO_OPEN):
+    for _ in range(5):
         await ask(policy)
-    await policy.clock.advance(OPEN_SECONDS)
+    await policy.clock.advance(30)
     plugin.answer, plugin.seconds = deny("x"), 5
     trial = asyncio.ensure_future(really_ask(policy))
     await policy.clock.advance(0)

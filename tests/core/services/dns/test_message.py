@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatepost.errors import DNSError, DNSTemporaryError
-from gatepost.services.dns.message import MAX_ALIASES, MAX_RECORDS, Answer, Question, is_truncated, read_answer
+from gatepost.services.dns.message import Answer, Question, is_truncated, read_answer
 
 MX = Question.parse("mx.example", "A")
 SOA = "example. {ttl} IN SOA ns.example. hostmaster.example. 1 2 3 4 {minimum}"
@@ -146,16 +146,16 @@ def test_nxdomain_is_nothing_whatever_else_is_in_the_answer() -> None:
 
 
 def test_an_endless_chain_of_aliases_ends() -> None:
-    with pytest.raises(DNSTemporaryError, match=f"more than {MAX_ALIASES} aliases"):
+    with pytest.raises(DNSTemporaryError, match="more than 16 aliases"):
         answer("mx.example. 300 IN CNAME a.example.", "a.example. 300 IN CNAME mx.example.")
 
 
 def test_an_answer_with_absurdly_many_records_is_not_read() -> None:
-    lines = [f"mx.example. 300 IN A 10.0.{number >> 8}.{number & 255}" for number in range(MAX_RECORDS + 1)]
+    lines = [f"mx.example. 300 IN A 10.0.{number >> 8}.{number & 255}" for number in range(501)]
 
-    assert len(answer(*lines[1:]).texts) == MAX_RECORDS
+    assert len(answer(*lines[1:]).texts) == 500
     for sections in ({"answer": lines}, {"answer": lines[:400], "authority": lines[400:]}):
-        with pytest.raises(DNSTemporaryError, match=f"more than {MAX_RECORDS} records"):
+        with pytest.raises(DNSTemporaryError, match="more than 500 records"):
             read_answer(
                 MX,
                 response(*sections["answer"], authority=tuple(sections.get("authority", ()))).to_wire(max_size=65_535),
