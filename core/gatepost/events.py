@@ -134,6 +134,12 @@ RELOAD_FAILED: Final = Event(
     ("error",),
 )
 STOPPING: Final = Event("stopping", "info", "The listeners close; sessions may still finish.", ("connected",))
+HANDOVER_RUNNING: Final = Event(
+    "handover_running",
+    "warning",
+    "gatepost is stopping and waits for the handover of a message, for which this plugin has 15 minutes at most.",
+    ("plugin", "session", "client"),
+)
 STOPPED: Final = Event("stopped", "info", "gatepost has stopped, and nothing is left to do.")
 
 # Clients.

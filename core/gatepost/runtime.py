@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from gatepost.events import Recorder
 
@@ -20,6 +20,16 @@ if TYPE_CHECKING:
     from gatepost.services.store import Store
 
 T = TypeVar("T")
+
+
+class Handover(Protocol):
+    """A transaction that is handing a message over, as far as stopping needs it."""
+
+    def holder(self) -> dict[str, object]:
+        """Return the facts that name what is waited for: the plugin, the session and its client."""
+
+    def is_overdue(self, now: float) -> bool:
+        """Return True when its limits are over and the plugin goes on all the same."""
 
 
 @dataclass(slots=True)
@@ -41,7 +51,7 @@ class Runtime:
     """Time of the monotonic clock until which ``store`` counts as empty, because another session has just looked."""
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     """Tasks of the process rather than of a connection. Stopping waits for them."""
-    delivering: set[object] = field(default_factory=set)
+    delivering: set[Handover] = field(default_factory=set)
     """The transactions that are handing a message over. Stopping waits for them too."""
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:

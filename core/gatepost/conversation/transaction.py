@@ -42,6 +42,8 @@ from gatepost.rulings import Receipt, Ruling
 from gatepost.runtime import Runtime
 from gatepost.session import Envelope, Session
 
+OVERDUE: Final = 5.0
+"""Seconds after its deadline at which a handover is given up by a server that stops."""
 _PARAMETERS: Final = frozenset({"SIZE", "BODY", "SMTPUTF8", "AUTH"})
 
 
@@ -272,6 +274,24 @@ class Transaction:
             return False
         self._runtime.delivering.discard(self)
         return True
+
+    # Stopping: see ``runtime.Handover``.
+
+    def holder(self) -> dict[str, object]:
+        """Return the plugin that the handover waits for, the session and its client, for the log."""
+        commitment = self._commitment
+        plugin = commitment.holder if commitment is not None else ""
+        return {"plugin": plugin, "session": self._session.id, "client": self._session.client}
+
+    def is_overdue(self, now: float) -> bool:
+        """Return True when a plugin has let the deadline of the handover pass and ignores its cancellation."""
+        commitment = self._commitment
+        return commitment is not None and now >= commitment.deadline + OVERDUE
+
+    @property
+    def _commitment(self) -> Commitment | None:
+        incoming = self._incoming or self.unfinished
+        return incoming.envelope._commitment if incoming is not None else None
 
     def _record_loss(self, incoming: Incoming) -> None:
         """Record that the client left before the message was taken, and leave the rest to ``finish_message``."""

@@ -245,6 +245,8 @@ class Server:
             for listener in self.listeners.values():
                 listener.stop(now=True)
             await self._wait_for_clients(LAST_REPLIES)
+        for handover in self.runtime.delivering:
+            self.recorder.event(events.HANDOVER_RUNNING, **handover.holder())
         await self._finish_tasks()
         if not await self._wait_for_clients(LAST_REPLIES):  # those whose handover has only just ended
             self.recorder.event(events.IGNORES_CANCELLATION, connected=self._connected())
@@ -255,12 +257,14 @@ class Server:
         return sum(len(listener.connected) for listener in self.listeners.values())
 
     async def _finish_tasks(self) -> None:
-        """Wait for handovers, which end on their own timeouts, and for sessions to be closed."""
+        """Wait for handovers, which end on their own timeouts, and for sessions to be closed.
+
+        A plugin that ignores its cancellation is not waited for any longer.
+        """
         while self.runtime.is_busy:
-            if self.runtime.tasks:
-                await asyncio.wait(tuple(self.runtime.tasks))
-            else:
-                await self.clock.sleep(0.1)
+            now = self.clock.monotonic()
+            self.runtime.delivering -= {each for each in self.runtime.delivering if each.is_overdue(now)}
+            await self.clock.sleep(0.1)
 
     async def _wait_for_clients(self, seconds: float) -> bool:
         """Wait until all clients have left, but no longer than ``seconds``. True if they have."""
