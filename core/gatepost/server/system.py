@@ -10,6 +10,7 @@ import os
 import pwd
 import resource
 import socket
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -116,7 +117,8 @@ def temporarily(user: str) -> Iterator[None]:
 def make_folder(folder: os.PathLike[str], user: str | None) -> None:
     """Make a folder of mode 0700 that belongs to ``user``. Raises ``GatepostError`` if that fails.
 
-    A folder that exists stays as it is: a configuration that names /tmp must not change the owner of /tmp.
+    A folder that exists stays as it is: a configuration that names /tmp must not change the owner of /tmp. One that
+    everybody may write to is refused: others could put files or links of their own in the place of ours.
     """
     owner = account_of(user) if user is not None and os.getuid() == 0 else None
     try:
@@ -126,5 +128,10 @@ def make_folder(folder: os.PathLike[str], user: str | None) -> None:
     except FileExistsError:
         if not os.path.isdir(folder):
             raise GatepostError(f"{os.fspath(folder)} is not a folder") from None
+        if os.stat(folder).st_mode & stat.S_IWOTH:
+            raise GatepostError(
+                f"every account of this machine may write to {os.fspath(folder)}, so nothing in it is safe: "
+                "use a folder of gatepost's own, or chmod o-w"
+            ) from None
     except OSError as error:
         raise GatepostError(f"cannot make the folder {os.fspath(folder)}: {error.strerror}") from error

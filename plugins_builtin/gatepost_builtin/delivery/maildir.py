@@ -23,8 +23,13 @@ recipients have different names, except that ASCII capitals become lower case, b
 
 **When not to use it.** For mail that needs aliases, quotas or Sieve; pass it to Dovecot by LMTP with `forward`. It
 accepts all recipients, so no delivery plugin after it is ever asked. Without a list of addresses in `recipients`,
-anybody who sends to a new local part creates a maildir. A crash while writing leaves a file in `tmp`; maildir readers
-remove files there that are older than 36 hours.
+anybody who sends to a new local part creates a maildir.
+
+**Left-over files.** A crash while writing leaves a file in `tmp`. With a message for that maildir, at most once an
+hour, the plugin deletes those of its own files there that are older than 36 hours; files of other programs stay.
+
+**Symbolic links.** The maildir itself may be one. Its `tmp`, `new` and `cur` may not: whoever owns a maildir could lead
+the server, which may write more than he may, to any other folder. Mail for such a maildir waits (451).
 
 **On the wire.** 250 with the names of the files; 452 4.3.1 when the disk or a quota is full; 451 4.3.0 for any other
 error, which is in the log.
@@ -36,7 +41,8 @@ import errno
 import os
 import re
 import socket
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from itertools import count
 from pathlib import Path
@@ -63,6 +69,13 @@ LONGEST_PART = 200
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
+ABANDONED = 36 * 3600.0
+"""Seconds after which a file in ``tmp`` belongs to no delivery any more, as maildir(5) says."""
+SWEEP_EVERY = 3600.0
+MOST_SWEPT = 10_000
+"""Maildirs whose last sweep is remembered."""
+
+_OURS = re.compile(r"\d+\.M\d+P\d+Q\d+\..+")
 _UNSAFE = re.compile(rb"^\.|[^a-z0-9+\-.=_]")
 _PLACEHOLDER = re.compile(r"\{(local|domain)\}")
 _numbers = count()  # one for the process, because two instances may write to the same maildir
@@ -99,6 +112,7 @@ class Maildir:
         self.clock = clock
         self.log = log
         self._our_domain = "localhost"
+        self._swept: dict[Path, float] = {}
 
     @hookimpl
     def startup(self, server: Server) -> None:
@@ -112,6 +126,7 @@ class Maildir:
         try:
             for copy in copies:
                 copy.write(envelope.sender, message)
+                self._sweep(copy)
             envelope.commit()  # from here on readers may see it
             return self._hand_in(copies)
         except OSError as error:
@@ -119,6 +134,17 @@ class Maildir:
         finally:
             for copy in copies:
                 copy.clean_up()
+
+    def _sweep(self, copy: Copy) -> None:
+        """Delete files that a crash has left in ``tmp``. A failure is none of the message's."""
+        now = self.clock.now()
+        if abs(now - self._swept.get(copy.folder, 0.0)) < SWEEP_EVERY:
+            return
+        if len(self._swept) >= MOST_SWEPT:
+            self._swept.clear()
+        self._swept[copy.folder] = now
+        with suppress(OSError):
+            copy.sweep()
 
     def _hand_in(self, copies: list[Copy]) -> QueueAnswer:
         """Move all files to ``new``, then sync the folders. A failure affects the recipients of that maildir only."""
@@ -170,7 +196,11 @@ class Copy:
         """Write the message to ``tmp`` and sync it. Raises ``OSError``."""
         for part in ("tmp", "new", "cur"):
             make_folder(self.folder / part)
-        descriptor = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            if (self.folder / part).is_symlink():
+                raise OSError(errno.ELOOP, "it is a symbolic link", str(self.folder / part))
+        with opened(self._temporary.parent) as folder:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+            descriptor = os.open(self.name, flags, 0o600, dir_fd=folder)
         with os.fdopen(descriptor, "wb") as file:
             delivered_to = "".join(f"Delivered-To: {recipient}\n" for recipient in self.recipients)
             file.write(f"Return-Path: <{sender}>\n{delivered_to}".encode())
@@ -179,9 +209,21 @@ class Copy:
             file.flush()
             os.fsync(file.fileno())
 
+    def sweep(self) -> None:
+        """Delete abandoned files of this plugin from ``tmp``. Raises ``OSError``.
+
+        Their age is the difference to the file just written there: the clock of a file server may not be ours.
+        """
+        written = self._temporary.stat().st_mtime
+        with os.scandir(self._temporary.parent) as files:
+            for file in files:
+                if _OURS.fullmatch(file.name) and written - file.stat(follow_symlinks=False).st_mtime > ABANDONED:
+                    os.unlink(file.path)
+
     def appear(self) -> None:
         """Move the file to ``new``, where readers find it. Raises ``OSError``."""
-        os.rename(self._temporary, self._final)
+        with opened(self._final.parent) as folder:
+            os.rename(self._temporary, self.name, dst_dir_fd=folder)
 
     def sync(self) -> None:
         """Sync the folders, so that the move survives a power failure. Raises ``OSError``."""
@@ -219,8 +261,15 @@ def make_folder(folder: Path) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Wait until changes to the names in ``folder`` are safe on disk."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
+    with opened(folder, follow=True) as descriptor:
         os.fsync(descriptor)
+
+
+@contextmanager
+def opened(folder: Path, *, follow: bool = False) -> Iterator[int]:
+    """Open a folder that is no symbolic link, not even one that has taken its place a moment ago."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | (0 if follow else os.O_NOFOLLOW))
+    try:
+        yield descriptor
     finally:
         os.close(descriptor)

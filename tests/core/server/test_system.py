@@ -122,6 +122,15 @@ def test_a_folder_that_is_there_is_not_given_away(tmp_path: Path) -> None:
     assert tmp_path.stat().st_uid == 0
 
 
+def test_a_state_folder_that_others_may_write_is_refused(tmp_path: Path) -> None:
+    for mode in (0o777, 0o1777, 0o702):
+        tmp_path.chmod(mode)
+        with pytest.raises(GatepostError, match=rf"every account .* may write to {tmp_path}, .*chmod o-w$"):
+            make_folder(tmp_path, None)
+    tmp_path.chmod(0o775)
+    make_folder(tmp_path, None)
+
+
 def test_a_file_in_place_of_a_folder_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "state").touch()
     with pytest.raises(GatepostError, match=r"state is not a folder$"):
