@@ -45,6 +45,8 @@ from gatepost.services.dns import DNS, skipped_servers
 from gatepost.services.next_hop import NextHops
 from gatepost.services.store import open_store
 
+LOOK_FOR_UNUSED = 30.0
+"""Seconds between two looks for replaced policies whose last session has ended."""
 LAST_REPLIES = 3.0
 """Seconds that connections have to end after they were told to."""
 
@@ -90,6 +92,7 @@ class Server:
         self._stop = asyncio.Event()
         self._reloading = asyncio.Lock()
         self._reloads: set[asyncio.Task[Any] | None] = set()
+        self._retiring: asyncio.Task[None] | None = None
 
     @property
     def addresses(self) -> dict[str, list[tuple[str, int]]]:
@@ -200,7 +203,8 @@ class Server:
             self._reloads.discard(reload)
 
     async def _replace_policy(self) -> Sequence[tuple[Policy, Jobs]]:
-        """Give all listeners a new policy. Return those that it replaces; none if the file cannot be used."""
+        """Give all listeners a new policy. Return those that are not needed: the replaced, or one that cannot start."""
+        before = len(self._policies)
         try:
             changed = configuration.load_config(self._path, self._environ)
             # Old and new plugins share the services, so the store and the DNS cache outlive a policy.
@@ -209,7 +213,7 @@ class Server:
             await self._start_plugins(policy)
         except GatepostError as error:
             self.recorder.event(events.RELOAD_FAILED, error=str(error))
-            return ()
+            return self._policies[before:]
         for name, listener in self.listeners.items():
             listener.gate = policy.gates[name]
         self.recorder.event(events.RELOADED, order=list(changed.order))
@@ -225,13 +229,28 @@ class Server:
         ending = self.runtime.tasks - self._reloads
         if ending:
             await asyncio.wait(ending)
+        await self._end_unused(policies)
+        if self._retiring is None and not self._stop.is_set() and len(self._policies) > 1:
+            self._retiring = asyncio.get_running_loop().create_task(self._retire_later())
+
+    async def _end_unused(self, policies: Sequence[tuple[Policy, Jobs]]) -> None:
+        """End those of the policies that no session uses any more, and give back their memory."""
         connected = {connection.gate for each in self.listeners.values() for connection in each.connected}
-        for policy, jobs in policies:
-            # Still in the list: another reload may have ended it meanwhile. One that is still used is ended by a later
-            # reload, or when the server stops.
-            if (policy, jobs) in self._policies and connected.isdisjoint(policy.gates.values()):
-                self._policies.remove((policy, jobs))
-                await end_plugins(policy, jobs, self.recorder)
+        # Still in the list: another reload may have ended it meanwhile.
+        unused = [each for each in policies if each in self._policies and connected.isdisjoint(each[0].gates.values())]
+        for policy, jobs in unused:
+            self._policies.remove((policy, jobs))
+            await end_plugins(policy, jobs, self.recorder)
+        if unused:
+            # Soon rather than now, because this call and its callers still have names for them.
+            asyncio.get_running_loop().call_soon(_tune_garbage_collector)
+
+    async def _retire_later(self) -> None:
+        """End replaced policies that sessions still use, each soon after its last session has ended."""
+        while len(self._policies) > 1:
+            await self.clock.sleep(LOOK_FOR_UNUSED)
+            await self._end_unused(self._policies[:-1])
+        self._retiring = None
 
     async def close(self) -> None:
         """Stop in order. Returns when the last session has ended and everything is closed."""
@@ -277,6 +296,9 @@ class Server:
 
     async def _close_services(self) -> None:
         """End the plugins, then close what they use."""
+        if self._retiring is not None:
+            self._retiring.cancel()
+            await asyncio.gather(self._retiring, return_exceptions=True)
         for policy, jobs in self._policies:
             await jobs.stop()
             await end_plugins(policy, jobs, self.recorder)
@@ -331,7 +353,12 @@ def _tune_garbage_collector() -> None:
     A search through 5,000 new objects takes half a millisecond. A search through 50,000, most of which are no longer in
     the processor's cache, takes twenty times as long, and all clients wait meanwhile. Older objects are searched as
     rarely as possible: with thousands of clients held, searching all their objects takes 100 ms.
+
+    After a reload everything is searched once, also what was here at the start: a policy that was replaced is full of
+    cycles (its classes, its plugin managers, whatever a plugin's author made) and holds lists of any size. Loading the
+    new one has taken longer than that.
     """
+    gc.unfreeze()
     gc.collect()
     gc.freeze()
     gc.set_threshold(5_000, 200, 5)
