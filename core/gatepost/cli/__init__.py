@@ -6,27 +6,47 @@ when it runs, so that ``gatepost --help`` works even when a plugin, the configur
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+from typing import NamedTuple
 
 import click
 
 from gatepost.errors import ConfigError, GatepostError
-from gatepost.hookspecs import HOOKS_VERSION
 
 BAD_CONFIG = 78
 """The exit status for a wrong configuration (``EX_CONFIG`` of sysexits.h)."""
 
+
+class Command(NamedTuple):
+    """A command, as far as ``gatepost --help`` needs to know it."""
+
+    module: str
+    summary: str
+
+
 COMMANDS = {
-    "serve": "serve",
-    "init": "init",
-    "check": "check",
-    "config": "config",
-    "plugins": "plugins.listing",
-    "try": "try_",
-    "explain": "explain",
-    "log": "log",
+    "serve": Command("serve", "Run the gate in the foreground until SIGTERM or SIGINT."),
+    "init": Command("init", "Write a commented starting configuration."),
+    "check": Command("check", "Show every mistake of the configuration at once."),
+    "config": Command("config", "Show the merged configuration; print its JSON schema."),
+    "plugins": Command("plugins.listing", "List plugins; show, enable or disable one."),
+    "try": Command("try_", "Simulate one session and show what every plugin says."),
+    "explain": Command("explain", "Show which plugin decided about a message or client, and why."),
+    "log": Command("log", "Search the refusals and accepted messages: list them or count them."),
 }
-"""The commands in the order in which they are usually needed, with their modules."""
+"""The commands in the order in which they are usually needed."""
+
+
+def _print_version(ctx: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+    if not wanted or ctx.resilient_parsing:
+        return
+    from importlib.metadata import version
+
+    from gatepost.hookspecs import HOOKS_VERSION
+
+    click.echo(f"gatepost {version('gatepost')} {_build()}, hooks version {HOOKS_VERSION}")
+    ctx.exit()
 
 
 def _build() -> str:
@@ -42,11 +62,16 @@ class Gatepost(click.Group):
         """Return the names of all commands, in the order in which they are usually needed."""
         return list(COMMANDS)
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.summary) for name, command in COMMANDS.items()])
+
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import a command. Return None if there is no such command."""
         if cmd_name not in COMMANDS:
             return None
-        command = importlib.import_module(f"gatepost.cli.{COMMANDS[cmd_name]}").command
+        command = importlib.import_module(f"gatepost.cli.{COMMANDS[cmd_name].module}").command
         assert isinstance(command, click.Command)
         return command
 
@@ -65,10 +90,13 @@ class Gatepost(click.Group):
 
 
 @click.group(cls=Gatepost, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(
-    package_name="gatepost",
-    prog_name="gatepost",
-    message=f"%(prog)s %(version)s {_build()}, hooks version {HOOKS_VERSION}",
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_print_version,
+    help="Show the version and exit.",
 )
 def main() -> None:
     """A mail gate: an SMTP server in front of a mail server, with plugins that accept, deny or defer.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -30,6 +29,8 @@ def command(ctx: click.Context, path: Path | None, as_json: bool) -> None:
 
     The exit status is 78 if there are errors, and 0 if there are none or only warnings.
     """
+    import asyncio
+
     found = find_config(path)
     report = asyncio.run(examine(found))
     if as_json:

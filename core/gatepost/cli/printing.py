@@ -6,10 +6,14 @@ Only the command line prints, and it escapes all text that may come from a clien
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from unicodedata import east_asian_width
 
 import click
 
@@ -17,8 +21,9 @@ if TYPE_CHECKING:
     from gatepost.config import Config
 
 F = TypeVar("F", bound=Callable[..., Any])
-UNBROKEN = 10_000
-"""Columns of a table that does not go to a terminal: a program that reads it by lines needs each row on one line."""
+SEPARATOR = "  "
+NARROWEST = 10
+"""The width from which on a column of a table is not folded any more, on a terminal that is too narrow."""
 
 
 def config_option(function: F) -> F:
@@ -69,19 +74,22 @@ def say(text: str, *, err: bool = False) -> None:
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print a table without rules, as wide as the terminal. Cells are escaped."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     from gatepost.telemetry import escaped
 
-    table = Table(box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(escaped(str(cell))) for cell in row))
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else UNBROKEN)
-    with console.capture() as captured:  # rich pads each line to the width of its column
-        console.print(table)
-    for line in captured.get().splitlines():
-        click.echo(line.rstrip())
+    table = [[escaped(str(cell)) for cell in row] for row in (columns, *rows)]
+    widths = [max(map(_width, column)) for column in zip(*table, strict=True)]
+    if sys.stdout.isatty():
+        # The widest column is folded, again and again, until all fit.
+        room = shutil.get_terminal_size().columns - len(SEPARATOR) * (len(widths) - 1)
+        while sum(widths) > room and max(widths) > NARROWEST:
+            widths[widths.index(max(widths))] -= 1
+    for row in table:
+        folded = [textwrap.wrap(cell, width or 1) or [""] for cell, width in zip(row, widths, strict=True)]
+        for parts in zip_longest(*folded, fillvalue=""):
+            padded = (part + " " * (width - _width(part)) for part, width in zip(parts, widths, strict=True))
+            click.echo(SEPARATOR.join(padded).rstrip())
+
+
+def _width(text: str) -> int:
+    """Return how many columns of a terminal ``text`` takes."""
+    return len(text) if text.isascii() else sum(2 if east_asian_width(each) in "WF" else 1 for each in text)

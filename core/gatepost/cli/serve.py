@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 from pathlib import Path
@@ -14,7 +13,7 @@ from gatepost.cli.check import examine
 from gatepost.cli.printing import config_option, find_config
 
 if TYPE_CHECKING:
-    from gatepost.server import Server
+    from gatepost.server.server import Server
 
 
 @click.command("serve")
@@ -25,8 +24,10 @@ def command(path: Path | None) -> None:
     SIGHUP makes it read the configuration again, for new sessions. If there are mistakes, also such as only gatepost
     check finds, no socket is bound.
     """
+    import asyncio
+
     from gatepost.errors import ConfigError
-    from gatepost.server import run
+    from gatepost.server.server import run
 
     found = find_config(path)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the configuration is about to be read; the server handles it later

@@ -1,13 +1,13 @@
-"""The server: from a configuration to listening sockets, and an orderly stop."""
+"""The server: from a configuration to listening sockets, and an orderly stop.
 
-from gatepost.server.server import Server, run
+``server`` itself is not among the names here: what asks about accounts and addresses needs none of what it imports.
+"""
+
 from gatepost.server.system import account_of, is_loopback, listen, temporarily
 
 __all__ = [
-    "Server",
     "account_of",
     "is_loopback",
     "listen",
-    "run",
     "temporarily",
 ]

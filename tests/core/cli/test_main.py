@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import inspect
+import os
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
+import click
 import pytest
 
 import gatepost
-from gatepost.cli import COMMANDS
+from gatepost.cli import COMMANDS, main
 from gatepost.gate.gate import Gate
 from tests.core.cli.running import SOUND, Folder, facts, run
 
@@ -70,8 +73,55 @@ def test_without_a_configuration_it_is_the_embedded_default(folder: Folder) -> N
     assert facts("check")["source"] == "the embedded default"
 
 
-def test_help_needs_neither_rich_nor_uvloop_nor_a_plugin() -> None:
-    asked = "import sys; from gatepost.cli import main; main(['--help'], standalone_mode=False)"
-    wanted = "print([name for name in ('rich', 'gatepost_builtin', 'uvloop') if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", f"{asked}; {wanted}"], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "[]"
+def imported(*arguments: str) -> set[str]:
+    """Return the modules that a command imports, in a process of its own in which nothing else is imported."""
+    asked = f"import sys; from gatepost.cli import main\ntry: main({list(arguments)!r})\nexcept SystemExit: pass\n"
+    wanted = "print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", asked + wanted], capture_output=True, text=True, check=True)
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def packages(modules: set[str]) -> set[str]:
+    return {module.partition(".")[0] for module in modules}
+
+
+LIBRARIES = {"pydantic", "dns", "aiosmtplib", "rich", "pluggy", "orjson", "uvloop", "publicsuffixlist", "packaging"}
+COSTLY = {"asyncio", "ssl", "sqlite3", "email", "tomllib", "importlib.metadata", "gatepost_builtin"}
+"""Modules that take time to import, of the standard library and our own."""
+
+
+def test_help_imports_no_library_but_click_and_nothing_that_takes_time() -> None:
+    modules = imported("--help")
+    assert not modules & (LIBRARIES | COSTLY)
+    assert {module for module in modules if module.startswith("gatepost")} == {
+        "gatepost",
+        "gatepost.cli",
+        "gatepost.errors",
+    }
+
+
+def test_the_help_of_a_command_imports_no_library_but_click() -> None:
+    for command in ("check", "serve", "init", "explain"):
+        assert not imported(command, "--help") & (LIBRARIES | COSTLY - {"tomllib"})
+
+
+def test_check_of_the_default_imports_neither_the_server_nor_what_prints(tmp_path: Path) -> None:
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    asked = (
+        "import sys; from gatepost.cli import main\ntry: main(['check'])\nexcept SystemExit: pass\nprint(*sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", asked], capture_output=True, text=True, check=True, cwd=tmp_path, env=environment
+    )
+    modules = set(done.stdout.splitlines()[-1].split())
+    assert "gatepost.rehearsal.check" in modules
+    assert not packages(modules) & {"rich", "uvloop", "publicsuffixlist"}
+    assert not modules & {"gatepost.server.server", "gatepost.doors"}
+
+
+def test_the_summary_of_each_command_in_the_help_is_that_of_the_command() -> None:
+    context = click.Context(main)
+    for name, listed in COMMANDS.items():
+        command = main.get_command(context, name)
+        assert command is not None
+        assert listed.summary == command.get_short_help_str(200)
