@@ -1,6 +1,6 @@
 """A real Postfix (Debian's package) with a private configuration, queue and maildir, to stand behind gatepost.
 
-Its listener is the one that ``docs/examples/postfix-master.cf`` recommends to administrators, on a reserved port of
+Its listener is the one in ``core/gatepost/cli/postfix-master.cf``, which the manual recommends, on a reserved port of
 loopback. It sends no DNS queries, runs without chroot, and takes mail for ``DOMAIN`` only. Mail to any address there is
 delivered to one maildir, except for ``UNKNOWN``, which does not exist. This module knows nothing of gatepost. It needs
 root, because Postfix starts as root and drops its privileges itself.
@@ -33,7 +33,7 @@ from tests.peers.ports import reserved_port
 
 DOMAIN = "example.test"
 UNKNOWN = f"nobody@{DOMAIN}"
-LISTENER = Path(__file__).parents[2] / "docs" / "examples" / "postfix-master.cf"
+LISTENER = Path(__file__).parents[2] / "core" / "gatepost" / "cli" / "postfix-master.cf"
 
 _PROGRAMS = ("postfix", "postconf", "postqueue", "smtp-source")
 

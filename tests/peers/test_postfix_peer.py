@@ -1,6 +1,6 @@
 """The real Postfix of these tests takes mail, loses none when killed, and relays nothing.
 
-Its listener is the one in the manual (``docs/examples/postfix-master.cf``), so these tests check that example too.
+Its listener is the one in the manual (``core/gatepost/cli/postfix-master.cf``), so these tests check that example too.
 """
 
 from __future__ import annotations
@@ -84,3 +84,27 @@ def test_the_listener_of_the_manual_takes_xforward(postfix: Postfix) -> None:
         client.sendmail("a@example.org", [INBOX], "Message-ID: <x@example.org>\r\n\r\nhello\r\n")
 
     assert b"client=mail.example.org[192.0.2.25]" in postfix.log.read_bytes()
+
+
+def test_headers_of_a_client_that_does_not_say_xforward_are_not_rewritten(postfix: Postfix) -> None:
+    headers = "From: bob\r\nTo: undisclosed\r\nSubject: as it came\r\n"
+    with smtplib.SMTP("127.0.0.1", postfix.port, local_hostname="client.example.org", timeout=PATIENCE) as client:
+        client.sendmail("a@example.org", [INBOX], f"{headers}\r\nhello\r\n")
+    postfix.deliver()
+    (content,) = postfix.delivered()
+    header = content.partition(b"\n\n")[0]
+    assert b"\nFrom: bob\nTo: undisclosed\nSubject: as it came" in header
+    assert b"Message-Id:" not in header and b"\nDate:" not in header
+
+
+def test_many_refusals_of_one_client_neither_delay_nor_close_the_connection_of_all(postfix: Postfix) -> None:
+    with smtplib.SMTP("127.0.0.1", postfix.port, local_hostname="client.example.org", timeout=PATIENCE) as client:
+        client.ehlo()
+        for _ in range(30):  # by default the 11th waits for a second, and the 20th is the last
+            client.mail("a@example.org")
+            assert client.rcpt(UNKNOWN)[0] == 550
+            assert client.rset()[0] == 250
+        for _ in range(120):  # the 101st is one command too many by default
+            assert client.noop()[0] == 250
+        client.mail("a@example.org")
+        assert client.rcpt(INBOX)[0] == 250
