@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def policy() -> Iterator[Callable[..., Policy]]:
-    """Return the maker of policies, ``gatepost.testing.Policy``. A DNS question without a script fails the test."""
+    """Return the maker of policies, ``gatepost.testing.Policy``. A DNS question without a script fails the test,
+    and so does an exception of a plugin.
+    """
     from gatepost.testing import Policy
 
     made: list[Policy] = []
@@ -30,7 +32,7 @@ def policy() -> Iterator[Callable[..., Policy]]:
 
     yield make
     for each in made:
-        each.dns.check()
+        each.check()
 
 
 @pytest.fixture

@@ -39,7 +39,16 @@ class Policy(testing.Policy):
         **runtime: Any,
     ) -> None:
         self._points = score
-        super().__init__(*plugins, bare=True, dns="lenient", startup=False, limits=limits, clock=clock, spool=folder)
+        super().__init__(
+            *plugins,
+            bare=True,
+            dns="lenient",
+            startup=False,
+            limits=limits,
+            clock=clock,
+            spool=folder,
+            failures="expected",
+        )
         for name, value in runtime.items():
             setattr(self.runtime, name, value)
 

@@ -19,11 +19,15 @@ This module does not know SMTP: ``replies`` and ``conversation`` decide what a c
 
 from __future__ import annotations
 
+import inspect
+import os.path
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 _MOST_LINES = 20
+MOST_CAUSES = 10
+"""The most errors that are followed from one to the one that it was made of: a chain may be a circle."""
 
 
 class GatepostError(Exception):
@@ -114,3 +118,26 @@ class NextHopUnreachableError(NextHopError):
 
 class NextHopRefusedError(NextHopError):
     """The next hop refuses us, not the mail: in its greeting, EHLO, STARTTLS or AUTH."""
+
+
+def place_of(error: BaseException | None, plugin: object) -> str:
+    """Return the innermost place in the plugin's own code that ``error`` passed, as "check.py:31"; "" if there is none.
+
+    Its own code is its module, or for a module in a package everything in that package. If the error itself was not
+    raised there, the one that it was made of is looked at.
+    """
+    own = plugin.__name__ if inspect.ismodule(plugin) else type(plugin).__module__
+    package, dot, _ = own.partition(".")
+    for _ in range(MOST_CAUSES):
+        if error is None:
+            break
+        place, step = "", error.__traceback__
+        while step is not None:
+            name = step.tb_frame.f_globals.get("__name__", "")
+            if name == own or (dot and name.startswith(f"{package}.")):
+                place = f"{os.path.basename(step.tb_frame.f_code.co_filename)}:{step.tb_lineno}"
+            step = step.tb_next
+        if place:
+            return place
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return ""

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol
 if TYPE_CHECKING:
     from gatepost.telemetry import Record
 
-Level = Literal["info", "warning", "error"]
-"""``info``: nothing to do; ``warning``: have a look; ``error``: something does not work."""
+Level = Literal["debug", "info", "warning", "error"]
+"""``debug``: for authors; ``info``: nothing to do; ``warning``: have a look; ``error``: something does not work."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,6 +101,7 @@ FACTS: Final[Mapping[str, str]] = {
     "number": "the number of records that were lost since this was last reported",
     "library": "the name of the library's logger, such as `asyncio`",
     "text": "the library's message",
+    "traceback": "the end of the exception's traceback",
 }
 """The facts of all events, each with its meaning."""
 
@@ -183,6 +184,12 @@ OBSERVED: Final = Event(
     "info",
     "A plugin in observe mode answered; the answer was not applied.",
     ("client", "plugin", "answer", "phase", "session"),
+)
+PLUGIN_TRACEBACK: Final = Event(
+    "plugin_traceback",
+    "debug",
+    "The traceback of an exception of a plugin, whose `plugin_failed` has the same `id`.",
+    ("plugin", "phase", "session", "id", "traceback"),
 )
 STALL: Final = Event(
     "stall",

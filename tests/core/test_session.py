@@ -301,7 +301,8 @@ async def test_a_plugin_that_assigns_to_an_attribute_fails_and_changes_nothing(
 
 
 async def test_what_an_observed_plugin_assigns_is_not_delivered() -> None:
-    policy = testing.Policy(testing.instance(Assigns("envelope", "recipients", (EVE,)), mode="observe"))
+    assigns = testing.instance(Assigns("envelope", "recipients", (EVE,)), mode="observe")
+    policy = testing.Policy(assigns, failures="expected")
     assert (await (await policy.connect()).transaction()).code == 250
     assert [message.recipients for message in policy.next_hop.messages] == [("b@example.org",)]
 

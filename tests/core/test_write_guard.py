@@ -208,7 +208,7 @@ async def test_an_observed_plugin_that_fails_changes_nothing_and_is_recorded() -
     policy = policy_of(instance(Plain(ValueError("x")), mode="observe"))
     ruling = await ask(policy)
     assert ruling.decision is None
-    assert ruling.said[0].error == "ValueError: x"
+    assert ruling.said[0].error.startswith("ValueError: x (")
 
 
 async def test_waiting_of_an_observed_plugin_is_real() -> None:

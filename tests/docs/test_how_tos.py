@@ -205,7 +205,7 @@ async def test_a_how_to_passes_the_conformance_kit(
 
 
 async def test_http_api_decides_whose_mail_is_taken(how: How, api: str, token: Path) -> None:
-    gate = how("http-api", {"127.0.0.1:8080": api, "/etc/gatepost/token": str(token)})
+    gate = how("http-api", {"127.0.0.1:8080": api, "/etc/gatepost/token": str(token)}, failures="expected")
     client = await greeted(gate)
     await client.mail()
     replies = [await client.rcpt(f"{local}@example.org") for local in ("b", "nobody", "broken")]
@@ -219,7 +219,7 @@ async def test_blocking_looks_recipients_up(how: How, mailboxes: Path) -> None:
 
 
 async def test_blocking_defers_while_there_is_no_database(how: How, tmp_path: Path) -> None:
-    gate = how("blocking", {"/var/lib/mail/mailboxes.db": str(tmp_path / "none.db")})
+    gate = how("blocking", {"/var/lib/mail/mailboxes.db": str(tmp_path / "none.db")}, failures="expected")
     assert (await (await gate.connect()).transaction()).code == 451
 
 
@@ -248,7 +248,7 @@ async def test_deliver_leaves_nothing_and_takes_nothing_when_it_fails(
     def full(_: int) -> None:
         raise OSError("the disk is full")
 
-    gate = how("deliver", {"/var/spool/inbox": str(tmp_path)})
+    gate = how("deliver", {"/var/spool/inbox": str(tmp_path)}, failures="expected")
     monkeypatch.setattr("os.fsync", full)
     assert (await (await gate.connect()).transaction()).code == 451
     assert files_in(tmp_path) == []

@@ -108,7 +108,7 @@ class Gate:
                 # Most of these never wait, so most need neither a time limit nor an await.
                 answer = start_eagerly(answer) if type(answer) is _COROUTINE else answer
             except BaseException as error:  # no plugin ends a session, nor the process
-                slow, outcome = hook, Outcome(failure=failure_of(error), seconds=_now() - start)
+                slow, outcome = hook, Outcome(failure=failure_of(error, hook.instance.plugin), seconds=_now() - start)
                 break
             now = _now()
             seconds = now - start
@@ -180,7 +180,9 @@ class Gate:
                 else:
                     hook.function(*hook.pick(arguments))
             except BaseException as error:  # no plugin ends a session, nor the process
-                self.recorder.event(events.PLUGIN_FAILED, plugin=hook.name, phase=phase, error=repr(error))
+                text = failure_of(error, hook.instance.plugin).text
+                self.recorder.event(events.PLUGIN_FAILED, plugin=hook.name, phase=phase, error=text)
+                self.recorder.event(events.PLUGIN_TRACEBACK, plugin=hook.name, phase=phase, traceback=error)
 
 
 def _chain(plugins: pluggy.PluginManager, instances: tuple[Instance, ...], phase: str) -> Chain:

@@ -55,7 +55,7 @@ from typing import Any, Final, NamedTuple
 from gatepost import events
 from gatepost.concurrency import Commitment, Deadlines, Watch, start_eagerly
 from gatepost.decisions import defer
-from gatepost.errors import DNSTemporaryError, HandoverEndedError, PluginError
+from gatepost.errors import DNSTemporaryError, PluginError, place_of
 from gatepost.events import Event, Recorder
 from gatepost.gate import lookahead
 from gatepost.gate.chain import Chain, Hook, Kind
@@ -82,6 +82,8 @@ class Failure(NamedTuple):
     text: str
     blameless: bool = False
     """True when the circuit does not count it."""
+    error: BaseException | None = None
+    """The exception that it was."""
 
 
 class Outcome(NamedTuple):
@@ -98,15 +100,16 @@ class Outcome(NamedTuple):
     """Why it was not called."""
 
 
-def failure_of(error: BaseException) -> Failure:
-    """Return the failure that a plugin's exception counts as."""
+def failure_of(error: BaseException, plugin: object) -> Failure:
+    """Return the failure that an exception of ``plugin`` counts as, with its place in the plugin's code."""
     if isinstance(error, PluginError):
-        return Failure(str(error))
-    if isinstance(error, HandoverEndedError):  # the client has left, or something else took long
-        return Failure(str(error), blameless=True)
-    if isinstance(error, asyncio.CancelledError):
-        return Failure("CancelledError: raised by the plugin")
-    return Failure(f"{type(error).__name__}: {error}", isinstance(error, DNSTemporaryError))
+        text = str(error)
+    elif isinstance(error, asyncio.CancelledError):
+        text = "CancelledError: raised by the plugin"
+    else:
+        text = f"{type(error).__name__}: {error}"
+    place = place_of(error, plugin)
+    return Failure(f"{text} ({place})" if place else text, isinstance(error, DNSTemporaryError), error)
 
 
 class SlowPath:
@@ -209,7 +212,7 @@ class SlowPath:
             if type(answer) is CoroutineType:
                 answer = start_eagerly(answer)
         except BaseException as error:  # no plugin ends a session, nor the process
-            return Outcome(failure=failure_of(error), seconds=perf_counter() - start)
+            return Outcome(failure=failure_of(error, hook.instance.plugin), seconds=perf_counter() - start)
         return Outcome(answer, seconds=perf_counter() - start)
 
     def _invoke(self, hook: Hook, arguments: tuple[Any, ...]) -> Any:
@@ -262,8 +265,8 @@ class SlowPath:
         watch.forgive()
         # Whatever it ended with, even with an answer: that came too late.
         if late:
-            return failure_of(lookahead.late(hook) if self._commitment is None else self._commitment.late())
-        return None if error is None else failure_of(error)
+            return Failure(str(lookahead.late(hook) if self._commitment is None else self._commitment.late()))
+        return None if error is None else failure_of(error, hook.instance.plugin)
 
     # Taking outcomes into the ruling.
 
@@ -301,7 +304,10 @@ class SlowPath:
 
     def _failure_decides(self, instance: Instance, failure: Failure) -> bool:
         """Log a failure and let the circuit count it. Return True when it decides."""
-        self._event(events.PLUGIN_FAILED, plugin=instance.name, error=failure.text, id=self._ruling.identify())
+        identifier = self._ruling.identify()
+        self._event(events.PLUGIN_FAILED, plugin=instance.name, error=failure.text, id=identifier)
+        if failure.error is not None:
+            self._event(events.PLUGIN_TRACEBACK, plugin=instance.name, id=identifier, traceback=failure.error)
         if failure.blameless:
             instance.circuit.inconclusive()
         elif instance.circuit.failed(self._deadlines.now()):

@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from gatepost import events
-from gatepost.errors import GatepostError, PluginError
+from gatepost.errors import GatepostError, PluginError, place_of
 from gatepost.events import Recorder
 from gatepost.plugins.load import Policy
 from gatepost.runtime import Runtime
@@ -54,7 +54,8 @@ async def _call(implementation: Any, phase: str, server: Server) -> None:
         if inspect.isawaitable(answer):
             await answer
     except (Exception, SystemExit) as error:  # SystemExit would end the process silently
-        what = f"{type(error).__name__}: {error}"
+        place = place_of(error, implementation.plugin)
+        what = f"{type(error).__name__}: {error}" + (f" ({place})" if place else "")
         raise PluginError(f"{implementation.plugin_name}: its {phase} failed: {what}") from error
 
 
@@ -85,7 +86,10 @@ class Jobs:
                 if self._stopped or isinstance(error, GeneratorExit):
                     return
                 name = getattr(job, "__qualname__", "")
-                self._runtime.recorder.event(events.JOB_FAILED, job=name, error=repr(error))
+                place = place_of(error, getattr(job, "__self__", job))
+                text = f"{error!r} ({place})" if place else repr(error)
+                self._runtime.recorder.event(events.JOB_FAILED, job=name, error=text)
+                self._runtime.recorder.event(events.PLUGIN_TRACEBACK, plugin=name, traceback=error)
 
     async def stop(self) -> None:
         """Cancel all jobs, and wait until they have ended."""

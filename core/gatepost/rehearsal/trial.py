@@ -51,8 +51,9 @@ class _Recorder:
         self._trial.records.append(record)
 
     def event(self, event: Event, /, **facts: object) -> None:
-        """Keep it."""
-        self._trial.events.append({"event": event.name, "level": event.level, **facts})
+        """Keep it, unless it is for debugging only."""
+        if event.level != "debug":
+            self._trial.events.append({"event": event.name, "level": event.level, **facts})
 
 
 class _PluginLog(NullLog):

@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import re
+import traceback
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from math import isfinite
@@ -37,6 +38,8 @@ PAUSE = 0.01
 """Seconds for which a batch of lines grows, so that the thread does not wake up for each."""
 LONGEST_TEXT = 2000
 """Characters of one fact."""
+DEEPEST = 20
+"""Innermost frames of a traceback."""
 
 LEVELS = ("debug", "info", "warning", "error")
 """The levels that ``[log] level`` may name; nothing is logged at the first."""
@@ -63,7 +66,9 @@ class EventLog:
         self._libraries = _LibraryHandler(self)
 
     def event(self, event: Event, /, **facts: object) -> None:
-        """Write the line of an event. Never blocks, never raises."""
+        """Write the line of an event; an exception becomes its traceback. Never blocks, never raises."""
+        if event.level == "debug" and event.level in self._levels:
+            facts = {name: _traceback_of(fact) for name, fact in facts.items()}
         self.line(event.name, event.level, facts)
 
     def record(self, record: Record) -> None:
@@ -144,6 +149,17 @@ class _LibraryHandler(logging.Handler):
             self._log.event(events.LIBRARY_ERROR, **facts)
         else:
             self._log.event(events.LIBRARY_WARNING, **facts)
+
+
+def _traceback_of(fact: object) -> object:
+    """Return the last part of an exception's traceback as text; anything else as it is."""
+    if not isinstance(fact, BaseException):
+        return fact
+    try:
+        text = "".join(traceback.format_exception(fact, limit=-DEEPEST))
+    except Exception as error:  # the exception's own code fails
+        return f"{type(fact).__name__}, which cannot be shown: {type(error).__name__}"
+    return text if len(text) <= LONGEST_TEXT else "…" + text[1 - LONGEST_TEXT :]
 
 
 def open_log(settings: LogSettings) -> EventLog:

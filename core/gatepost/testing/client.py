@@ -119,7 +119,7 @@ class Client:
         before = clock.monotonic()
         outcome = await wait_for(work, clock)
         self.waited = clock.monotonic() - before
-        self.policy.dns.check()
+        self.policy.check()
         return outcome
 
     async def feed(self, octets: bytes) -> None:

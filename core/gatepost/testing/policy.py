@@ -44,6 +44,9 @@ class Policy:
     folder for messages over 512 KiB. ``clock="real"`` is the clock of the machine instead of virtual time, for plugins
     whose peers need longer than 3 s to answer; any other ``Clock`` may be given as well.
 
+    An exception of a plugin fails the test, whatever its ``on_error``, unless it is one of a service (DNS, store, next
+    hop); with ``failures="expected"`` none does.
+
     Raises ``ConfigError`` for an invalid configuration, ``PluginError`` for a plugin that cannot be asked.
     """
 
@@ -59,6 +62,7 @@ class Policy:
         spool: Path | None = None,
         folder: Path | None = None,
         clock: Clock | Literal["real"] | None = None,
+        failures: Literal["fail", "expected"] = "fail",
     ) -> None:
         self.clock: Any = SystemClock() if clock == "real" else clock or TestClock()
         """Virtual time: ``await policy.clock.advance("6s")``, ``.now()``, ``.monotonic()``."""
@@ -90,6 +94,7 @@ class Policy:
             line_ends=line_ends,
         )
         self._bare = bare
+        self._fails = failures == "fail"
         self._startup = startup
         self._folder = folder or Path.cwd()
         self._score = Score(**(score or {}))
@@ -153,14 +158,23 @@ class Policy:
         if not self._is_started:
             self._is_started = True
             await wait_for(start_plugins(self.loaded, self._jobs), self.clock)
-            self.dns.check()
+            self.check()
 
     async def close(self) -> None:
         """Stop like a server: end jobs, run the ``shutdown`` hooks, close idle connections to next hops."""
         await self._jobs.stop()
         await wait_for(end_plugins(self.loaded, self._jobs, self.events), self.clock)
         await wait_for(self.next_hop.close(), self.clock)
+        self.check()
+
+    def check(self) -> None:
+        """Raise ``AssertionError`` for what must not happen in a test, if it has happened since the last call.
+
+        That is a DNS query without a scripted answer, and an exception of a plugin. The kit calls this by itself.
+        """
         self.dns.check()
+        if self._fails:
+            self.events.check()
 
     def _load(self, plugins: tuple[Any, ...]) -> LoadedPolicy:
         if len(plugins) != 1 or not isinstance(plugins[0], str | Path):

@@ -6,7 +6,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from gatepost import events
+from gatepost.errors import DNSTemporaryError, NextHopError, SpoolError, StoreError
 from gatepost.telemetry import Record
+from gatepost.testing.dns import UnscriptedQuestionError
+
+SERVICE_FAILURES = (DNSTemporaryError, StoreError, SpoolError, NextHopError, UnscriptedQuestionError)
+"""Errors of services, which happen because the test wants them to, or are raised by the scripted DNS itself."""
+
+
+class PluginFailedError(AssertionError):
+    """A plugin has raised an exception, which is its cause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +59,7 @@ class GateEvents(Events):
     def __init__(self) -> None:
         super().__init__()
         self.records: list[Record] = []
+        self._unexpected: list[tuple[str, BaseException]] = []
 
     def keeps(self, event: events.Event) -> bool:
         """Return True: all records are kept."""
@@ -60,8 +70,20 @@ class GateEvents(Events):
         self.records.append(record)
 
     def event(self, event: events.Event, /, **facts: object) -> None:
-        """Keep an event."""
-        self.events.append(Event(event.name, event.level, facts))
+        """Keep an event. The exceptions of plugins are kept for ``check``."""
+        if event is not events.PLUGIN_TRACEBACK:
+            self.events.append(Event(event.name, event.level, facts))
+        elif isinstance(error := facts["traceback"], BaseException) and not isinstance(error, SERVICE_FAILURES):
+            self._unexpected.append((f"{facts['plugin']} failed at {facts.get('phase', 'a job')}", error))
+
+    def check(self) -> None:
+        """Raise ``PluginFailedError`` for exceptions of plugins since the last call."""
+        unexpected, self._unexpected = self._unexpected, []
+        for what, error in unexpected:
+            raise PluginFailedError(
+                f"{what}: {type(error).__name__}: {error}\n"
+                'If the test is about that, say policy(…, failures="expected")'
+            ) from error
 
 
 class PluginLog:

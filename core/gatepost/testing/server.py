@@ -100,7 +100,7 @@ class Wire:
         try:
             return await wait_for(work, self._policy.clock, pause=QUIET)
         finally:
-            self._policy.dns.check()
+            self._policy.check()
 
 
 class Server:

@@ -59,7 +59,9 @@ async def test_all_start_in_the_configured_order_whatever_their_kind() -> None:
 async def test_the_first_that_cannot_start_is_named_and_ends_the_start(error: BaseException) -> None:
     told: list[str] = []
     policy = loaded(Telling("a", told), Telling("b", told, error), Telling("c", told))
-    with pytest.raises(PluginError, match=rf"^p1: its startup failed: {type(error).__name__}: {error}$"):
+    with pytest.raises(
+        PluginError, match=rf"^p1: its startup failed: {type(error).__name__}: {error} \(test_lifecycle.py:33\)$"
+    ):
         await start_plugins(policy, Jobs(Policy().runtime))
     assert told == ["a: startup at mx.example.org"]
 
@@ -70,7 +72,8 @@ async def test_all_end_also_after_one_that_fails() -> None:
     policy = loaded(Telling("a", told, SystemExit(3)), Telling("b", told))
     await end_plugins(policy, Jobs(Policy().runtime), events)
     assert told == ["b: shutdown"]
-    assert events.named("shutdown_failed") == [{"plugin": "p0", "error": "p0: its shutdown failed: SystemExit: 3"}]
+    (failed,) = events.named("shutdown_failed")
+    assert failed == {"plugin": "p0", "error": "p0: its shutdown failed: SystemExit: 3 (test_lifecycle.py:33)"}
 
 
 async def test_a_blocking_hook_runs_in_a_thread() -> None:

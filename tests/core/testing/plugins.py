@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 
@@ -68,11 +67,15 @@ class Threaded:
 
 
 class Never:
-    """Waits at HELO for what never comes, and has no time limit to end it."""
+    """Never ends its start, and has no time limit to end it."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
 
     @hookimpl
-    async def queue(self) -> None:
-        await asyncio.Event().wait()
+    async def startup(self) -> None:
+        while True:
+            await self.clock.sleep(60)
 
 
 class Listed:

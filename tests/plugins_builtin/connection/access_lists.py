@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Any
+from typing import Any, Literal
 
 from gatepost import deny
 from gatepost.testing import Policy, instance, saying
@@ -26,11 +26,12 @@ def policy_of(
     files: Any = (),
     bare: bool = False,
     clock: Any = None,
+    failures: Literal["fail", "expected"] = "fail",
     **table: Any,
 ) -> Policy:
     """A policy of access, ``checks``, and who takes mail unless it is ``bare``."""
     access = instance(Access, "access", allow=allow or [], deny=denied or [], files=files, **table)
-    return Policy(access, *checks, dns="lenient", bare=bare, clock=clock)
+    return Policy(access, *checks, dns="lenient", bare=bare, clock=clock, failures=failures)
 
 
 def plugin_of(policy: Policy) -> Any:

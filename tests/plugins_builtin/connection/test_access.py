@@ -275,7 +275,7 @@ async def test_without_entries_it_is_asked_nothing() -> None:
 
 
 async def test_a_fault_of_access_itself_opens_nothing() -> None:
-    policy = policy_of(denied=[{"network": "192.0.2.0/24"}])
+    policy = policy_of(denied=[{"network": "192.0.2.0/24"}], failures="expected")
     await policy.start()
     plugin_of(policy)._rule = lambda *about: 1 / 0
     client = await policy.connect("198.51.100.1")

@@ -91,7 +91,7 @@ async def test_its_own_failure_does_not_stop_mail() -> None:
         async def get(self, key: str) -> Any:
             raise RuntimeError("a mistake of ours")
 
-    policy = policy_of()
+    policy = Policy(instance(Earlytalker, "earlytalker"), failures="expected")
     policy.plugin("earlytalker")._store = Broken()
     assert (await policy.connect()).banner.code == 220
     assert policy.events.named("plugin_failed")

@@ -114,7 +114,7 @@ class Subject:
             configured = instance(self.plugin, self.name, options=self.options)
         else:
             configured = instance(self.plugin, self.name, **self._own())
-        policy = Policy(configured, dns="lenient")
+        policy = Policy(configured, dns="lenient", failures="expected")
         world.prepare(policy)
         return policy
 
