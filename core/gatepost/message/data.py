@@ -55,8 +55,9 @@ _MORE_CRS: Final = tuple([b"\r" * count + b"\r\n" for count in (32, 16, 8, 4, 2,
 _LINE_ENDS: Final = IncrementalNewlineDecoder(None, translate=False)
 """Notes the kinds of line end that it meets, in one pass. Counting CRLF, CR and LF would take three times as long."""
 _BLANKS: Final = (b" ", b"\t")
-_FIELDS: Final = re.compile(rb"(?:[ \t].*\n)*(?:[!-9;-~]+[ \t]*:.*\n(?:[ \t].*\n)*)*")
-"""Lines of a header block: the rest of a field, and fields."""
+_STRAY: Final = re.compile(rb"\n(?![ \t]|[!-9;-~]+[ \t]*:)")
+"""The line end before a line that is neither a field nor a continuation. (Matching all the fields takes 14,000
+instructions more for a small message.)"""
 _FRONT: Final = re.compile(rb"(?:\xef\xbb\xbf)?(?:>*From (?![ \t]*:).*\n){0,10}")
 """What may stand before a header block: a byte order mark, and the first lines of an mbox file. (``From :`` would be a
 field.)"""
@@ -275,10 +276,11 @@ def _front_size(data: bytes, whole: int) -> int:
 
 def _fields_size(data: bytes, whole: int, begins: bool) -> int:
     """Return how many octets of header lines ``data`` begins with, up to ``whole``. ``begins``: the header too."""
-    if begins and data.startswith(_BLANKS):  # the line would continue the field that we put in front of it
+    # At the top a folded line would continue the field that we put in front of it.
+    if START.match(data, 0, whole) is None and (begins or not data.startswith(_BLANKS)):
         return 0
-    lines = _FIELDS.match(data, 0, whole)
-    return lines.end() if lines is not None else 0  # it always matches, if only nothing
+    stray = _STRAY.search(data, 0, whole)  # the end of the last line counts as one
+    return stray.end() if stray is not None else 0
 
 
 def _unfinished(data: bytes) -> int:
