@@ -56,7 +56,8 @@ def printable(text: str) -> str:
 def check_code(code: int | None, status: str | None, reply_class: int) -> None:
     """Raise ``ValueError`` unless code and enhanced status code belong to ``reply_class`` (2, 4 or 5; RFC 3463 §3)."""
     if code is not None and code // 100 != reply_class:
-        raise ValueError(f"reply code {code} is not {reply_class}xx")
+        other = {(5, 4): "; use defer", (4, 5): "; use deny"}.get((reply_class, code // 100), "")
+        raise ValueError(f"reply code {code} is not {reply_class}xx{other}")
     if status is not None and not (_STATUS.fullmatch(status) and int(status[0]) == reply_class):
         raise ValueError(f"enhanced status {status!r} is not {reply_class}.x.y")
 

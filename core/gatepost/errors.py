@@ -126,7 +126,10 @@ def place_of(error: BaseException | None, plugin: object) -> str:
     Its own code is its module, or for a module in a package everything in that package. If the error itself was not
     raised there, the one that it was made of is looked at.
     """
-    own = plugin.__name__ if inspect.ismodule(plugin) else type(plugin).__module__
+    if inspect.ismodule(plugin):
+        own = plugin.__name__
+    else:
+        own = (plugin if inspect.isclass(plugin) else type(plugin)).__module__
     package, dot, _ = own.partition(".")
     for _ in range(MOST_CAUSES):
         if error is None:

@@ -24,7 +24,15 @@ from gatepost.config.values import own_host_name
 from gatepost.config.wording import Complaint, complaints
 from gatepost.errors import ConfigError, Mistake
 from gatepost.events import NULL_RECORDER, Recorder
-from gatepost.options import CORE_KEYS, RESERVED_KEYS, Options, dotted_key, note_places, toml_value
+from gatepost.options import (
+    CORE_KEYS,
+    RESERVED_KEYS,
+    Options,
+    dotted_key,
+    note_places,
+    toml_value,
+    with_paths_in,
+)
 
 STANDARD_PLACES = (Path("gatepost.toml"), Path("/etc/gatepost/gatepost.toml"))
 DROP_INS = "gatepost.d"
@@ -158,10 +166,12 @@ def validate_options(
 ) -> OptionsT:
     """Return the options in a plugin's table, validated by ``model``. Raises ``ConfigError`` with every mistake.
 
+    Relative paths are those from the folder of the configuration.
     ``recorder`` is told later if a file that they name changes and cannot be used.
     """
     try:
         options = model.model_validate(table.options, context={**config.source.context(), "recorder": recorder})
+        options = with_paths_in(config.source.folder, options)
     except ValidationError as error:
         # A misspelt core key ends up among the plugin's own options, so core keys are suggested here too.
         core = set(CORE_KEYS).difference(RESERVED_KEYS)

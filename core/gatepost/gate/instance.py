@@ -94,6 +94,9 @@ class Declaration:
     By default all that it implements."""
     hooks_version: int = 1
     """The lowest `gatepost.HOOKS_VERSION` that it works with. It must be an attribute of the class or module."""
+    time_limit: float = 30.0
+    """The seconds that one call may take. `time_limit` in its table overrides it. The phase as a whole has a limit,
+    too: 60 s, at `message` 120 s."""
     longest_wait: float = 0.0
     """The longest time in seconds that its `connect` waits on purpose. The time limit of the phase grows by it."""
     takes_everything: bool = False

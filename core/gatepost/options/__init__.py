@@ -21,7 +21,7 @@ from gatepost.options.kinds import (
     shown,
     toml_value,
 )
-from gatepost.options.model import CORE_KEYS, RESERVED_KEYS, Options, Table, note_places
+from gatepost.options.model import CORE_KEYS, RESERVED_KEYS, Options, Table, note_places, with_paths_in
 from gatepost.options.watched_file import WatchedFile
 
 __all__ = [
@@ -46,4 +46,5 @@ __all__ = [
     "note_places",
     "shown",
     "toml_value",
+    "with_paths_in",
 ]

@@ -7,7 +7,8 @@ repeat no value. This module does not know files, lines and tables: see ``config
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, PrivateAttr
 from pydantic_core import CoreSchema
@@ -111,3 +112,34 @@ def note_places(
     elif isinstance(value, list | tuple):
         for number, part in enumerate(value):
             note_places(part, locate, (*path, number))
+
+
+TableT = TypeVar("TableT", bound=Table)
+
+
+def with_paths_in(folder: Path, table: TableT) -> TableT:
+    """Return ``table`` with its relative paths in ``folder``, also those in lists and in tables inside it.
+
+    Its own validators have seen them as they were written, and may have refused a relative one.
+    """
+    changed = {
+        name: placed
+        for name in type(table).model_fields
+        if (placed := _placed(folder, value := getattr(table, name))) is not value
+    }
+    return table.model_copy(update=changed) if changed else table
+
+
+def _placed(folder: Path, value: Any) -> Any:
+    """Return ``value`` itself if there is no relative path in it."""
+    if isinstance(value, Path):
+        return value if value.is_absolute() else folder / value
+    if isinstance(value, Table):
+        return with_paths_in(folder, value)
+    if type(value) is dict:
+        parts = {key: _placed(folder, part) for key, part in value.items()}
+        return parts if any(parts[key] is not part for key, part in value.items()) else value
+    if type(value) in (list, tuple, set, frozenset):
+        placed = [_placed(folder, part) for part in value]
+        return type(value)(placed) if any(new is not old for new, old in zip(placed, value, strict=True)) else value
+    return value

@@ -29,6 +29,15 @@ _UNKNOWN: Final = object()
 """Stands for the value of an attribute that is not there, or that only an object has."""
 
 
+_ELSEWHERE: Final = {
+    "data_post": "message",
+    "ehlo": "helo",
+    "lookup_rdns": "connect",
+    "unrecognized_command": "unknown_command",
+}
+"""The names that other servers have for a phase."""
+
+
 # Hooks
 
 
@@ -53,6 +62,12 @@ def hook_problems(plugin: Any) -> Iterator[str]:
     hooks = tuple(hooks_of(plugin))
     if not hooks:
         yield "it implements no phase; its hooks are those marked with @hookimpl"
+    functions: dict[str, list[str]] = {}
+    for phase, function in hooks:
+        functions.setdefault(phase, []).append(function.__name__)
+    for phase, names in functions.items():
+        if len(names) > 1:
+            yield f"it implements {phase} more than once: {', '.join(names)}"
     for phase, function in hooks:
         marks = getattr(function, _MARK)
         if phase in PHASES:
@@ -64,6 +79,10 @@ def hook_problems(plugin: Any) -> Iterator[str]:
 
 def _problems_of_arguments(phase: str, function: Any, takes_self: bool) -> Iterator[str]:
     known = arguments_of(phase)
+    first = next(iter(inspect.signature(function).parameters), None)
+    if takes_self and (first is None or first in known):
+        yield f"its {phase} has no self" + (f": {first!r} would be the plugin itself" if first else "")
+        return
     for number, parameter in enumerate(inspect.signature(function).parameters.values()):
         if number == 0 and takes_self:
             continue
@@ -93,6 +112,8 @@ def _problems_of_marks(phase: str, function: Any, marks: Mapping[str, Any]) -> I
 
 def did_you_mean(name: str, known: Collection[str]) -> str:
     """Return ``; did you mean rcpt?`` if a known name is similar, else ""."""
+    if name in _ELSEWHERE and _ELSEWHERE[name] in known:
+        return f"; did you mean {_ELSEWHERE[name]}?"
     near = difflib.get_close_matches(name, known, 1)
     return f"; did you mean {near[0]}?" if near else ""
 
@@ -213,6 +234,12 @@ def _seconds(name: str, value: Any) -> float:
     raise PluginError(f"its {name} must be a number of seconds, not {_shown(value)}")
 
 
+def _time_limit(name: str, value: Any) -> float:
+    if (seconds := _seconds(name, value)) > 0:
+        return seconds
+    raise PluginError(f"its {name} must be more than 0 s")
+
+
 def _texts(name: str, value: Any) -> tuple[str, ...]:
     if _is_collection_of_text(value):
         return tuple(value)
@@ -242,6 +269,7 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "skip_trusted": _flag,
     "phases": _phases,
     "hooks_version": _whole_number,
+    "time_limit": _time_limit,
     "longest_wait": _seconds,
     "takes_everything": _flag,
     "commits": _flag,

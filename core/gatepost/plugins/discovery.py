@@ -127,7 +127,9 @@ def _in_file(config: Config, name: str, path: Path) -> Found:
         message = f"{path} cannot be imported: {type(error).__name__}: {error}"
         raise _mistake(config, name, message, "use") from error
     own = [value for value in vars(module).values() if inspect.isclass(value) and value.__module__ == module.__name__]
-    plugins = [value for value in own if any(True for _ in hooks_of(value))]
+    hooked = [value for value in own if any(True for _ in hooks_of(value))]
+    # A class that another one is made from is not meant to be asked itself.
+    plugins = [value for value in hooked if not any(value in other.__mro__[1:] for other in hooked)]
     if len(plugins) > 1:
         names = ", ".join(plugin.__name__ for plugin in plugins)
         raise _mistake(config, name, f"{path} holds several plugins: {names}", "use")

@@ -20,7 +20,7 @@ import pluggy
 
 from gatepost import events
 from gatepost.config import Config, PluginTable, validate_options
-from gatepost.errors import ConfigError, Mistake, PluginError
+from gatepost.errors import ConfigError, Mistake, PluginError, place_of
 from gatepost.events import Recorder
 from gatepost.gate import Gate, Instance, Mode, Score
 from gatepost.hookspecs import PHASES, PROJECT, Hookspecs
@@ -163,7 +163,9 @@ def make_instance(found: Found, table: PluginTable, options: Options | None, ser
         try:
             made = made(**{parameter: services.get(parameter, table.name, options) for parameter in wanted})
         except BaseException as error:  # the constructor may raise anything, such as SystemExit
-            raise PluginError(f"its constructor failed: {type(error).__name__}: {error}") from error
+            place = place_of(error, made)
+            where = f" ({place})" if place else ""
+            raise PluginError(f"its constructor failed: {type(error).__name__}: {error}{where}") from error
     declaration = declaration_of(made)
     phases = declaration.phases
     if table.phases is not None:
@@ -173,7 +175,7 @@ def make_instance(found: Found, table: PluginTable, options: Options | None, ser
         plugin=made,
         declaration=declaration,
         mode=Mode(table.mode),
-        time_limit=table.time_limit,
+        time_limit=table.time_limit if "time_limit" in table.model_fields_set else declaration.time_limit,
         on_error=table.on_error or declaration.on_error,
         reject_at=table.reject_at,
         phases=phases,

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import gatepost
 from gatepost.config import (
     default_text,
     find_config_file,
@@ -165,6 +166,32 @@ def test_options_are_validated_by_their_model(write: Write, tmp_path: Path) -> N
     assert options.files[0].lines() == ("a",)
     assert options.password == Secret("hunter2")
     assert options.zones == {"a": 1.0, "b": Zone(points=2)}
+
+
+class Places(gatepost.Options):
+    """Paths in every kind of value."""
+
+    path: Path
+    """One."""
+    others: tuple[Path, ...]
+    """Several."""
+    named: dict[str, Path]
+    """With names."""
+    none: Path | None = None
+    """None of them."""
+
+
+def test_a_relative_path_of_a_plugin_is_relative_to_the_configuration_file(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configured(write, 'path = "mb.db"\nothers = ["a", "/b"]\nnamed = { c = "d/e" }\n')
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    options = validate_options(Places, config.plugin("x"), config)
+    assert options.path == tmp_path / "mb.db"
+    assert options.others == (tmp_path / "a", Path("/b"))
+    assert options.named == {"c": tmp_path / "d/e"}
+    assert options.none is None
 
 
 def test_all_mistakes_in_options_are_told_at_once(write: Write) -> None:

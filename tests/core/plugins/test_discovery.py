@@ -236,3 +236,10 @@ def test_a_local_file_with_a_mistake_is_named_at_its_line(
     (mistake,) = packages.mistakes(f'{ONE}[plugins.thing]\nuse = "{use}"')
     assert mistake.startswith(("gatepost.toml:6: plugins.thing.use: ", "gatepost.toml:5: plugins.thing: "))
     assert complaint in mistake
+
+
+def test_a_class_that_another_one_in_the_file_is_made_from_is_no_plugin_itself(packages: Packages) -> None:
+    packages.file("mine.py", GOOD + "\n\nclass Mine(Plugin):\n    grants = 'recipients'\n")
+    packages.toml.write_text(f'{ONE}[plugins.thing]\nuse = "mine.py"')
+    found, mistakes = find_plugins(configuration.load_config(packages.toml, {}), ["thing"])
+    assert not mistakes and found["thing"].plugin.__name__ == "Mine"

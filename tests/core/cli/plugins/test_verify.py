@@ -139,3 +139,39 @@ def test_options_for_one_that_takes_none_are_status_78(folder: Folder) -> None:
 def test_a_plugin_that_does_not_exist_is_status_1(folder: Folder) -> None:
     result = run("plugins", "verify", "nothing")
     assert result.exit_code == 1 and "there is no plugin nothing" in result.stderr
+
+
+DELIVERS = """
+from gatepost import Options, accept, hookimpl
+
+
+class MineOptions(Options):
+    path: str
+    \"\"\"Where to.\"\"\"
+
+
+class Mine:
+    Options = MineOptions
+    grants = "delivery"
+
+    def __init__(self, options):
+        self.path = options.path
+
+    @hookimpl
+    def queue(self):
+        with open(self.path, "a") as file:
+            file.write("x")
+        return accept()
+"""
+
+
+def test_a_plugin_that_delivers_by_itself_delivers_nothing_into_the_real_place(folder: Folder) -> None:
+    real, other = folder.path / "real", folder.path / "other"
+    path = folder.write(f'{SOUND}{TABLE}path = "{real}"\n', mine=DELIVERS)
+    result = run("plugins", "verify", "mine", "--config", path)
+    assert result.exit_code == 2 and "--options" in result.output and "--deliver" in result.output
+    assert not real.exists()
+    assert run("plugins", "verify", "mine", "--config", path, "--options", f'path = "{other}"').exit_code == 0
+    assert other.exists() and not real.exists()
+    assert run("plugins", "verify", "mine", "--config", path, "--deliver").exit_code == 0
+    assert real.exists()
