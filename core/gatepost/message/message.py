@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from gatepost.errors import SpoolError
 from gatepost.message import encoded_words
 from gatepost.message.spool import BLOCK, Content, ContentReader
 from gatepost.write_guard import may_write
@@ -166,6 +167,8 @@ class Message:
         """The message as it leaves, in blocks of at most 256 KiB: header edits applied, CRLF line ends.
 
         It is not dot-stuffed; the code that sends it over SMTP does that. Where the blocks are cut has no meaning.
+        Raises ``SpoolError`` when the spool no longer has all of it, as in a plugin's thread that goes on after its
+        time was over: a message that ended early would look like a whole one.
         """
         front, start = self._front, 0
         if self._edited is not None:
@@ -175,6 +178,8 @@ class Message:
         while block := self._content.read(start, BLOCK):
             yield block
             start += len(block)
+        if start < self.size:
+            raise SpoolError("the message is no longer in the spool")
 
     @property
     def size_out(self) -> int:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatepost.errors import PluginError
+from gatepost.errors import PluginError, SpoolError
 from gatepost.message.message import Headers, Message
 from gatepost.message.spool import BLOCK, Spool
 from gatepost.write_guard import Observed, forbid_writes
@@ -226,3 +226,14 @@ def test_a_message_leaves_in_blocks_of_a_bounded_size() -> None:
     sizes = [len(block) for block in Message(kept, len(HEADER)).blocks()]
     assert max(sizes) == BLOCK
     assert sum(sizes) == kept.size
+
+
+def test_a_message_that_the_spool_has_released_does_not_end_as_if_it_were_whole() -> None:
+    kept = Spool(None).content()
+    kept.write(HEADER + b"\r\n" + b"x" * (3 * BLOCK))
+    message = Message(kept, len(HEADER))
+    blocks = message.blocks()
+    next(blocks)
+    message.close()
+    with pytest.raises(SpoolError, match="the message is no longer in the spool"):
+        list(blocks)
