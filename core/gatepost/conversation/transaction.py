@@ -356,6 +356,10 @@ class Transaction:
                 await self.phases.tell_all("queued", arguments, envelope)
             await self.reset()
         finally:
+            # Also when a plugin's ``reset`` has cancelled this task: a transaction that stayed open would have the next
+            # MAIL refused.
+            if self._session._envelope is incoming.envelope:
+                self._session._envelope = None
             incoming.reader.discard()
             self._runtime.delivering.discard(self)
 

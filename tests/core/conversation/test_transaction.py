@@ -349,6 +349,22 @@ async def test_a_fault_of_ours_is_451_with_an_id_and_not_a_word_more(monkeypatch
     assert (await client.transaction()).code == 250
 
 
+async def test_a_plugin_whose_reset_cancels_the_session_leaves_no_transaction_open() -> None:
+    class Cancelling:
+        @hookimpl
+        async def reset(self) -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.sleep(0)
+
+    client = await connected(Cancelling())
+    assert [(await client.transaction()).code for _ in range(2)] == [250, 250]
+    assert client.session.envelope is None
+    assert client.policy.runtime.spool.in_memory == 0
+
+
 # Without command lines: as doors for other protocols drive it.
 
 SENDER, RECIPIENT = Address("a", "example.com"), Address("b", "example.org")
