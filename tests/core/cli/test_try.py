@@ -188,7 +188,7 @@ def test_a_startup_that_fails_is_a_sentence(folder: Folder) -> None:
     hooks = "@hookimpl\ndef startup(self):\n    raise OSError('no file')\n"
     result = run("try", "--config", folder.write(policy("mine", "recipients", "discard"), mine=plugin(hooks)))
     assert result.exit_code == 1
-    assert result.stderr == "Error: mine: its startup failed: OSError: no file\n"
+    assert result.stderr == "Error: mine: its startup failed: OSError: no file (mine.py:6)\n"
 
 
 def test_without_a_plugin_that_delivers_the_message_gets_451(folder: Folder) -> None:
