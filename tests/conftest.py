@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.peers import dovecot as dovecot_peer
 from tests.peers import postfix as postfix_peer
 from tests.peers import rbldnsd as rbldnsd_peer
+from tests.peers.dovecot import Dovecot
 from tests.peers.postfix import Postfix
 from tests.peers.rbldnsd import Rbldnsd
 from tests.properties import register_profiles
@@ -67,6 +69,13 @@ def postfix() -> Iterator[Postfix]:
     _require(postfix_peer.missing())
     with Postfix() as peer:
         yield peer
+
+
+@pytest.fixture
+def dovecot_of() -> type[Dovecot]:
+    """Return the class of a real Dovecot, which is installed."""
+    _require(dovecot_peer.missing())
+    return Dovecot
 
 
 @pytest.fixture
