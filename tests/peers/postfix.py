@@ -153,8 +153,16 @@ class Postfix:
         }
         lines = {**_MAIN_CF, **placed, **settings}
         (self.etc / "main.cf").write_text("".join(f"{key} = {value}\n" for key, value in lines.items()))
-        listener = LISTENER.read_text().replace("127.0.0.1:10025", f"127.0.0.1:{self.port}")
-        (self.etc / "master.cf").write_text(listener + _SERVICES)
+        self._write_master(LISTENER.read_text())
+
+    def _write_master(self, listener: str) -> None:
+        (self.etc / "master.cf").write_text(listener.replace("127.0.0.1:10025", f"127.0.0.1:{self.port}") + _SERVICES)
+
+    def use_listener(self, listener: str) -> None:
+        """Start again with these lines of master.cf, whose port is replaced by ours."""
+        self.kill()
+        self._write_master(listener)
+        self.start()
 
     def start(self) -> None:
         """Start Postfix, after ``kill`` with the queue as it was, and wait until it answers.

@@ -28,6 +28,7 @@ from gatepost.config.origins import Entry, entries
 from gatepost.config.schema import Known, configuration_schema
 from gatepost.config.source import Place, Source
 from gatepost.config.toml_lines import KeyPath
+from gatepost.config.values import own_host_name
 from gatepost.ip import SocketAddress
 
 __all__ = [
@@ -55,6 +56,7 @@ __all__ = [
     "entries",
     "find_config_file",
     "load_config",
+    "own_host_name",
     "parse_config",
     "parse_toml",
     "survey_config",

@@ -80,3 +80,51 @@ def test_a_file_that_cannot_be_written_is_a_sentence(folder: Folder, path: str) 
     result = run("init", path)
     assert result.exit_code == 1
     assert "cannot write" in result.stderr
+
+
+POSTCONF = """#!/bin/sh
+cat <<'END'
+myhostname = mx.example.org
+message_size_limit = 10240000
+mydestination = localhost, mx.example.org Example.ORG
+virtual_mailbox_domains = hash:/etc/postfix/domains, example.com
+virtual_alias_domains =
+relay_domains = example.com
+END
+"""
+
+
+def with_postconf(folder: Folder, text: str) -> dict[str, str]:
+    """Return an environment whose postconf prints what the script prints."""
+    (folder.path / "bin").mkdir()
+    (folder.path / "bin/postconf").write_text(text)
+    (folder.path / "bin/postconf").chmod(0o755)
+    return {"PATH": f"{folder.path}/bin:/usr/bin:/bin"}
+
+
+def test_init_postfix_writes_both_sides_with_what_postconf_knows(folder: Folder) -> None:
+    result = run("init", "--postfix", env=with_postconf(folder, POSTCONF))
+    assert result.exit_code == 0
+    assert "Postfix has domains in hash:/etc/postfix/domains, which are not read" in result.stdout
+    written = load_config(folder.config, {})
+    assert (written.hostname, written.user) == ("mx.example.org", "gatepost")
+    assert written.order == ("access", "earlytalker", "recipients", "greylist", "forward")
+    assert written.plugin("recipients").options["domains"] == ["mx.example.org", "example.org", "example.com"]
+    assert written.plugin("forward").options["to"] == "smtp://127.0.0.1:10025"
+    assert written.limits.max_size == 10_240_000 - 16_384
+    assert "\n127.0.0.1:10025 inet " in (folder.path / "postfix-master.cf").read_text()
+
+
+def test_init_postfix_without_postfix_says_what_is_left_to_do(folder: Folder) -> None:
+    result = run("init", "--postfix", env=with_postconf(folder, "#!/bin/sh\nexit 1\n"))
+    assert result.exit_code == 0
+    assert "write yours in place of example.org" in result.stdout
+    assert load_config(folder.config, {}).plugin("recipients").options["domains"] == ["example.org"]
+
+
+def test_init_postfix_writes_neither_file_if_one_exists(folder: Folder) -> None:
+    (folder.path / "postfix-master.cf").write_text("# mine\n")
+    result = run("init", "--postfix", env=with_postconf(folder, POSTCONF))
+    assert result.exit_code == 1
+    assert "postfix-master.cf exists already" in result.stderr
+    assert not folder.config.exists()
