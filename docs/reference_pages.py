@@ -37,7 +37,7 @@ EXAMPLES = Path(__file__).parent / "authors/examples/phases"
 API_SECTIONS = {
     "Decisions": ("decisions", "hookspecs"),
     "Sessions and messages": ("session", "message", "address", "rulings"),
-    "Options and services": ("options", "services"),
+    "Options and services": ("options", "services", "config"),
     "Errors": ("errors",),
 }
 """The packages and modules whose public names are listed under each heading."""

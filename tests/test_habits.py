@@ -36,3 +36,20 @@ def test_a_run_of_fewer_tests_than_before_fails(tmp_path: Path, workers: int, ke
     )
     assert done.returncode == status, done.stdout + done.stderr
     assert (f"2 tests ran, and {tmp_path / 'kept'} wants 3 or more" in done.stdout) is bool(status)
+
+
+def test_an_example_that_fails_is_kept_also_where_ci_is_set() -> None:
+    program = (
+        "from hypothesis import settings\nfrom tests.properties import register_profiles\nregister_profiles()\n"
+        "print(settings().database.path, settings().print_blob)\n"
+        "settings.load_profile('long')\nprint(settings().database.path, settings().print_blob)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env={**os.environ, "CI": "true"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines() == [f"{ROOT}/.hypothesis/examples True"] * 2

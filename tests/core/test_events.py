@@ -125,3 +125,10 @@ def test_nobody_asks_for_a_logger_of_his_own() -> None:
 def test_the_recorder_for_no_server_keeps_nothing() -> None:
     assert not any(NULL_RECORDER.keeps(event) for event in EVENTS)
     NULL_RECORDER.event(events.STOPPED)
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=IDS)
+def test_an_event_is_seen_by_a_test(event: Event) -> None:
+    constant = next(name for name, value in vars(events).items() if value is event)
+    tests = [path for path in Path(__file__).parents[1].rglob("*.py") if path != Path(__file__)]
+    assert any(re.search(rf"\b({constant}|{event.name})\b", path.read_text()) for path in tests)

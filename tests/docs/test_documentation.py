@@ -61,7 +61,9 @@ def test_a_phase_is_documented_with_its_exact_signature(pages: dict[str, str], p
     text = section(pages["phases.md"], phase)
     *named, result = parts_of_signature(getattr(Hookspecs, phase))
     assert squeezed(blocks(text, "python")[0]) == f"def{phase}({','.join(named)}){result}"
-    assert prose(text)
+    # Its docstring, and not only the word "Example" before the one.
+    first = inspect.cleandoc(getattr(Hookspecs, phase).__doc__ or "").partition("\n")[0]
+    assert len(first) > 20 and squeezed(first) in squeezed(prose(text))
 
 
 def test_phases_are_in_the_order_of_a_session(pages: dict[str, str]) -> None:
@@ -146,7 +148,7 @@ def test_a_plugin_page_shows_the_declarations_of_the_class(pages: dict[str, str]
 def test_every_declaration_is_in_the_table_with_its_meaning(pages: dict[str, str]) -> None:
     rows = dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", pages["declarations.md"], re.MULTILINE))
     assert list(rows) == [field.name for field in fields(Declaration)]
-    assert len(rows) == 13 and all(meaning.endswith(".") for meaning in rows.values())
+    assert all(meaning.endswith(".") for meaning in rows.values())
 
 
 @pytest.mark.parametrize("name", ENTRY_POINTS)

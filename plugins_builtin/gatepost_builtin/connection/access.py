@@ -50,6 +50,9 @@ matched.
 
 **On the wire.** 550 5.7.1 with the reason; at connect the connection is closed as well. If access itself fails, the
 client is asked to try again later (421 or 451, 4.3.0): to pass would let in clients that you refuse.
+
+**In the log.** `entry_expired` (warning): an entry whose last day is over would have matched. `client_name_unknown`
+(info): DNS failed, so an entry with a `name` did not match.
 """
 
 from __future__ import annotations

@@ -34,6 +34,10 @@ that lists use for listings. At start and hourly the test points are queried. A 
 "white.example.org" = { points = -3, answers = ["127.0.0.0/16"] }
 "key.bl.example.com" = { points = 2, text = "{ip} is listed: {txt}" }  # keeps the key out of the reply
 ```
+
+**In the log.** `list_off` and `list_empty` (warnings): a test point shows that the list names everybody, or nobody, and
+`list_on` (info): it is sound again. `list_refuses_us` (warning): it answers that it does not serve us.
+`list_unanswered` (info): it did not answer about a client.
 """
 
 from __future__ import annotations

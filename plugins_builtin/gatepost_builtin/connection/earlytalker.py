@@ -22,6 +22,9 @@ not read replies.
 Thirty days cover everybody who writes once a month. An IPv4 address or an IPv6 /64 is remembered, because one customer
 usually has a whole /64. Remembered clients only skip the wait: they are still refused for bytes before the greeting. If
 the store fails, clients are held each time, and the checks go on.
+
+**In the log.** `memory_unreadable` and `memory_unwritable` (warnings): the store failed, so a client that has waited
+before was held again, or will be.
 """
 
 from __future__ import annotations

@@ -9,6 +9,8 @@ so at each start, so that nobody runs it by mistake.
 after it in the order is ever asked.
 
 **On the wire.** 250 2.0.0 after the final dot. It has no options.
+
+**In the log.** `mail_is_discarded` (warning): at each start.
 """
 
 from __future__ import annotations

@@ -33,6 +33,8 @@ the server, which may write more than he may, to any other folder. Mail for such
 
 **On the wire.** 250 with the names of the files; 452 4.3.1 when the disk or a quota is full; 451 4.3.0 for any other
 error, which is in the log.
+
+**In the log.** `delivery_failed` (error): a message could not be written, with the reason.
 """
 
 from __future__ import annotations

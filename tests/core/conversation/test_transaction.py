@@ -9,6 +9,7 @@ import pytest
 
 from gatepost import Address, Decision, Session, accept, defer, deny, hookimpl, points
 from gatepost.conversation.transaction import Transaction
+from gatepost.errors import SpoolError
 from gatepost.gate.score import Score
 from gatepost.replies import (
     NEED_MAIL,
@@ -368,6 +369,21 @@ async def test_a_plugin_whose_reset_cancels_the_session_leaves_no_transaction_op
 # Without command lines: as doors for other protocols drive it.
 
 SENDER, RECIPIENT = Address("a", "example.com"), Address("b", "example.org")
+
+
+@pytest.mark.patches
+async def test_a_spool_that_cannot_be_read_at_the_handover_is_451_and_an_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*arguments: object) -> None:
+        raise SpoolError("cannot read the message: Input/output error")
+
+    notes = Notes()
+    client = await connected(notes)
+    monkeypatch.setattr("gatepost.conversation.taken.Taken.recall", fail)
+    reply = await client.transaction()
+    assert reply.wire.startswith(b"451 4.3.0 local error, try again later [")
+    (event,) = client.policy.events.named("hand_over_failed")
+    assert event["error"] == "cannot read the message: Input/output error"
+    assert not any(line.startswith("queued") for line in notes.log)
 
 
 def transaction_of(*plugins: Any, **how: Any) -> tuple[Policy, Session, Transaction]:

@@ -61,3 +61,15 @@ async def test_without_root_any_address_is_served(
     monkeypatch.setattr(os, "getuid", lambda: 1000)
     await start(server(tmp_path, "0.0.0.0:0"))
     assert "running_as_root" not in capfd.readouterr().err
+
+
+@pytest.mark.patches
+async def test_a_line_of_resolv_conf_that_cannot_be_read_is_a_warning_that_names_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "resolv.conf"
+    path.write_text("nameserver 192.0.2.1\nnameserver 192.0.2.300\n")
+    monkeypatch.setattr("gatepost.services.dns.client.RESOLV_CONF", path)
+    await start(server(tmp_path, "127.0.0.1:0"))
+    said = capfd.readouterr().err
+    assert "name_server_skipped" in said and f"{path}:2: the line is skipped" in said

@@ -43,8 +43,10 @@ async def test_it_is_switched_on_by_the_next_good_test_only() -> None:
     await lists.an_hour_later()
     assert (await lists.ask()).startswith("250 ")
     lists.policy.dns.answer(f"1.0.0.127.{BL}", "A")
+    assert "list_on" not in [line.name for line in lists.policy.log.events]
     await lists.an_hour_later()
     assert (await lists.ask()).startswith("550 ")
+    assert [line.facts["zone"] for line in lists.policy.log.events if line.name == "list_on"] == [BL]
 
 
 async def test_a_list_goes_off_while_we_run() -> None:
