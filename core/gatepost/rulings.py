@@ -8,7 +8,7 @@ This module only holds and prints facts; it neither rules nor writes files.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -184,23 +184,30 @@ class Ruling:
         The usual ruling, in which no plugin had an opinion, is three values: phase, microseconds, and the plugins
         with theirs. The names of observed plugins that had one are added to ``observed``.
         """
-        trace: list[object] = []
-        for said in self.trace:
-            if isinstance(said, Said):
-                trace.append((said.plugin, str(said), _micro(said.seconds), said.observed, said.withheld))
-                if said.observed and (said.answer or said.answers or said.withheld) and said.plugin not in observed:
-                    observed.append(said.plugin)
-            else:
-                trace.append(said[0])
-                trace.append(_micro(said[1]))
-        compact: list[object] = [self.phase, _micro(self.seconds), trace]
         decision = self.decision
+        outcome = None if decision is None else str(decision)
+        trace: list[object] = []
+        others_answered = False
+        for said in self.trace:
+            if not isinstance(said, Said):
+                trace.append(said[0])
+                trace.append(int(said[1] * 1e6 + 0.5))
+                continue
+            is_plain = said.answer is decision and not said.did and not said.answers and not said.skipped
+            text = outcome if is_plain and outcome is not None else str(said)
+            trace.append((said.plugin, text, int(said.seconds * 1e6 + 0.5), said.observed, said.withheld))
+            if said.observed:
+                if (said.answer or said.answers or said.withheld) and said.plugin not in observed:
+                    observed.append(said.plugin)
+            elif said.answer is not None and said.plugin != self.plugin:
+                others_answered = True
+        compact: list[object] = [self.phase, int(self.seconds * 1e6 + 0.5), trace]
         if decision is not None or self.recipient is not None or self.unasked or self.vouched or self.plugin:
             compact += (
-                str(self.recipient) if self.recipient else None,
-                None if decision is None else str(decision),
+                None if self.recipient is None else str(self.recipient),
+                outcome,
                 self.plugin,
-                None if decision is None else self.without(self.plugin),
+                self.without(self.plugin) if others_answered and decision is not None else None,
                 self.unasked,
                 self.vouched,
                 self.spoken_at,
@@ -213,14 +220,13 @@ class Ruling:
         refusals = [said for said in rest if said.answer and said.answer.refuses]
         if refusals:
             return f"{refusals[0].plugin} would have said {refusals[0].answer}"
-        if self.unasked:
-            return f"unknown: {', '.join(self.unasked)} would have been asked"
         accepted = any(said.answer and said.answer.action is Action.ACCEPT for said in rest)
-        return "accepted" if accepted else "nobody would have decided"
+        return "accepted" if accepted and not self.unasked else _without(self.unasked)
 
 
-def _micro(seconds: float) -> int:
-    return int(seconds * 1e6 + 0.5)
+def _without(unasked: Sequence[str]) -> str:
+    """Return the outcome in words if nobody else had answered."""
+    return f"unknown: {', '.join(unasked)} would have been asked" if unasked else "nobody would have decided"
 
 
 def expanded(compact: list[Any]) -> dict[str, object]:
@@ -242,7 +248,7 @@ def expanded(compact: list[Any]) -> dict[str, object]:
         "outcome": outcome,
         "plugin": plugin,
         "seconds": micro / 1e6,
-        "otherwise": otherwise,
+        "otherwise": _without(unasked) if outcome is not None and otherwise is None else otherwise,
         "unasked": unasked,
         "vouched": vouched,
         "spoken_at": spoken_at,

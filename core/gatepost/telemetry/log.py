@@ -13,11 +13,11 @@ import json
 import logging
 import os
 import re
+import time
 import traceback
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from math import isfinite
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import orjson
 
@@ -47,6 +47,7 @@ DIM = "2"
 COLOURS = {"info": "32", "warning": "33", "error": "1;31"}
 """How a level looks on a terminal (ECMA-48 §8.3.117)."""
 
+_DISCONNECTED = events.DISCONNECTED.name
 _PLAIN = re.compile(r"[^\s=\",]+")
 
 
@@ -55,7 +56,7 @@ class EventLog:
 
     def __init__(self, write: Callable[[bytes], object], *, human: bool, colours: bool = False, level: str = "info"):
         self._batches: Batches[bytes] = Batches(
-            lambda lines: write(b"".join(lines)), name="gatepost-log", bound=BOUND, pause=PAUSE
+            lambda lines: write(b"\n".join([*lines, b""])), name="gatepost-log", bound=BOUND, pause=PAUSE
         )
         self._human = human
         self._colours = colours
@@ -63,6 +64,7 @@ class EventLog:
         self.says_info = "info" in self._levels
         """True when records are written, whose lines are of that level."""
         self._undescribable = 0
+        self._second, self._seconds = 0, ""
         self._libraries = _LibraryHandler(self)
 
     def event(self, event: Event, /, **facts: object) -> None:
@@ -74,23 +76,37 @@ class EventLog:
     def record(self, record: Record) -> None:
         """Write the line of a refusal, a message or a session's end. Never blocks, never raises."""
         if self.says_info:
-            self.line(record.event, "info", line_of(record))
+            line: dict[str, object] = {"timestamp": self._timestamp(), "level": "info", "event": record.event}
+            add_facts(line, record)
+            self._put(line)
 
     def line(self, name: str, level: Level, facts: Mapping[str, object]) -> None:
         """Write a line. Never blocks, never raises."""
         if level not in self._levels:
             return
         # The head stands first, and no fact can take its place.
-        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        head = {"timestamp": now, "level": level, "event": name}
-        line = {**head, **facts, **head}
-        for fact, value in facts.items():
-            if type(value) is str and len(value) > LONGEST_TEXT:
-                line[fact] = value[:LONGEST_TEXT] + "…"
+        head = {"timestamp": self._timestamp(), "level": level, "event": name}
+        self._put({**head, **facts, **head})
+
+    def _timestamp(self) -> str:
+        """Return the time in UTC to the millisecond. Its seconds are written out once for all lines in them."""
+        now = time.time()
+        second = int(now)
+        if second != self._second:
+            self._second, self._seconds = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        return f"{self._seconds}.{int((now - second) * 1000):03}Z"
+
+    def _put(self, line: dict[str, object]) -> None:
         try:
-            self._batches.put((human_line(line, self._colours) if self._human else json_line(line)) + b"\n")
+            octets = self._written(line)
+            if len(octets) > LONGEST_TEXT:  # else no text in it can be longer
+                octets = self._written({fact: _shortened(value) for fact, value in line.items()})
+            self._batches.put(octets)
         except Exception:  # a fact that cannot even be described: its line is lost, the session goes on
             self._undescribable += 1
+
+    def _written(self, line: dict[str, object]) -> bytes:
+        return human_line(line, self._colours) if self._human else json_line(line)
 
     def plugin(self, name: str) -> PluginLog:
         """Return the log of the plugin ``name``."""
@@ -176,27 +192,42 @@ def write_to_stderr(octets: bytes) -> None:
         octets = octets[os.write(STDERR, octets) :]
 
 
-def line_of(record: Record) -> dict[str, Any]:
-    """Return the facts of a record's line. Those without a value are left out; a sender of "" is the null path."""
-    facts: dict[str, Any] = {
-        "client": record.client,
-        "helo": record.helo or None,
-        "sender": record.sender,
-        "recipients": list(record.recipients) or None,
-        "recipient_count": record.recipient_count or None,
-        "phase": record.phase,
-        "outcome": record.reply or None,
-        "plugin": record.plugin or None,
-        # The end of a session is no decision: there is nothing to explain.
-        "id": record.id if record.event != events.DISCONNECTED.name else None,
-        "session": record.session,
-        "size": record.size or None,
-        "seconds": round(record.seconds, 3),
-        "trusted": record.trusted or None,
-        "next_hop": record.next_hop or None,
-        "failed_next_hops": list(record.failed_next_hops) or None,
-    }
-    return {name: value for name, value in facts.items() if value is not None}
+def add_facts(line: dict[str, object], record: Record) -> None:
+    """Add the facts of a record to its line. Those without a value are left out; a sender of "" is the null path."""
+    line["client"] = record.client
+    if record.helo:
+        line["helo"] = record.helo
+    if record.sender is not None:
+        line["sender"] = record.sender
+    if record.recipients:
+        line["recipients"] = record.recipients
+    if record.recipient_count:
+        line["recipient_count"] = record.recipient_count
+    _add_outcome(line, record)
+
+
+def _add_outcome(line: dict[str, object], record: Record) -> None:
+    line["phase"] = record.phase
+    if record.reply:
+        line["outcome"] = record.reply
+    if record.plugin:
+        line["plugin"] = record.plugin
+    if record.event != _DISCONNECTED:  # the end of a session is no decision: there is nothing to explain
+        line["id"] = record.id
+    line["session"] = record.session
+    if record.size:
+        line["size"] = record.size
+    line["seconds"] = round(record.seconds, 3)
+    if record.trusted:
+        line["trusted"] = record.trusted
+    if record.next_hop:
+        line["next_hop"] = record.next_hop
+    if record.failed_next_hops:
+        line["failed_next_hops"] = record.failed_next_hops
+
+
+def _shortened(value: object) -> object:
+    return value[:LONGEST_TEXT] + "…" if type(value) is str and len(value) > LONGEST_TEXT else value
 
 
 def human_line(line: Mapping[str, object], colours: bool) -> bytes:

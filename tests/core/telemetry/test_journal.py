@@ -214,3 +214,34 @@ def test_before_it_is_open_nothing_is_kept_and_nothing_raised(path: Path) -> Non
     journal.put(refusal())
     journal.close()
     assert not path.exists()
+
+
+def test_neighbours_share_a_block_that_is_packed_at_once(journal: Journal, path: Path) -> None:
+    many = Journal(path.with_name("many.db"), 10_000)
+    many.open()
+    many._write([refusal() for _ in range(250)])
+    many.close()
+    with sqlite3.connect(path.with_name("many.db")) as other:
+        blocks = other.execute("SELECT records, length(body) FROM blocks ORDER BY number").fetchall()
+    other.close()
+    assert [records for records, _ in blocks] == [100, 100, 50]
+    assert blocks[0][1] < 100 * 40  # octets
+
+
+def test_a_record_has_one_row_and_a_recipient_one(path: Path) -> None:
+    journal = Journal(path, 10_000)
+    journal.open()
+    assert journal._connection is not None
+    statements: list[str] = []
+    journal._connection.set_trace_callback(statements.append)
+    journal._write([refusal(recipients=("a@example.org", "b@example.org")) for _ in range(50)])
+    journal._connection.set_trace_callback(None)
+    journal.close()
+    inserted = [statement.split()[2] for statement in statements if statement.startswith("INSERT")]
+    assert {table: inserted.count(table) for table in inserted} == {
+        "blocks": 1,
+        "records": 50,
+        "recipients": 100,
+        "sums": 1,
+    }
+    assert len(statements) < 165  # with the transaction, the bounds, and nothing else for each record

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -192,3 +193,18 @@ def test_the_lines_of_libraries_are_adopted_until_the_end() -> None:
     assert (task["level"], task["event"], task["library"]) == ("error", "library_error", "asyncio")
     assert (task["text"], task["error"]) == ("Task exception was never retrieved", "OSError('no')")
     assert logging.root.handlers == handlers
+
+
+def test_the_time_of_a_line_is_that_of_its_millisecond(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines: list[bytes] = []
+    log = EventLog(lines.append, human=False)
+    for moment in (1_800_000_000.0, 1_800_000_000.9996, 1_800_000_001.0501, 1_800_000_000.25):
+        monkeypatch.setattr(time, "time", lambda moment=moment: moment)
+        log.record(refusal())
+    log.close()
+    assert [json.loads(line)["timestamp"] for line in b"".join(lines).splitlines()] == [
+        "2027-01-15T08:00:00.000Z",
+        "2027-01-15T08:00:00.999Z",
+        "2027-01-15T08:00:01.050Z",
+        "2027-01-15T08:00:00.250Z",
+    ]
