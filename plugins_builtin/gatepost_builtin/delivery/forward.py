@@ -53,7 +53,7 @@ extension which the next hop had when the client asked, and has no longer, is 45
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from ipaddress import ip_address
 from typing import Annotated, Literal
 
@@ -317,13 +317,8 @@ class Forward:
         """
         if message.eight_bit and envelope.body == "8BITMIME" and "8BITMIME" not in delivery.extensions:
             return dict.fromkeys(recipients, _LACKING)
-        by_text = {str(recipient): recipient for recipient in recipients}
-
-        def note(recipient: str, answer: NextHopAnswer) -> None:
-            if answer.is_positive:
-                envelope.note_taken(by_text[recipient])
-
-        answers = await delivery.data(message.blocks, before_dot=envelope.commit, on_answer=note)
+        on_answer = _noting(envelope, recipients) if delivery.target.protocol == "lmtp" else None
+        answers = await delivery.data(message.blocks, before_dot=envelope.commit, on_answer=on_answer)
         is_taken = any(answer.is_positive for answer in answers.values())
         envelope.note_next_hop(str(delivery.target) if is_taken else "", delivery.failed)
         return {recipient: self._decision(answers[str(recipient)]) for recipient in recipients}
@@ -391,6 +386,17 @@ def _fits(delivery: Delivery, envelope: Envelope, message: Message, recipients: 
     """
     declared = envelope.body == "8BITMIME" or not message.eight_bit or "8BITMIME" not in delivery.extensions
     return declared and set(delivery.accepted) == {str(recipient) for recipient in recipients}
+
+
+def _noting(envelope: Envelope, recipients: Sequence[Address]) -> Callable[[str, NextHopAnswer], None]:
+    """Return a function that notes at once each recipient that has the message."""
+    by_text = {str(recipient): recipient for recipient in recipients}
+
+    def note(recipient: str, answer: NextHopAnswer) -> None:
+        if answer.is_positive:
+            envelope.note_taken(by_text[recipient])
+
+    return note
 
 
 def _needs_smtputf8(delivery: Delivery, address: Address) -> Decision | None:

@@ -262,9 +262,11 @@ class SmtpConnection:
 
         Raises ValueError when a line contains a control character, and then sends nothing.
         """
-        joined = "\r\n".join(lines)
-        if not joined.isprintable() and any(CONTROL.search(line) for line in lines):
-            raise ValueError(f"a command may not hold control characters: {lines!r}")
+        for (
+            line
+        ) in lines:  # a line that is printable has no controls: the common case, told without a regular expression
+            if not line.isprintable() and CONTROL.search(line):
+                raise ValueError(f"a command may not hold control characters: {line!r}")
         wire = self._wire
         if wire.has_unread:
             # Unsolicited, usually 421, which ``answer`` raises. From here on answers would not match commands.
@@ -272,7 +274,7 @@ class SmtpConnection:
             self.close()
             raise NextHopUnreachableError(f"{self.target}: it spoke out of turn: {unsolicited}")
         wire.expected = len(lines)
-        await self.push(f"{joined}\r\n".encode())
+        await self.push(("\r\n".join(lines) + "\r\n").encode())
         return [await self.answer(self._command_timeout) for _ in lines]
 
     async def push(self, octets: bytes) -> None:

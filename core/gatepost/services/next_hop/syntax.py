@@ -32,6 +32,9 @@ ENHANCED_STATUS = re.compile(r"([245]\.[0-9]{1,3}\.[0-9]{1,3})(?: +|$)")
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
+# RFC 3461 §4: xchar, what stands for itself in xtext
+_XCHARS = re.compile(r"[!-*,-<>-~]*")
+
 _SHORT = 100
 """Octets of a reply that is worth remembering."""
 
@@ -200,6 +203,8 @@ def xforward_lines(attributes: Mapping[str, str]) -> Iterator[str]:
 
 def _xtext(text: str) -> str:
     """Return ``text`` as xtext: "+", "=" and all but printable ASCII as "+" and two hex digits (RFC 3461 §4)."""
+    if _XCHARS.fullmatch(text):
+        return text
     return "".join(
         chr(octet) if 33 <= octet <= 126 and octet not in b"+=" else f"+{octet:02X}" for octet in text.encode()
     )
