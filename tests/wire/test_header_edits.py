@@ -49,7 +49,7 @@ async def test_a_marked_subject_leaves_as_ascii_and_once(forward_to: Callable[..
 async def test_8_bit_that_only_the_body_holds_is_declared(
     forward_to: Callable[..., Forward], headers_first: bool
 ) -> None:
-    header, body = b"Subject: x\r\n\r\n", "grüße\r\n".encode()
+    header, body = b"Subject: x\r\n\r\nfirst", "grüße\r\n".encode()
     async with MailServer() as server, live(Policy(vouching(), Marking("[x]"), forward_to(server))) as door:
         wire = await door.connect()
         await wire.to_data()
@@ -60,7 +60,34 @@ async def test_8_bit_that_only_the_body_holds_is_declared(
         assert (await wire.reply()).startswith(b"250 ")
     (message,) = server.messages
     assert "BODY=8BITMIME" in message.mail
-    assert message.content.endswith(b"\r\n\r\n" + body)
+    assert message.content.endswith(b"\r\n\r\nfirst" + body)
+
+
+class Naming:
+    """Adds a field beyond ASCII before the body has come."""
+
+    @hookimpl
+    def headers(self, message: Message) -> None:
+        message.prepend("X-Name", "Grüße")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "field", "declared"),
+    [(b"", b"X-Name: =?utf-8?q?Gr=C3=BC=C3=9Fe?=", False), (b" SMTPUTF8", "X-Name: Grüße".encode(), True)],
+)
+async def test_a_field_of_a_plugin_is_raw_and_declared_only_with_smtputf8(
+    forward_to: Callable[..., Forward], parameters: bytes, field: bytes, declared: bool
+) -> None:
+    async with (
+        MailServer(extensions=["PIPELINING", "8BITMIME", "SMTPUTF8"]) as server,
+        live(Policy(vouching(), Naming(), forward_to(server))) as door,
+    ):
+        wire = await door.hello()
+        await wire.envelope(b"<a@example.com>" + parameters)
+        assert (await wire.message(b"Subject: x\r\n\r\nbody\r\n")).startswith(b"250 ")
+    (message,) = server.messages
+    assert message.content.startswith(field + b"\r\nReceived: ")
+    assert ("BODY=8BITMIME" in message.mail) is declared
 
 
 class Scanning:
