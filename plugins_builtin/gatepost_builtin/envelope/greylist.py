@@ -30,7 +30,7 @@ after twice the delay, and by then DNS lists know it.
 | `btv1==0412ab34cd==kim@example.com` | `kim@example.com` | the same, of Barracuda |
 | `SRS0=aB3d=5T=example.org=kim@example.com` | `srs0=example.org=kim@example.com` | SRS of a forwarder: hash and day |
 | `SRS1=aB3d=a.example==cD4e=5T=b.example=kim@example.com` | `srs1=a.example=b.example=kim@example.com` | SRS, twice |
-| `double-bounce-x7@example.com` | `double-bounce@example.com` | a probe of Postfix, which changes by the hour |
+| `double-bounce8CL5@example.com` | `double-bounce@example.com` | a probe of Postfix with the time in it |
 
 **What it costs.** The first message between two people is delayed until the sender's queue retries: usually five to
 thirty minutes. People who wait for a login code will notice. A client never has to wait again after `auto_allow_after`
@@ -86,8 +86,11 @@ CACHE_SIZE = 16_384
 
 POOL_NETWORKS = 3
 """The number of networks from which the same sender and recipient must have come to be let in as a pool."""
-PROBES = re.compile(r"double-bounce(?:[^a-z].*)?|mailer-daemon|postmaster", re.IGNORECASE)
-"""Local parts of senders that verify an address instead of bringing mail: those of Postfix, Exim and others."""
+PROBES = re.compile(r"(?i:double-bounce)[0-9B-DF-HJ-NP-TV-Z]*|(?i:mailer-daemon|postmaster)")
+"""Local parts of senders that verify an address instead of bringing mail: those of Postfix, Exim and others.
+
+Postfix appends a time in base 31, without vowels, if it has an ``address_verify_sender_ttl``.
+"""
 TAGS = (
     (re.compile(r"prvs=[^=]+=(?=.)|btv1==[^=]+==(?=.)", re.IGNORECASE), ""),
     (re.compile(r"srs0[=+-][^=]+=[^=]+=(?=.)", re.IGNORECASE), "srs0="),
