@@ -43,7 +43,7 @@ class Watch:
     In a handover its ``commitment`` has the deadline, which moves while the plugin is awaited.
     """
 
-    __slots__ = ("_budget_left", "_commitment", "_count", "_sweeps", "_task", "budget", "deadline")
+    __slots__ = ("_budget_left", "_commitment", "_count", "_set_aside", "_sweeps", "_task", "budget", "deadline")
 
     def __init__(self, task: asyncio.Task[Any], budget: float, commitment: Commitment | None = None) -> None:
         self._task = task
@@ -52,6 +52,8 @@ class Watch:
         self._sweeps = 0
         self._budget_left: float | None = None
         """Seconds left when the budget was suspended; None while it runs."""
+        self._set_aside: Commitment | None = None
+        """The commitment while the budget is suspended: an observed plugin does not use it up."""
         self.budget = self.deadline = budget
 
     def over(self, now: float) -> bool:
@@ -63,6 +65,7 @@ class Watch:
         if suspend_budget:
             self._budget_left = self.budget - now
             self.budget = _INF
+            self._set_aside, self._commitment = self._commitment, None
         self.deadline = now + seconds
 
     def end_wait(self, now: float) -> bool:
@@ -77,6 +80,7 @@ class Watch:
         if self._budget_left is not None:
             self.budget = now + self._budget_left
             self._budget_left = None
+            self._commitment, self._set_aside = self._set_aside, None
         self.deadline = self.budget
         return late
 

@@ -242,9 +242,9 @@ class SlowPath:
         session, now, commitment = self._session, self._deadlines.now(), self._commitment
         watch = self._watch or self._deadlines.watch(self._chain.budget, commitment)
         session._watch = self._watch = watch
-        if commitment is not None:
+        if commitment is not None and not hook.observed:
             seconds = commitment.deadline - now
-        elif hook.kind is Kind.AHEAD or self._chain.phase == "queue":
+        elif hook.kind is Kind.AHEAD or (self._chain.phase == "queue" and not hook.observed):
             seconds = inf
         else:
             seconds = hook.instance.time_limit + session._allowance
@@ -265,7 +265,8 @@ class SlowPath:
         watch.forgive()
         # Whatever it ended with, even with an answer: that came too late.
         if late:
-            return Failure(str(lookahead.late(hook) if self._commitment is None else self._commitment.late()))
+            commitment = None if hook.observed else self._commitment
+            return Failure(str(lookahead.late(hook) if commitment is None else commitment.late()))
         return None if error is None else failure_of(error, hook.instance.plugin)
 
     # Taking outcomes into the ruling.

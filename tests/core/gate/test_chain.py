@@ -60,7 +60,7 @@ async def test_the_message_has_120_seconds_and_the_hand_over_900() -> None:
         made.plugin.clock = policy.clock
     client = await policy.connect()
     assert "at last" in (await client.transaction()).lines()[0]
-    assert client.waited == 1000
+    assert client.waited == 990
     assert BUDGETS["message"] == 120.0
     over = Policy(*(instance(Slow(), f"slow{number}") for number in range(6)), vouching(), delivering())
     for made in over.gate.instances:

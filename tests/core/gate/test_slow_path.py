@@ -351,3 +351,19 @@ async def test_a_phase_that_is_closed_with_its_loop_is_not_a_failure_of_the_plug
     await asyncio.to_thread(asked.close)  # where no loop runs, as after the end of ours
     assert policy.events.events == []
     assert session._watch is None
+
+
+async def test_an_observed_plugin_that_hangs_at_queue_is_late_and_costs_the_message_nothing() -> None:
+    class Hangs:
+        clock: Any
+
+        @hookimpl
+        async def queue(self) -> None:
+            await self.clock.sleep(10_000)
+
+    policy = policy_of(instance(Hangs(), "hangs", mode="observe", time_limit=30.0))
+    client = await policy.connect()
+    assert (await client.transaction()).wire.startswith(b"250 2.0.0 queued as ")
+    assert 30 <= client.waited <= 31
+    said = [said for ruling in policy.events.records[-1].rulings for said in ruling.said if said.plugin == "hangs"]
+    assert [each.error for each in said] == ["no answer within 30 s"]
