@@ -145,6 +145,23 @@ def pip(python: str, *arguments: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def is_plugin_of_pytest(entry: Path) -> bool:
+    """Return True for the facts of a package that pytest would load, except those that the page installs.
+
+    A reader has none of them, and one may say a line of its own in each run, as pytest-randomly does.
+    """
+    declared = entry / "entry_points.txt"
+    return declared.is_file() and "[pytest11]" in declared.read_text() and not entry.name.startswith("pytest_asyncio")
+
+
+def test_pytest_plugins_of_this_environment_are_not_those_of_the_reader(tmp_path: Path) -> None:
+    for name, group in {"pytest_randomly-3.16.0": "pytest11", "pytest_asyncio-1.5.0": "pytest11", "x-1": "y"}.items():
+        (tmp_path / f"{name}.dist-info").mkdir()
+        (tmp_path / f"{name}.dist-info/entry_points.txt").write_text(f"[{group}]\nname = module\n")
+    left_out = [entry.name for entry in tmp_path.iterdir() if is_plugin_of_pytest(entry)]
+    assert left_out == ["pytest_randomly-3.16.0.dist-info"]
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Return an empty folder with a new environment that has all dependencies of gatepost but not gatepost itself."""
@@ -152,7 +169,8 @@ def folder(tmp_path: Path) -> Path:
     others = tmp_path / "others"
     others.mkdir()
     for entry in {*Path(sysconfig.get_path("purelib")).iterdir(), *Path(sysconfig.get_path("platlib")).iterdir()}:
-        if entry.suffix != ".pth" and not entry.name.startswith(("gatepost", "_gatepost", "__editable__")):
+        ours = entry.name.startswith(("gatepost", "_gatepost", "__editable__"))
+        if entry.suffix != ".pth" and not ours and not is_plugin_of_pytest(entry):
             (others / entry.name).symlink_to(entry)
     (runtime,) = (tmp_path / "page/.venv/lib").glob("python*/site-packages")
     (runtime / "others.pth").write_text(f"{others}\n")
