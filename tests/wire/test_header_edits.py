@@ -82,6 +82,7 @@ async def test_a_field_of_a_plugin_is_raw_and_declared_only_with_smtputf8(
         MailServer(extensions=["PIPELINING", "8BITMIME", "SMTPUTF8"]) as server,
         live(Policy(vouching(), Naming(), forward_to(server))) as door,
     ):
+        await (await door.hello()).envelope()  # the next hop is asked, and its extensions are known from now on
         wire = await door.hello()
         await wire.envelope(b"<a@example.com>" + parameters)
         assert (await wire.message(b"Subject: x\r\n\r\nbody\r\n")).startswith(b"250 ")
