@@ -97,6 +97,8 @@ FACTS: Final[Mapping[str, str]] = {
     "version": "the version of that package",
     "reason": "a sentence for the plugin's author",
     "path": "the path of the file",
+    "entries": "the number of entries in use",
+    "found": "the number of entries in the changed file",
     "waiting": "the number of entries that wait to be written",
     "number": "the number of records that were lost since this was last reported",
     "library": "the name of the library's logger, such as `asyncio`",
@@ -237,6 +239,14 @@ NAME_SERVER_SKIPPED: Final = Event(
     "warning",
     "The system's list of name servers has a line that gatepost cannot read, and the line is skipped.",
     ("path", "error"),
+)
+
+LIST_SHRUNK: Final = Event(
+    "list_shrunk",
+    "error",
+    "A list of recipients has lost more than half of its entries at once, and more than ten, so its last content stays "
+    "in use; run `gatepost reload --accept-shrunk` if that is meant.",
+    ("path", "entries", "found", "advice"),
 )
 
 # Next hops.

@@ -12,12 +12,15 @@ from pydantic import AfterValidator
 from gatepost import ListFileError, WatchedFile
 
 
-def must_parse(parse: Callable[[str], object]) -> AfterValidator:
-    """Return a validator that refuses a file for which ``parse`` raises ``ValueError`` or ``ListFileError``."""
+def must_parse(parse: Callable[[str], object], *, vouches: bool = False) -> AfterValidator:
+    """Return a validator that refuses a file for which ``parse`` raises ``ValueError`` or ``ListFileError``.
+
+    ``vouches``: mail is refused for want of an entry (see ``WatchedFile.parsed``).
+    """
 
     def check(file: WatchedFile) -> WatchedFile:
         try:
-            file.parsed(parse)
+            file.parsed(parse, vouches=vouches)
         except ValueError as error:
             raise ListFileError.of(file.path, error) from None
         return file

@@ -27,6 +27,7 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "serve": Command("serve", "Run the gate in the foreground until SIGTERM or SIGINT."),
+    "reload": Command("reload", "Tell the running server to read its configuration and list files again."),
     "init": Command("init", "Write a commented starting configuration."),
     "check": Command("check", "Show every mistake of the configuration at once."),
     "config": Command("config", "Show the merged configuration; print its JSON schema."),

@@ -27,6 +27,7 @@ from gatepost.events import NULL_RECORDER, Recorder
 from gatepost.options import (
     CORE_KEYS,
     RESERVED_KEYS,
+    ListFiles,
     Options,
     dotted_key,
     note_places,
@@ -162,15 +163,21 @@ OptionsT = TypeVar("OptionsT", bound=Options)
 
 
 def validate_options(
-    model: type[OptionsT], table: PluginTable, config: Config, recorder: Recorder = NULL_RECORDER
+    model: type[OptionsT],
+    table: PluginTable,
+    config: Config,
+    recorder: Recorder = NULL_RECORDER,
+    files: ListFiles | None = None,
 ) -> OptionsT:
     """Return the options in a plugin's table, validated by ``model``. Raises ``ConfigError`` with every mistake.
 
     Relative paths are those from the folder of the configuration.
-    ``recorder`` is told later if a file that they name changes and cannot be used.
+    ``recorder`` is told later if a file that they name changes and cannot be used; ``files`` are those of the server,
+    which looks at them.
     """
+    context = {**config.source.context(), "recorder": recorder, "files": files}
     try:
-        options = model.model_validate(table.options, context={**config.source.context(), "recorder": recorder})
+        options = model.model_validate(table.options, context=context)
         options = with_paths_in(config.source.folder, options)
     except ValidationError as error:
         # A misspelt core key ends up among the plugin's own options, so core keys are suggested here too.

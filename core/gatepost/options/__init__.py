@@ -22,13 +22,15 @@ from gatepost.options.kinds import (
     toml_value,
 )
 from gatepost.options.model import CORE_KEYS, RESERVED_KEYS, Options, Table, note_places, with_paths_in
-from gatepost.options.watched_file import WatchedFile
+from gatepost.options.watched_file import LOOK_EVERY, ListFiles, WatchedFile
 
 __all__ = [
     "CORE_KEYS",
+    "LOOK_EVERY",
     "RESERVED_KEYS",
     "UNDESCRIBED",
     "Duration",
+    "ListFiles",
     "Network",
     "Option",
     "Options",

@@ -13,6 +13,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -107,6 +108,21 @@ def survey_plugins(config: Config, services: Services, recorder: Recorder) -> tu
     return instances, sorted(mistakes, key=lambda mistake: (mistake.where, mistake.line))
 
 
+def read_options(config: Config, services: Services, recorder: Recorder) -> list[Options]:
+    """Return the options of all plugins that have valid ones.
+
+    This reads and parses their list files, so that ``load_policy`` finds it done while the result is kept: call it in
+    a thread before, where clients are being served.
+    """
+    offers, read = installed(), list[Options]()
+    orders = (None, *(listener.plugins for listener in config.listeners.values()))
+    for name in dict.fromkeys(name for own in orders for name in _order(config, own)):
+        with suppress(ConfigError):  # ``load_policy`` tells the mistakes
+            if model := options_of(find_plugin(config, name, offers).plugin):
+                read.append(validate_options(model, config.plugin(name), config, recorder, services.files))
+    return read
+
+
 def _order(config: Config, own: Sequence[str] | None) -> tuple[str, ...]:
     """Return the plugins of a listener, in its own order or that of ``[plugins]``, without those that are off."""
     names = config.order if own is None else own
@@ -123,7 +139,7 @@ def _load_plugin(
     can_be_made = not mistakes
     if model := options_of(found.plugin):
         try:
-            options = validate_options(model, table, config, recorder)
+            options = validate_options(model, table, config, recorder, services.files)
         except ConfigError as error:
             mistakes += error.mistakes
             can_be_made = False

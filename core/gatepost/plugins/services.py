@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from gatepost.options import Options
+from gatepost.options import ListFiles, Options
 from gatepost.services.clock import Clock
 from gatepost.services.dns import Resolver
 from gatepost.services.host import Log
@@ -30,6 +30,8 @@ class Services:
     clock: Clock
     next_hop: NextHops
     log: Callable[[str], Log]
+    files: ListFiles | None = None
+    """The list files of the server, which looks at them. No plugin asks for these: its options have its files."""
 
     def get(self, wanted: str, name: str, options: Options | None) -> Any:
         """Return the argument ``wanted`` of the plugin instance ``name``. Raises ``KeyError`` for an unknown one."""

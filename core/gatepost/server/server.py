@@ -24,12 +24,15 @@ import uvloop
 
 from gatepost import config as configuration
 from gatepost import events
+from gatepost.concurrency import Threads
 from gatepost.config import NO_LISTENER, Config, SocketAddress
 from gatepost.doors import Connections, Listener, Pregreet
 from gatepost.errors import GatepostError, StoreError
 from gatepost.message import Spool
-from gatepost.plugins import Jobs, Policy, Services, end_plugins, load_policy, start_plugins
+from gatepost.options import LOOK_EVERY, ListFiles
+from gatepost.plugins import Jobs, Policy, Services, end_plugins, load_policy, read_options, start_plugins
 from gatepost.runtime import Runtime
+from gatepost.server.presence import Presence
 from gatepost.server.recorder import ServerRecorder
 from gatepost.server.system import (
     BACKLOG,
@@ -67,12 +70,16 @@ class Server:
             self.recorder.event(events.NAME_SERVER_SKIPPED, path=line.where, error=str(line))
         self._resolver = DNS(servers, timeout=config.dns.timeout, clock=self.clock)
         self._next_hops = NextHops(self.clock, config.hostname, self.recorder)
+        self._files = ListFiles()
+        self._threads = Threads("list files")
+        self._presence = Presence(config.state_dir)
         self._services = Services(
             dns=self._resolver,
             store=self._store,
             clock=self.clock,
             next_hop=self._next_hops,
             log=self.recorder.plugin_log,
+            files=self._files,
         )
         spool = config.spool
         self.runtime = Runtime(
@@ -87,6 +94,8 @@ class Server:
             trusted_results=frozenset(config.trusted_results),
         )
         self._policies: list[tuple[Policy, Jobs]] = []
+        self._watch = Jobs(self.runtime)
+        """The repeated look at the list files."""
         self._sockets: dict[str, list[socket.socket]] = {}
         self._asyncio_servers: list[asyncio.Server] = []
         self._stop = asyncio.Event()
@@ -123,6 +132,8 @@ class Server:
         await self._store.open()
         self.recorder.open()
         await self._start_plugins(policy)
+        self._watch.every(LOOK_EVERY, self._look_at_files)
+        self._presence.begin()
         connections = Connections(most, self.config.limits.connections_per_client)
         for name, gate in policy.gates.items():
             self.listeners[name] = Listener(name, gate, self.runtime, connections)
@@ -169,6 +180,11 @@ class Server:
             await jobs.stop()
             raise
 
+    async def _look_at_files(self) -> None:
+        """Take up what has changed in the list files, in a thread."""
+        if self._files:
+            await self._threads.run(self._files.look)
+
     def _handle_sighup(self) -> None:
         if self._asyncio_servers:
             self.runtime.spawn(self.reload())
@@ -206,9 +222,15 @@ class Server:
         """Give all listeners a new policy. Return those that are not needed: the replaced, or one that cannot start."""
         before = len(self._policies)
         try:
+            # An administrator who says so has finished writing: one look is enough.
+            accept = self._presence.take_acceptance()
+            await self._threads.run(partial(self._files.look, at_once=True, accept_shrunk=accept))
             changed = configuration.load_config(self._path, self._environ)
+            # List files that are new: read and parsed in a thread too.
+            options = await self._threads.run(partial(read_options, changed, self._services, self.recorder))
             # Old and new plugins share the services, so the store and the DNS cache outlive a policy.
             policy = load_policy(changed, self._services, self.recorder)
+            del options
             _require_same_listeners(self.listeners, policy)
             await self._start_plugins(policy)
         except GatepostError as error:
@@ -254,6 +276,8 @@ class Server:
 
     async def close(self) -> None:
         """Stop in order. Returns when the last session has ended and everything is closed."""
+        self._presence.end()
+        await self._watch.stop()
         if self._asyncio_servers:
             self.recorder.event(events.STOPPING, connected=self._connected())
         for server in self._asyncio_servers:

@@ -35,8 +35,14 @@ Local parts are compared without case, although §2.4 allows mailboxes that diff
 `bob` to two people. Domains are compared as A-labels in lower case. A subdomain is a domain of its own.
 
 **Files.** UTF-8, one entry a line: `bob@example.org`, or a whole domain as `example.org` or `@example.org`, as in
-`domains`. `#` begins a comment. A file is reread within a second after a change. If it is missing, empty or has an
-invalid line, its last valid content stays in force and the log has a warning.
+`domains`. `#` begins a comment. **Write a new file beside it, then rename it**: a file that is written in place is
+there in halves for a moment. gatepost looks once a second and believes a change when two looks agree; it reads and
+parses the file in a thread, while the content before serves. If a file is missing, empty or has an invalid line, its
+last valid content stays in force and the log has a warning.
+
+A file that loses more than half of its entries at once, and more than ten, is not believed either: a disk that was full
+or an export that broke off would refuse good mail for good. The last content stays in force, and the log has
+`list_shrunk`. If the loss is meant, say so with `gatepost reload --accept-shrunk`; a restart takes any content.
 """
 
 from __future__ import annotations
@@ -72,6 +78,10 @@ class Directory:
     """The domains of these mailboxes. They have no other mailboxes."""
     domains: frozenset[str]
     """All domains, including the listed ones."""
+
+    def __len__(self) -> int:
+        """Return the number of entries."""
+        return len(self.mailboxes) + len(self.domains - self.listed)
 
     @classmethod
     def of(cls, domains: Iterable[str], mailboxes: Iterable[Address]) -> Directory:
@@ -117,7 +127,7 @@ class RecipientsOptions(Options):
     """Your domains. To accept mail to an address literal, list it as well, such as "[192.0.2.1]"."""
     addresses: frozenset[Mailbox] = frozenset()
     """Your mailboxes. Their domains are yours, and have no mailboxes but those listed here or in files."""
-    files: tuple[Annotated[WatchedFile, must_parse(read_directory)], ...] = ()
+    files: tuple[Annotated[WatchedFile, must_parse(read_directory, vouches=True)], ...] = ()
     """Files with mailboxes and domains, one per line, reread when they change."""
     delimiter: Annotated[str, AfterValidator(_may_delimit)] = "+"
     """Characters behind which a mailbox has an extension: bob+shop@ is accepted for bob@. "": no extensions."""
@@ -176,4 +186,4 @@ class Recipients:
     def _directories(self) -> Iterator[Directory]:
         yield from self._own
         for file in self._files:
-            yield file.parsed(read_directory)
+            yield file.parsed(read_directory, vouches=True)

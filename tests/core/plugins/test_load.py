@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pluggy
 import pytest
 
+from gatepost.config import load_config
+from gatepost.events import NULL_RECORDER
 from gatepost.hookspecs import PROJECT, Hookspecs
-from gatepost.plugins.load import deprecated
+from gatepost.options import ListFiles
+from gatepost.plugins.load import deprecated, load_policy, read_options
+from gatepost.rehearsal.offline import offline_services
 from tests.core.plugins.packages import LISTEN, ONE, Packages, body
 
 
@@ -147,3 +153,18 @@ def test_mistakes_of_all_plugins_come_at_once(packages: Packages) -> None:
     packages.install("two", body("@hookimpl\n    def mial(self): ..."))
     found = packages.mistakes(f'{LISTEN}[plugins]\norder = ["one", "two", "three"]')
     assert [mistake.split(": ")[1] for mistake in found] == ["plugins.one", "plugins.two", "plugins.three"]
+
+
+def test_what_was_read_in_a_thread_before_is_not_parsed_again(tmp_path: Path) -> None:
+    (tmp_path / "people").write_text("bob@example.org\n")
+    (tmp_path / "gatepost.toml").write_text(
+        f'hostname = "mx.example.org"\nstate_dir = "{tmp_path}"\n{LISTEN}\n'
+        '[plugins]\norder = ["recipients", "discard"]\n[plugins.recipients]\nfiles = ["people"]\n'
+    )
+    config = load_config(tmp_path / "gatepost.toml", {})
+    services = replace(offline_services(config), files=ListFiles())
+    (options,) = [each for each in read_options(config, services, NULL_RECORDER) if hasattr(each, "files")]
+    policy = load_policy(config, services, NULL_RECORDER)
+    (read,), (used,) = options.files, policy.instances["recipients"].plugin._files
+    assert used is not read
+    assert used._content[2] is read._content[2] is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -73,3 +74,24 @@ async def test_a_line_of_resolv_conf_that_cannot_be_read_is_a_warning_that_names
     await start(server(tmp_path, "127.0.0.1:0"))
     said = capfd.readouterr().err
     assert "name_server_skipped" in said and f"{path}:2: the line is skipped" in said
+
+
+async def test_a_list_file_is_read_and_parsed_in_a_thread(tmp_path: Path) -> None:
+    made = server(tmp_path, "127.0.0.1:0")
+    threads: list[int] = []
+
+    def parse(text: str) -> str:
+        threads.append(threading.get_ident())
+        return text
+
+    (tmp_path / "list").write_text("one")
+    file = made._files.open(tmp_path / "list", made.recorder)
+    assert file.parsed(parse) == "one"
+    (tmp_path / "list").write_text("three")
+    await made._look_at_files()
+    assert file.parsed(parse) == "one"
+    await made._look_at_files()
+    assert file.parsed(parse) == "three"
+    assert threads[0] == threading.get_ident() != threads[1]
+    assert len(threads) == 2
+    await made.close()
