@@ -145,6 +145,7 @@ UNKNOWN_PARAMETER: Final = Reply(555, "parameter not recognized", "5.5.4")
 TOO_BIG: Final = Reply(552, "message too big", "5.3.4")
 TOO_MANY_RECIPIENTS: Final = Reply(452, "too many recipients", "4.5.3")
 COMES_ALONE: Final = Reply(452, "send to this recipient in a transaction of its own", "4.5.3")
+SENT_AHEAD: Final = Reply(421, "no room for what you send ahead, try again later", "4.3.1", close=True)
 NO_ROOM: Final = Reply(452, "no room for mail at the moment", "4.3.1")
 
 HEADERS_TOO_BIG: Final = Reply(552, "headers too big", "5.3.4")

@@ -85,7 +85,8 @@ class Spool(Table):
     memory: Size = 512 * 1024
     """A message up to this size stays in memory."""
     budget: PositiveSize = 256 * MIB
-    """Memory for all messages together; over it DATA gets 452 4.3.1."""
+    """Memory for all messages together; over it DATA gets 452 4.3.1. What clients send ahead of their turn counts too,
+    above 4 KiB for each; over the budget such a client gets 421 4.3.1."""
     min_free: Size = 100 * MIB
     """Free space that the folder's disk must keep; below it DATA gets 452 4.3.1. Default: twice `limits.max_size`."""
 

@@ -19,9 +19,9 @@ from typing import Any, Final, cast
 from gatepost import events, replies
 from gatepost.concurrency import EagerTask
 from gatepost.conversation import Conversation
-from gatepost.doors.closing import Closing
+from gatepost.doors.closing import Closing, is_lost
 from gatepost.doors.listener import Listener
-from gatepost.doors.smtp import LINE_BUFFER, SMTP
+from gatepost.doors.smtp import LOSS_LOOK, SENT_AHEAD, SMTP
 from gatepost.errors import PluginError
 from gatepost.gate import Gate
 from gatepost.ids import new_id
@@ -136,12 +136,33 @@ class Pregreet(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Keep early talk, of a bounded size, and end the wait for silence."""
+        counted = self._counted
         self._heard += data  # tolerated early talk is answered after the greeting
         self.session._early_talk |= {"connect"}
-        if len(self._heard) > LINE_BUFFER:
-            self._transport.pause_reading()
+        if len(self._heard) > SENT_AHEAD:
+            if not self._listener.runtime.spool.take(len(self._heard) - counted):
+                self._heard = self._heard[:counted]
+                self._break_off(replies.SENT_AHEAD)
+                return
+            if not counted:
+                self._transport.pause_reading()
+                self._listener.runtime.clock.call_later(LOSS_LOOK, self._look_for_loss)
         if self._silent is not None and not self._silent.done():
             self._silent.set_result(False)
+
+    @property
+    def _counted(self) -> int:
+        """How many octets of early talk count against the spool's budget of memory."""
+        return len(self._heard) if len(self._heard) > SENT_AHEAD else 0
+
+    def _look_for_loss(self) -> None:
+        """Notice that a client is lost from which nothing is read, so that nobody works for it. Look again later."""
+        if self._task is None:  # it is greeted or refused
+            return
+        if is_lost(self._transport):
+            self._transport.abort()
+        else:
+            self._listener.runtime.clock.call_later(LOSS_LOOK, self._look_for_loss)
 
     def eof_received(self) -> bool:
         """Let a client that leaves silently go without a ruling; one that has spoken still gets its reply."""
@@ -157,10 +178,14 @@ class Pregreet(asyncio.Protocol):
 
     def stop(self, now: bool) -> None:
         """Tell the client to come back: the server stops."""
+        self._break_off(replies.STOPPING)
+
+    def _break_off(self, reply: Reply) -> None:
+        """Refuse the client with ``reply``, whatever is still being found out about it."""
         if self._task is not None and not self._task.over:
             self._task.abandon()
             self._task = None
-            self._refuse(replies.STOPPING)
+            self._refuse(reply)
 
     def proceed(self, ruling: Ruling | None, error: BaseException | None) -> Coroutine[Any, Any, Any] | None:
         """Refuse the client, or hand the connection to an SMTP object, which goes on in the same task."""
@@ -221,5 +246,8 @@ class Pregreet(asyncio.Protocol):
             conversation.end()
 
     def _leave(self) -> None:
+        if counted := self._counted:
+            self._heard = b""
+            self._listener.runtime.spool.give_back(counted)
         self._listener.connected.pop(self, None)
         self._listener.connections.leave(self.session.client)

@@ -18,7 +18,7 @@ from typing import Final, TypeVar
 from gatepost import events, replies
 from gatepost.concurrency import SIGNAL, EagerTask
 from gatepost.conversation import Conversation
-from gatepost.doors.closing import Closing, hold_for_the_end
+from gatepost.doors.closing import Closing, hold_for_the_end, is_lost
 from gatepost.doors.listener import Listener
 from gatepost.gate import STALL_SECONDS, Gate
 from gatepost.message import DataReader
@@ -30,8 +30,13 @@ R = TypeVar("R")
 LINE_BUFFER: Final = 65_536
 """Octets without a line end after which the connection is closed."""
 READ_AHEAD: Final = 131_072
-"""Octets of a message that may wait for a plugin before reading is paused. One read of a fast client exceeds it: uvloop
-reads up to 256,000 octets at a time."""
+"""Octets of a message after which other clients are read from. One read of a fast client exceeds it: uvloop reads up to
+256,000 octets at a time."""
+SENT_AHEAD: Final = 4096
+"""Octets that each client may send while a plugin is waited for: a hundred recipients. Then reading is paused. What has
+come by then counts against the spool's budget of memory, since it may be one read."""
+LOSS_LOOK: Final = 5.0
+"""Seconds between two looks whether a client that is not read from is still there."""
 BATCH: Final = 16_384
 """Octets of replies after which a batch is written, although more commands have come."""
 MESSAGES_PER_TURN: Final = 16
@@ -105,7 +110,9 @@ class SMTP(asyncio.Protocol):
     __slots__ = (
         "_at_eof",
         "_ending",
+        "_held",
         "_input",
+        "_loss_timer",
         "_position",
         "_reading_paused",
         "_replies",
@@ -131,7 +138,8 @@ class SMTP(asyncio.Protocol):
     ) -> None:
         """Take over a connection and the octets that were ``heard`` before the greeting.
 
-        If these are more than LINE_BUFFER, the protocol before this one has paused reading.
+        If these are more than SENT_AHEAD, the protocol before this one has paused reading, and counted them against the
+        spool's budget.
         """
         self.listener = listener
         self.conversation = conversation
@@ -143,7 +151,12 @@ class SMTP(asyncio.Protocol):
         self._input = heard
         self._position = 0
         """The place in ``_input`` at which the next line begins. ``_input`` is empty when all of it is read."""
-        self._reading_paused = len(heard) > LINE_BUFFER
+        self._reading_paused = len(heard) > SENT_AHEAD
+        self._held = len(heard) if self._reading_paused else 0
+        """Octets of ``_input`` that count against the spool's budget."""
+        self._loss_timer: Timer | None = None
+        if self._reading_paused:
+            self._loss_timer = listener.runtime.clock.call_later(LOSS_LOOK, self._look_for_loss)
         self._at_eof = at_eof
         self._replies = b""
         """Replies of the batch, not written yet."""
@@ -172,12 +185,13 @@ class SMTP(asyncio.Protocol):
         self._position = 0
         limit = READ_AHEAD if self._state is _DATA else LINE_BUFFER
         if len(self._input) > limit and not self._reading_paused:
-            self._reading_paused = True
-            self._transport.pause_reading()
+            self._pause_reading()
         if self._task.idle:
             self._task.go_on()
         else:
             self.conversation.talks_early()
+        if len(self._input) > SENT_AHEAD:
+            self._hold()
 
     def eof_received(self) -> bool:
         """Note that the client has said all it will say. It still gets the replies."""
@@ -201,6 +215,49 @@ class SMTP(asyncio.Protocol):
             self._task.abandon()
         self._task.go_on()  # the session may be waiting for the client, which does nothing more
         self._finish()
+
+    # What waits while a plugin is asked, or for the rest of its line.
+
+    def _hold(self) -> None:
+        """Count what waits against the spool's budget of memory, and end the session if that is spent."""
+        if self._state is _CLOSING or self._state is _GONE:
+            return
+        more = len(self._input) - self._held
+        if self.listener.runtime.spool.take(more):
+            self._held += more
+            if not (self._reading_paused or self._task.idle):
+                self._pause_reading()
+            return
+        self._input = b""
+        self._position = 0
+        self._give_back()
+        if not self._reading_paused:
+            self._pause_reading()
+        if not self.conversation.delivering:
+            self._task.abandon()
+        self._end_with(replies.SENT_AHEAD, now=True)
+
+    def _give_back(self) -> None:
+        """Count nothing any more: all that waited has been read, or will not be."""
+        self.listener.runtime.spool.give_back(self._held)
+        self._held = 0
+
+    def _pause_reading(self) -> None:
+        """Read nothing more until the session waits for input, and look now and then if the client is still there."""
+        self._reading_paused = True
+        self._transport.pause_reading()
+        if self._loss_timer is None:
+            self._loss_timer = self.listener.runtime.clock.call_later(LOSS_LOOK, self._look_for_loss)
+
+    def _look_for_loss(self) -> None:
+        """Notice that a client is lost from which nothing is read, so that nobody works for it. Look again later."""
+        self._loss_timer = None
+        if not self._reading_paused or self._state is _CLOSING or self._state is _GONE:
+            return
+        if is_lost(self._transport):
+            self._transport.abort()
+        else:
+            self._loss_timer = self.listener.runtime.clock.call_later(LOSS_LOOK, self._look_for_loss)
 
     # Called by the server.
 
@@ -285,6 +342,8 @@ class SMTP(asyncio.Protocol):
         else:
             self._input = b""
             self._position = 0
+            if self._held:
+                self._give_back()
         self._waiting_since = None
         return line
 
@@ -303,6 +362,8 @@ class SMTP(asyncio.Protocol):
             block = self._input[self._position :] if self._position else self._input
             self._input = b""
             self._position = 0
+            if self._held:
+                self._give_back()
             began = _now()
             behind_dot = reader.feed(block)
             if _now() - began > _STALL_SECONDS:  # a disk that takes long to write, since all else is bounded
@@ -463,6 +524,10 @@ class SMTP(asyncio.Protocol):
         self._state = _GONE
         if self._timer is not None:
             self._timer.cancel()
+        if self._loss_timer is not None:
+            self._loss_timer.cancel()
+        if self._held:
+            self._give_back()
         self.listener.connected.pop(self, None)
         self.listener.connections.leave(self.conversation.session.client)
         if not self._task.over:

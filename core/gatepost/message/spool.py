@@ -2,6 +2,7 @@
 
 Up to 512 KiB of a message stay in memory; a larger one goes to a file without a name, so that a crash leaves nothing
 behind. All messages together have a budget of memory, and the disk must keep some room (RFC 5321 §4.2: 452 if not).
+What clients send ahead of their turn counts against the same budget (``take``).
 
 It does not know what the octets mean.
 """
@@ -51,6 +52,17 @@ class Spool:
             self._look_again = now + LOOK_EVERY
             self._free = _free(self.folder)
         return self._free >= self.min_free
+
+    def take(self, octets: int) -> bool:
+        """Count ``octets`` that somebody else keeps in memory. Return False, and count none, if the budget is spent."""
+        if self.in_memory + octets > self.budget:
+            return False
+        self.in_memory += octets
+        return True
+
+    def give_back(self, octets: int) -> None:
+        """Count no longer what ``take`` has counted."""
+        self.in_memory -= octets
 
     def content(self) -> Content:
         """Return an empty content. The caller closes it."""

@@ -116,3 +116,15 @@ def test_a_disk_that_fails_in_the_midst_raises_spool_error(tmp_path: Path, monke
     with pytest.raises(SpoolError, match="cannot read"):
         content.read(0, 10)
     content.close()
+
+
+def test_octets_that_others_keep_count_against_the_budget() -> None:
+    spool = Spool(None, memory=10, budget=100)
+    assert spool.take(90)
+    assert spool.has_room()
+    assert not spool.take(11)
+    assert spool.in_memory == 90
+    assert spool.take(10)
+    assert not spool.has_room()
+    spool.give_back(100)
+    assert spool.in_memory == 0
