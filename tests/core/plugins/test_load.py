@@ -62,6 +62,16 @@ mode = "off"
     assert policy.instances["thing"].plugin is not made.plugin
 
 
+@pytest.mark.parametrize("declared", ["defer", "pass"])
+@pytest.mark.parametrize("written", ["defer", "pass", ""])
+def test_on_error_in_toml_wins_over_the_class(packages: Packages, declared: str, written: str) -> None:
+    hook = "@hookimpl\n    def mail(self): ..."
+    packages.install("thing", body(hook, f"on_error = {declared!r}"))
+    table = f'[plugins.thing]\non_error = "{written}"\n' if written else ""
+    policy = packages.load(f'{LISTEN}\n[plugins]\norder = ["thing"]\n{table}')
+    assert policy.instances["thing"].on_error == (written or declared)
+
+
 class OldSpecs(Hookspecs):
     """The phases of a gatepost that is about to lose one, and an argument of another."""
 

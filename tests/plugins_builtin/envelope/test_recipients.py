@@ -386,6 +386,24 @@ async def test_files_and_options_are_one_list(tmp_path: Path) -> None:
     assert await reply_to("eve@example.net", **options) == OURS
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+async def test_what_one_source_names_is_ours_whatever_the_others_name(tmp_path: Path, reverse: bool) -> None:
+    """Each source is read on its own: neither the first nor the last of them counts more."""
+    files = [Watched(tmp_path / "one", "bob@one.example\n").file, Watched(tmp_path / "two", "two.example\n").file]
+    options = {"domains": ["zero.example"], "files": files[::-1] if reverse else files}
+    assert await reply_to("anybody@zero.example", **options) == OURS
+    assert await reply_to("anybody@two.example", **options) == OURS
+    assert await reply_to("bob@one.example", **options) == OURS
+    assert await reply_to("eve@one.example", **options) == UNKNOWN
+    assert await reply_to("anybody@three.example", **options) == FOREIGN
+
+
+async def test_the_mailboxes_of_the_options_bind_although_a_file_names_another_domain(tmp_path: Path) -> None:
+    options = {"addresses": ["bob@zero.example"], "files": [Watched(tmp_path / "two", "two.example\n").file]}
+    assert await reply_to("eve@zero.example", **options) == UNKNOWN
+    assert await reply_to("bob@zero.example", **options) == OURS
+
+
 async def test_a_file_is_reread_when_it_changes(tmp_path: Path) -> None:
     watched = Watched(tmp_path / "recipients", "bob@example.org\n")
     client = await client_of(files=[watched.file])
