@@ -157,7 +157,7 @@ class NextHop:
         for idle in self._idle.values():
             for connection in list(idle):
                 self._dismiss(connection)
-        await asyncio.gather(*self._leaving)
+        await asyncio.gather(*self._leaving, *self._exploring, return_exceptions=True)
 
     def keep(self, connection: SmtpConnection) -> None:
         """Put a connection without an open transaction into the pool, or send QUIT when it has served its time."""
