@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gatepost import (
+    Address,
     Decision,
     Envelope,
     Message,
@@ -39,7 +40,7 @@ class Deaf:
             answer = await delivery.mail(str(envelope.sender))
             if not answer.is_positive and self.deaf_to != "everything":
                 return self.refuse(answer)
-            answers = {str(recipient): await delivery.rcpt(str(recipient)) for recipient in envelope.pending}
+            answers = {str(recipient): await delivery.rcpt(str(recipient)) for recipient in self.wanted(envelope)}
             if delivery.accepted:
                 at_dot = await delivery.data(message.blocks())
                 if self.deaf_to != "dot":
@@ -51,6 +52,9 @@ class Deaf:
         if self.deaf_to == "everything" or (self.deaf_to == "rcpt" and delivery.accepted):
             return accept()
         return {recipient: self.judged(answers[str(recipient)]) for recipient in envelope.pending}
+
+    def wanted(self, envelope: Envelope) -> tuple[Address, ...]:
+        return envelope.pending
 
     def judged(self, answer: NextHopAnswer) -> Decision:
         return accept() if answer.is_positive else self.refuse(answer)
@@ -90,3 +94,20 @@ class DeafToTheDotOverLmtp(Deaf):
 
 class DeafToTemporarily(Deaf):
     deaf_to = "temporarily"
+
+
+class AnsweringForAll(Deaf):
+    """Answers for recipients that another plugin has taken, too."""
+
+    @hookimpl
+    async def queue(self, envelope: Envelope, message: Message) -> Any:
+        answered = await super().queue(envelope, message)
+        known = answered if isinstance(answered, dict) else {}
+        return {recipient: known.get(recipient, defer("not now")) for recipient in envelope.recipients}
+
+
+class DeliveringToAll(Deaf):
+    """Hands all recipients to the next hop, also those that another plugin has taken."""
+
+    def wanted(self, envelope: Envelope) -> tuple[Address, ...]:
+        return envelope.recipients

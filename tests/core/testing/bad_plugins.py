@@ -249,6 +249,18 @@ class TakingWithoutNextHop:
         return accept()
 
 
+class NeverAwaiting:
+    """Takes a coroutine for its result, which is always true."""
+
+    def __init__(self, dns: Resolver) -> None:
+        self.dns = dns
+
+    @hookimpl
+    async def mail(self) -> Decision | None:
+        found = self.dns.query("list.example", "A")
+        return None if found else deny("no list")
+
+
 class SilenceTooLate:
     """Waits for silence when the greeting has long been sent."""
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+
+from gatepost.decisions import accept
 from gatepost.gate import STALL_SECONDS, Kind, kind_of
-from gatepost.hookspecs import PHASES
-from gatepost.plugins import hooks_of
+from gatepost.hookspecs import PHASES, QueueAnswer, hookimpl
+from gatepost.plugins import declared_grants, hooks_of
+from gatepost.session import Envelope
 from gatepost.testing.conformance.probe import Call, Probe
 from gatepost.testing.conformance.sessions import HOSTILE, ORDINARY, witness
 from gatepost.testing.conformance.subject import ANSWERING, EMPTY, UNKNOWN, NotApplicableError, Subject, World
@@ -19,7 +24,38 @@ async def answers(subject: Subject) -> list[str]:
     faults = [
         f"it {call.fault} ({call.where})" for call in calls if call.fault and "without the grant" not in call.fault
     ]
+    faults += _unasked(await witness(subject, world=TAKEN)) if "delivery" in declared_grants(subject.offered) else []
     return list(dict.fromkeys(faults))
+
+
+class _TakingTheFirst:
+    """Takes the first recipient of a message for several."""
+
+    grants = "delivery"
+
+    @hookimpl
+    def queue(self, envelope: Envelope) -> QueueAnswer:
+        """Take it."""
+        return {envelope.pending[0]: accept()} if len(envelope.pending) > 1 else None
+
+
+TAKEN = replace(ANSWERING, name="a world in which another plugin has taken a recipient", before=(_TakingTheFirst,))
+
+
+def _unasked(probe: Probe) -> list[str]:
+    """Return a sentence for each recipient that it answers for or delivers to although another plugin has taken it."""
+    found = [
+        f"its queue answers for {recipient}, which is not in envelope.pending: another plugin has taken it"
+        for call in probe.calls
+        if call.phase == "queue" and isinstance(call.answer, Mapping)
+        for recipient in map(str, call.answer)
+        if recipient not in call.pending
+    ]
+    pending = [call.pending for call in probe.calls if call.phase == "queue"]
+    for message, asked in zip(probe.policy.next_hop.messages, pending, strict=False):
+        twice = [recipient for recipient in message.recipients if recipient not in asked]
+        found += [f"it delivers to {recipient} once more, which another plugin has taken" for recipient in twice]
+    return found
 
 
 async def ordinary(subject: Subject) -> list[str]:
@@ -32,7 +68,8 @@ async def ordinary(subject: Subject) -> list[str]:
         for call in p.calls
         for name in call.changed
     }
-    return _raised(probes) + sorted(changed)
+    unawaited = {f"it never awaits {name}" for probe in probes for name in probe.unawaited}
+    return _raised(probes) + sorted(changed) + sorted(unawaited)
 
 
 async def hostile(subject: Subject) -> list[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -95,7 +96,10 @@ def suite(plugin: Any, *, options: Options | Mapping[str, Any] | None = None) ->
 
 async def _result(wanted: Check, subject: Subject) -> Result:
     try:
-        findings = await wanted.run(subject)
+        with warnings.catch_warnings():
+            # The check ``ordinary`` reports these; here pytest would take each for an error of the test.
+            warnings.filterwarnings("ignore", r"coroutine .* was never awaited", RuntimeWarning)
+            findings = await wanted.run(subject)
     except NotApplicableError as error:
         return Result(wanted.name, wanted.about, Outcome.SKIPPED, (str(error),))
     except (Exception, SystemExit) as error:  # any code of the plugin may raise, even its __repr__

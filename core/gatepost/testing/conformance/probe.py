@@ -100,6 +100,8 @@ class Probe:
         self.step = ""
         self.left: list[str] = []
         """The tasks that were left, as names of their functions."""
+        self.unawaited: list[str] = []
+        """The coroutines that were never awaited, as names of their functions."""
         self.trouble: list[str] = []
         """The reasons why a visit could not be played to its end."""
         self._cancel = cancel

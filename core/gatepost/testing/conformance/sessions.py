@@ -6,6 +6,10 @@ RFC 5321 §4.1 (commands), §4.5.3.1 (sizes); RFC 6531 (addresses outside ASCII)
 from __future__ import annotations
 
 import asyncio
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from gatepost.errors import PluginError
@@ -14,6 +18,8 @@ from gatepost.testing.client import MESSAGE, Client
 from gatepost.testing.conformance.probe import Probe
 from gatepost.testing.conformance.subject import ANSWERING, NotApplicableError, Subject, World
 from gatepost.testing.policy import Policy
+
+_UNAWAITED = re.compile(r"coroutine '(.*)' was never awaited")
 
 PAUSE = 600.0
 """Virtual seconds between two visits, so that a plugin that asks clients to come back later sees them again."""
@@ -107,7 +113,14 @@ async def witness(
     before = asyncio.all_tasks()
     policy = await start_policy(subject, world)
     probe = Probe(policy, subject.name, cancel)
-    started = asyncio.all_tasks()
+    with _note_unawaited(probe):
+        await _visit(probe, visits)
+    await _note_tasks(probe, before, "after the end")
+    return probe
+
+
+async def _visit(probe: Probe, visits: tuple[Visit, ...]) -> None:
+    policy, started = probe.policy, asyncio.all_tasks()
     try:
         for visit in visits:
             await _play(probe, visit)
@@ -116,8 +129,16 @@ async def witness(
         await policy.close()
     except AssertionError as error:
         probe.trouble.append(f"at {probe.step}: {error}")
-    await _note_tasks(probe, before, "after the end")
-    return probe
+
+
+@contextmanager
+def _note_unawaited(probe: Probe) -> Iterator[None]:
+    """Record the coroutines that were made and never awaited, of which Python only warns."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.filterwarnings("always", r"coroutine .* was never awaited", RuntimeWarning)
+        yield
+    found = (_UNAWAITED.search(str(each.message)) for each in caught)
+    probe.unawaited = [name[1].replace(".<locals>", "") for name in found if name]
 
 
 async def start_policy(subject: Subject, world: World = ANSWERING) -> Policy:

@@ -52,6 +52,8 @@ class World:
     of_names: tuple[tuple[str, Mapping[str, Answers]], ...] = ()
     begin: Callable[[Policy], None] = _nothing
     """Called once the plugins have started."""
+    before: tuple[type, ...] = ()
+    """Plugins that are asked before this one."""
 
     def prepare(self, policy: Policy) -> None:
         """Set up DNS as it is in this world."""
@@ -114,7 +116,7 @@ class Subject:
             configured = instance(self.plugin, self.name, options=self.options)
         else:
             configured = instance(self.plugin, self.name, **self._own())
-        policy = Policy(configured, dns="lenient", failures="expected")
+        policy = Policy(*world.before, configured, dns="lenient", failures="expected")
         world.prepare(policy)
         return policy
 
