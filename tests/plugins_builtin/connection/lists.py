@@ -24,10 +24,11 @@ class Lists:
         *,
         others: tuple[Any, ...] = (),
         score: Mapping[str, float] | None = None,
+        failures: Any = "fail",
         **options: Any,
     ) -> None:
         own = instance(Dnsbl, "dnsbl", zones=zones or {BL: 1}, **options)
-        self.policy = Policy(*others, own, score=score, dns="lenient", startup=False)
+        self.policy = Policy(*others, own, score=score, dns="lenient", startup=False, failures=failures)
 
     @property
     def told(self) -> list[tuple[str, str]]:
