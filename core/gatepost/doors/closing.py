@@ -16,8 +16,8 @@ from gatepost.services.clock import Clock, Timer
 DRAIN: Final = 2.0
 """Seconds during which the client's remaining octets are read and discarded."""
 
-_CAN_HOLD: Final = hasattr(socket, "TCP_CORK")  # Linux has it
-_TCP_INFO: Final[int | None] = getattr(socket, "TCP_INFO", None)
+_CAN_HOLD: Final = hasattr(socket, "TCP_CORK")  # Linux has both
+_CAN_TELL: Final = hasattr(socket, "TCP_INFO")
 _TCP_CLOSE: Final = 7
 """The state of a connection that is over, in the first octet of tcp_info (linux/tcp.h)."""
 
@@ -28,10 +28,10 @@ def is_lost(transport: asyncio.Transport) -> bool:
     A client that has only said that it will send no more is not lost: it may wait for its reply.
     """
     connection = transport.get_extra_info("socket")
-    if _TCP_INFO is None or connection is None:
+    if not _CAN_TELL or connection is None:
         return False
     with suppress(OSError, ValueError):  # the descriptor is closed, and the protocol has been told
-        return bool(connection.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, 1)[0] == _TCP_CLOSE)
+        return bool(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _TCP_CLOSE)
     return False
 
 
