@@ -42,13 +42,15 @@ async def send_all(gate: Gate) -> None:
         await client.greet()
         for number, sender in enumerate(SENDERS):
             recipient = list(RECIPIENTS)[number % len(RECIPIENTS)]
+            # From the first message on the extensions of the next hop are known, so SMTPUTF8 is offered.
+            assert (await client.say("EHLO client.example.org")).startswith(b"250")
             assert (await client.say(f"MAIL FROM:{sender}")).startswith(b"250 "), sender
             assert (await client.say(f"RCPT TO:{recipient}")).startswith(b"250 "), recipient
             assert (await client.content(message(f"<{number}@example.org>"))).startswith(b"250 "), sender
 
 
 async def test_senders_and_recipients_that_postfix_and_exim_take_leave_as_they_came(start_gate: StartGate) -> None:
-    async with MailServer() as server:
+    async with MailServer(extensions=("PIPELINING", "8BITMIME", "SMTPUTF8")) as server:
         await send_all(start_gate(POLICY.format(domain=DOMAIN, port=server.port)))
     assert [sent.mail.split(" ")[1] for sent in server.messages] == [f"FROM:<{left}>" for left in SENDERS.values()]
     assert [sent.recipients for sent in server.messages[:4]] == [[left] for left in RECIPIENTS.values()]

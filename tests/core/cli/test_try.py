@@ -164,7 +164,6 @@ def test_a_plugin_that_fails_is_shown_with_its_error(folder: Folder) -> None:
 
 def test_work_in_threads_and_on_the_loop_gets_the_time_it_needs(folder: Folder) -> None:
     hooks = (
-        "time_limit = 1\n"
         "@hookimpl(blocking=True)\ndef mail(self):\n    import time\n    time.sleep(0.05)\n    return None\n"
         "@hookimpl(ahead=True)\nasync def rcpt(self):\n    await asyncio.sleep(0.05)\n    return None\n"
         "@hookimpl\nasync def data(self):\n    await self.clock.sleep(20)\n    return None\n"

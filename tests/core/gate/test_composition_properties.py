@@ -15,11 +15,12 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatepost import Session, accept, defer, deny, hookimpl, points
+from gatepost import Address, Session, accept, defer, deny, hookimpl, points
 from gatepost.decisions import Action, Decision
 from gatepost.gate.chain import arguments_of
 from gatepost.gate.instance import Instance
 from gatepost.gate.score import Score
+from gatepost.session import Envelope
 from tests.policy import MESSAGE, Client, Policy, instance
 from tests.properties import examples
 
@@ -319,7 +320,8 @@ async def test_the_order_shown_is_the_order_run(chain: list[Plugin], trusted: bo
     assert list(gate.order(phase)) == [name for name, plugin in configured.items() if phase in plugin.parts]
     client = Client(world.policy, "192.0.2.1")
     client.session._may_relay = trusted
-    arguments = (client.session, *(None for _ in arguments_of(phase)[1:]))
+    given = {"session": client.session, "envelope": Envelope(Address.parse("a@example.com"), {})}
+    arguments = tuple(given.get(name) for name in arguments_of(phase))
     ruling = await client.wait_for(gate.ask(phase, arguments, client.session))
     assert (*(said.plugin for said in ruling.said), *ruling.unasked) == gate.order(phase)
     in_turn = [name for name in gate.order(phase) if not is_ahead(phase, configured[name].parts[phase])]

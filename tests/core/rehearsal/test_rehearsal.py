@@ -36,9 +36,9 @@ class WaitsAt:
 @pytest.mark.parametrize("phase", ["connect", "helo"])
 async def test_silence_after_connect_is_an_error_of_the_plugin_in_the_kit_as_in_the_server(phase: str) -> None:
     # A failure at helo is spoken at RCPT.
-    client = await (policy := testing.Policy(WaitsAt(phase))).connect()
+    client = await (policy := testing.Policy(WaitsAt(phase), failures="expected")).connect()
     assert (client.banner.code, (await client.ehlo("x")).code) == (220, 250)
-    async with testing.Server(WaitsAt(phase)) as live:
+    async with testing.Server(WaitsAt(phase), failures="expected") as live:
         wire = await live.connect()
         assert ((await wire.reply()).code, (await wire.say("EHLO x")).code) == (
             220,

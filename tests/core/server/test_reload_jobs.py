@@ -22,8 +22,9 @@ class Repeats:
 
 
 def jobs() -> list[asyncio.Task[object]]:
-    """Return the repeated jobs that wait for their next time."""
-    return [task for task in asyncio.all_tasks() if "_repeat" in repr(task.get_coro())]
+    """Return the plugin's repeated jobs that wait for their next time."""
+    repeated = [task for task in asyncio.all_tasks() if "_repeat" in repr(task.get_coro())]
+    return [task for task in repeated if any(frame.f_locals["seconds"] == 3600 for frame in task.get_stack())]
 
 
 async def test_jobs_of_a_replaced_policy_end_at_the_reload(tmp_path: Path) -> None:
