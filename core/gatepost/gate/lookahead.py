@@ -25,6 +25,7 @@ def start(hook: Hook, arguments: tuple[Any, ...], deadlines: Deadlines) -> async
 async def _run(hook: Hook, arguments: tuple[Any, ...], deadlines: Deadlines) -> Any:
     forbid_writes()
     watch = deadlines.watch(hook.instance.time_limit)
+    answer: Any = None
     try:
         answer = await hook.function(*hook.pick(arguments))
     except (SystemExit, KeyboardInterrupt) as error:  # in a task of its own these would end the process
@@ -33,10 +34,13 @@ async def _run(hook: Hook, arguments: tuple[Any, ...], deadlines: Deadlines) -> 
         # The sweep's cancellation is a failure. Any other means that nobody needs the answer any more.
         if not watch.end_wait(deadlines.now()) or watch.cancelled_by_others:
             raise
-        raise late(hook) from None
+        is_late = True
+    else:
+        is_late = watch.end_wait(deadlines.now())
     finally:
         deadlines.release(watch)
-    if watch.end_wait(deadlines.now()):
+    if is_late:
+        # Out here, since compiled code forgets "from None" and would keep the cancellation as the error's context.
         raise late(hook)
     return answer
 

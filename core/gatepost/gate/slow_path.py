@@ -217,8 +217,7 @@ class SlowPath:
 
     def _invoke(self, hook: Hook, arguments: tuple[Any, ...]) -> Any:
         if hook.kind is Kind.BLOCKING:
-            work = functools.partial(contextvars.copy_context().run, _run_blocking, hook, arguments)
-            return hook.instance.threads.run(work)
+            return _in_thread(hook, arguments)
         if hook.kind is Kind.AHEAD:
             # One that was not started may be asked by now: a circuit has closed, a client is no longer trusted.
             return self._ahead.pop(hook, None) or lookahead.start(hook, arguments, self._deadlines)
@@ -334,11 +333,28 @@ class SlowPath:
         self._recorder.event(event, phase=self._chain.phase, session=self._session.id, **facts)
 
 
-def _run_blocking(hook: Hook, arguments: tuple[Any, ...]) -> Any:
+async def _in_thread(hook: Hook, arguments: tuple[Any, ...]) -> Any:
+    """Run a blocking hook in a thread.
+
+    An exception comes from there as a value: a future would throw it into the coroutines that wait for it, and compiled
+    ones forget its traceback, which names the place in the plugin's code.
+    """
+    work = functools.partial(contextvars.copy_context().run, _run_blocking, hook, arguments)
+    answer, error = await hook.instance.threads.run(work)
+    if error is not None:
+        raise error
+    return answer
+
+
+def _run_blocking(hook: Hook, arguments: tuple[Any, ...]) -> tuple[Any, BaseException | None]:
     try:
-        return hook.function(*hook.pick(arguments))
-    except (SystemExit, KeyboardInterrupt, StopIteration) as error:  # a future cannot carry these
-        raise PluginError(f"{type(error).__name__}: {error}") from error
+        return hook.function(*hook.pick(arguments)), None
+    except (SystemExit, KeyboardInterrupt, StopIteration) as error:  # a coroutine cannot raise these
+        failed = PluginError(f"{type(error).__name__}: {error}")
+        failed.__cause__ = error
+        return None, failed
+    except BaseException as error:
+        return None, error
 
 
 def _in_task() -> bool:
