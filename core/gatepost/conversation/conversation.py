@@ -126,7 +126,7 @@ class Conversation:
         if reply.code < 400:
             return reply
         follows = self._follows(reply, line)
-        if waited == "data" and "data" in self.session.early_talk and not reply.close:
+        if waited == "data" and "data" in self.session._early_talk and not reply.close:
             # The body of the refused message is already on its way. Close, or its lines would run as commands.
             reply = Reply(reply.code, reply.text, reply.status, True, reply.id)
         if follows:
@@ -252,7 +252,7 @@ class Conversation:
         session._helo_points = None
         if session._delayed:
             phases.forget_delayed("helo")
-        ruling = await phases.ask("helo", (session, session.helo))
+        ruling = await phases.ask("helo", (session, session._helo))
         reply = phases.speak_or_delay(ruling) if ruling.refuses else None
         if reply is None and session._delayed:
             reply = phases.speak_due("helo")
@@ -296,7 +296,7 @@ class Conversation:
             recipient, rest = parse_path(argument[3:], forward=True)
             parameters = parse_parameters(rest) if rest else {}
         except AddressError as error:
-            return commands.unreadable(argument, error, smtputf8=envelope.smtputf8)
+            return commands.unreadable(argument, error, smtputf8=envelope._smtputf8)
         return self.transaction.rcpt(recipient, parameters)
 
     def _data(self, argument: str) -> Reply | Awaitable[Reply]:

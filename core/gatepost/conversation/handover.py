@@ -60,7 +60,7 @@ async def hand_over(
     if ruling.refuses:
         return ruling, refusal("queue", ruling.refusal, ruling.identify())
     text = ruling.decision.text if ruling.decision else ""
-    return ruling, queued(f"queued as {envelope.id}: {text}" if text else f"queued as {envelope.id}")
+    return ruling, queued(f"queued as {envelope._id}: {text}" if text else f"queued as {envelope._id}")
 
 
 async def _ask(gate: Gate, session: Session, envelope: Envelope, message: Message, taken: Taken) -> Ruling:
@@ -92,7 +92,7 @@ def decide_for_all(envelope: Envelope, once: bool = False) -> tuple[Decision, st
         return NOBODY_TOOK_IT, "gatepost"
     chosen = temporary or refused
     plugin, decision = next(iter(chosen.values()))
-    if len(refused) == len(envelope.recipients) and len({str(said[1]) for said in refused.values()}) == 1:
+    if len(refused) == len(envelope._recipients) and len({str(said[1]) for said in refused.values()}) == 1:
         return decision, plugin  # the same refusal for all: it stands as the plugin gave it
     if temporary or not (once or len(refused) == len(envelope._recipients)):
         return defer(f"some recipients are to be tried again: {decision.text}", disconnect=decision.disconnect), plugin

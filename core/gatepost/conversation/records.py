@@ -85,7 +85,7 @@ class Records:
         only: Address | None = None,
     ) -> Record:
         session, envelope = self._session, self._session.envelope
-        recipients = (only,) if only is not None else envelope.recipients if envelope else ()
+        recipients = (only,) if only is not None else envelope._recipients if envelope else ()
         rulings = session._rulings + envelope._rulings if envelope else session._rulings
         if led_to is not None:  # it comes last, and a delayed refusal is told once: as it was spoken
             first = led_to.repeats
@@ -95,9 +95,9 @@ class Records:
             at=self._runtime.clock.now(),
             event=event.name,
             session=session.id,
-            client=session.client,
-            helo=session.helo,
-            sender=str(envelope.sender) if envelope else None,
+            client=session._client,
+            helo=session._helo,
+            sender=str(envelope._sender) if envelope else None,
             recipients=tuple([str(recipient) for recipient in recipients[:RECIPIENTS_KEPT]]),
             phase=phase,
             plugin=plugin,

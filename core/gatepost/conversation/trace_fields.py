@@ -28,16 +28,16 @@ _MOST_TOKENS: Final = 50
 
 def add_received(message: Message, session: Session, envelope: Envelope, runtime: Runtime) -> None:
     """Put our Received field in front. Names that the client gave itself keep only harmless characters."""
-    helo = _harmless(session.helo) or "unknown"
-    client = f"IPv6:{session.client}" if ":" in session.client else session.client
-    protocol = ("UTF8SMTP" if envelope.smtputf8 else "ESMTP") if session.esmtp else "SMTP"
-    recipients = envelope.recipients
+    helo = _harmless(session._helo) or "unknown"
+    client = f"IPv6:{session._client}" if ":" in session._client else session._client
+    protocol = ("UTF8SMTP" if envelope._smtputf8 else "ESMTP") if session._esmtp else "SMTP"
+    recipients = envelope._recipients
     # With several recipients the field would show each of them the others, blind copies too (RFC 5321 §7.2).
     only = f"\r\n\tfor <{printable_utf8(str(recipients[0]))}>" if len(recipients) == 1 else ""
     name = _harmless(session.known_name)
     field = (
         f"Received: from {helo} ({name} [{client}])\r\n"
-        f"\tby {runtime.hostname} (gatepost) with {protocol} id {envelope.id}{only};\r\n"
+        f"\tby {runtime.hostname} (gatepost) with {protocol} id {envelope._id}{only};\r\n"
         f"\t{_date(int(runtime.clock.now()))}\r\n"
     )
     put_first(message, field.encode())

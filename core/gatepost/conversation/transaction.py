@@ -113,7 +113,7 @@ class Transaction:
         # ``_delayed`` is empty for most clients: reading it here saves them the calls.
         if session._delayed:  # a new MAIL is judged afresh
             phases.forget_delayed("mail")
-        ruling = await phases.ask("mail", (session, envelope, sender, envelope.parameters), envelope)
+        ruling = await phases.ask("mail", (session, envelope, sender, envelope._parameters), envelope)
         if ruling.refuses and (reply := phases.speak_or_delay(ruling, sender=str(sender))) is not None:
             return reply
         if session._delayed and (reply := phases.speak_due("mail", sender=str(sender))) is not None:
@@ -174,8 +174,8 @@ class Transaction:
             await self.phases.tell_all("reset", (self._session, envelope), envelope)
         # Only after the hooks, which may still read the envelope and its message.
         self._session._envelope = None
-        if envelope.message is not None:
-            envelope.message.close()
+        if envelope._message is not None:
+            envelope._message.close()
         if incoming is not None:  # the end of its data will never come
             incoming.reader.discard()
 
@@ -221,7 +221,7 @@ class Transaction:
         message = incoming.message
         if message is None:
             envelope = incoming.envelope
-            message = incoming.reader.message(envelope.smtputf8)
+            message = incoming.reader.message(envelope._smtputf8)
             if incoming.reader.names_results:
                 forget_forged_results(message, self._runtime)
             add_received(message, self._session, envelope, self._runtime)
@@ -281,7 +281,7 @@ class Transaction:
         """Return the plugin that the handover waits for, the session and its client, for the log."""
         commitment = self._commitment
         plugin = commitment.holder if commitment is not None else ""
-        return {"plugin": plugin, "session": self._session.id, "client": self._session.client}
+        return {"plugin": plugin, "session": self._session.id, "client": self._session._client}
 
     def is_overdue(self, now: float) -> bool:
         """Return True when a plugin has let the deadline of the handover pass and ignores its cancellation."""
@@ -311,7 +311,7 @@ class Transaction:
             self._rule_score(incoming.headers_ruling, envelope)
             return phases.speak(incoming.headers_ruling)
         if reader.reply is not None:
-            reply = identified(reader.reply, envelope.id)
+            reply = identified(reader.reply, envelope._id)
             phases.records.add_refused_message(reply, reader.size)
             return reply
         message = self._publish_message(incoming)
@@ -327,10 +327,10 @@ class Transaction:
         if reply.code >= 400:
             phases.refuse(ruling, reply)
             return reply
-        phases.records.add_accepted_message(ruling, reply, envelope.id, message.size)
+        phases.records.add_accepted_message(ruling, reply, envelope._id, message.size)
         if self._gate.chains["queued"]:
             plugins = {name: None for name, _ in envelope._answers.values()}  # a set that keeps their order
-            incoming.receipt = Receipt(envelope.id, reply.lines()[0], tuple(plugins))
+            incoming.receipt = Receipt(envelope._id, reply.lines()[0], tuple(plugins))
         return reply
 
     def _rule_score(self, ruling: Ruling, envelope: Envelope) -> None:
@@ -372,7 +372,7 @@ class Transaction:
 
 def _take_parameters(envelope: Envelope, max_size: int) -> Reply | None:
     """Take what the ESMTP parameters of MAIL say into the envelope; the reply when something is wrong with them."""
-    parameters = envelope.parameters
+    parameters = envelope._parameters
     if not parameters.keys() <= _PARAMETERS:
         return replies.UNKNOWN_PARAMETER
     if "SIZE" in parameters:
