@@ -47,7 +47,7 @@ MANY, SOME = 20, 4
 OCTETS, QUICK_OCTETS = 25 * 2**20, 8 * 2**20
 NEWCOMERS_EVERY = 0.02
 SAMPLES_EVERY = 0.02
-QUICK_ALONE, QUICK_TEN = ("gatepost", "haraka"), ("gatepost",)
+QUICK_ALONE, QUICK_TEN = ("gatepost", "gatepost-bare", "gatepost-forward", "haraka"), ("gatepost",)
 MANY_FROM = ("gatepost", "smtp-sink", "haraka")
 SOME_FROM = ("gatepost-bare", "gatepost-forward", "aiosmtpd", "qpsmtpd", "postfix")
 
