@@ -30,7 +30,7 @@ SLOWER = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of a mutant: whether a test noticed it, and how many were run."""
+    """The fate of a mutant: whether a test noticed it, and how many were run."""
 
     mutant: Mutant
     noticed: bool

@@ -28,7 +28,7 @@ _LOCK: Final = threading.Lock()
 
 
 class Commitment:
-    """How far the handover of one message is, from the client's final dot on."""
+    """The progress of the handover of one message, from the client's final dot on."""
 
     __slots__ = ("_clock", "deadline", "ended", "holder", "lost", "may_take", "passed")
 

@@ -152,7 +152,7 @@ class Pregreet(asyncio.Protocol):
 
     @property
     def _counted(self) -> int:
-        """How many octets of early talk count against the spool's budget of memory."""
+        """The octets of early talk that count against the spool's budget of memory."""
         return len(self._heard) if len(self._heard) > SENT_AHEAD else 0
 
     def _look_for_loss(self) -> None:

@@ -59,8 +59,10 @@ _STRAY: Final = re.compile(rb"\n(?![ \t]|[!-9;-~]+[ \t]*:)")
 """The line end before a line that is neither a field nor a continuation. (Matching all the fields takes 14,000
 instructions more for a small message.)"""
 _FRONT: Final = re.compile(rb"(?:\xef\xbb\xbf)?(?:>*From (?![ \t]*:).*\n){0,10}")
-"""What may stand before a header block: a byte order mark, and the first lines of an mbox file. (``From :`` would be a
-field.)"""
+"""Octets that may stand before a header block: a byte order mark, and the first lines of an mbox file.
+
+``From :`` would be a field.
+"""
 _MAYBE_FRONT: Final = (b"From ", b">", b"\xef\xbb\xbf")
 
 

@@ -90,7 +90,7 @@ def _octets(encoding: str, text: str) -> bytes | None:
 
 _BETWEEN: Final = re.compile(r"([ \t]+)")
 _BETWEEN_ADDRESSES: Final = re.compile(r'("(?:[^"\\]|\\.)*"|[ \t(),:;<>\[\]]+)')
-"""What is between the words of a field of addresses: specials, which must stay, and quoted strings."""
+"""Separators of the words in a field of addresses: specials, which must stay, and quoted strings."""
 _ADDRESSES: Final = frozenset({"from", "sender", "reply-to", "to", "cc", "bcc"})
 """The fields of addresses, also with ``resent-`` in front."""
 _LINE: Final = 76

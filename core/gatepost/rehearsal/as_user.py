@@ -1,4 +1,4 @@
-"""What the account that gatepost switches to cannot read or write, found by looking as this account.
+"""Files that the account that gatepost switches to cannot read or write, found by looking as this account.
 
 The server reads everything as root when it starts, and as ``user`` at each reload: a file that only root can read is
 seen at the first reload, in the log, when its change is already needed. So ``check``, run as root, loads configuration

@@ -37,7 +37,7 @@ FIELDS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What is asked for: a record must match all that is given. ``*`` in an address stands for any characters."""
+    """A query: a record must match all that is given. ``*`` in an address stands for any characters."""
 
     since: float | None = None
     """Seconds since the epoch."""

@@ -30,7 +30,7 @@ SOON = 2.0
 
 
 class Outside:
-    """What an event loop waits for outside the virtual clock. Get the one of the running loop from ``outside``."""
+    """Sockets and timers that a loop waits for outside the virtual clock. ``outside`` returns that of the running loop."""
 
     __slots__ = ("_loop", "_own_descriptor", "_process", "_run", "activity", "ended", "own_ports", "threads")
 
@@ -42,7 +42,7 @@ class Outside:
         self.ended = 0
         """Threads that have ended."""
         self.activity = 0
-        """How often a socket was ready."""
+        """The number of times that a socket was ready."""
         self.own_ports: set[int] = set()
         """The ports of servers of the kit, whose connections do not count."""
         loop.run_in_executor = self.run_in_executor

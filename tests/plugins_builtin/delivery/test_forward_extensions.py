@@ -16,7 +16,7 @@ BOTH = ["8BITMIME", "SMTPUTF8"]
 
 
 async def offered(policy: Policy) -> list[str]:
-    """Which of the two a new client is offered."""
+    """The one of the two that a new client is offered."""
     client = await policy.connect()
     return [keyword for keyword in (await client.ehlo()).text.split() if keyword in BOTH]
 

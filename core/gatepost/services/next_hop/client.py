@@ -534,7 +534,7 @@ class Delivery:
         """Send all blocks and the final dot, unless the next hop answers before; then return that answer."""
         stuffing = DotStuffing()
         waiting = b""
-        """What is written with the next octets: short blocks, and the last one with the dot."""
+        """Octets that are written with the next ones: short blocks, and the last one with the dot."""
         try:
             async for block in _each(blocks):
                 if len(waiting) >= TOGETHER:

@@ -202,9 +202,9 @@ class SmtpConnection:
         self.opened = 0.0
         """Seconds of the monotonic clock at which the client of the next hop opened it."""
         self.transactions = 0
-        """How many times MAIL was said."""
+        """The number of MAIL commands so far."""
         self.refusals = 0
-        """How many commands were refused."""
+        """The number of refused commands so far."""
         self._wire = wire
         self._command_timeout = command_timeout
 
