@@ -30,7 +30,7 @@ SOON = 2.0
 
 
 class Outside:
-    """Sockets and timers that a loop waits for outside the virtual clock. ``outside`` returns that of the running loop."""
+    """Sockets and timers that a loop waits for outside the virtual clock. ``outside`` returns the running loop's."""
 
     __slots__ = ("_loop", "_own_descriptor", "_process", "_run", "activity", "ended", "own_ports", "threads")
 
